@@ -1,0 +1,101 @@
+/**
+ * Every limit of the store with its unit, reason and behaviour at the limit. `Limits` are constants of the formats and of
+ * the program; `Config` is what a user may set.
+ */
+
+const KiB = 1024
+const MiB = 1024 * KiB
+const GiB = 1024 * MiB
+
+export const Limits = {
+  /** Ring slots, as Redis Cluster's, so that cluster-aware clients can route. Part of the on-disk format. */
+  slots: 16384,
+  /** Partitions of a default cluster: 1024 keep max/mean load under 1.05 up to hundreds of nodes. */
+  partitions: 1024,
+  /** Longest key; longer is 400 BAD_KEY. */
+  keyBytesMax: 2048,
+  /** Largest value unless configured; larger is 413 VALUE_TOO_LARGE. */
+  valueBytesDefault: 1 * MiB,
+  /** Largest value that can be configured. */
+  valueBytesMax: 16 * MiB,
+  /** A longer content type is 400 BAD_REQUEST. */
+  contentTypeBytesMax: 255,
+  /** Siblings at which a warning is counted. */
+  siblingsWarn: 25,
+  /** Siblings at which client writes that would add one more get 409 TOO_MANY_SIBLINGS; repair is exempt. */
+  siblingsMax: 100,
+  /** A context token longer than this is 400 BAD_CONTEXT. */
+  contextBytesMax: 6 * KiB,
+  /** Longest time to live: 100 years; longer is 400 BAD_TTL, never clamped (CASSANDRA-14092). */
+  ttlMsMax: 100 * 365 * 86_400_000,
+  /** An expired version turns into a tombstone this long after its expiry, so that clock skew cannot revive it. */
+  expiryGraceMs: 60_000,
+  /** Buckets of a cluster; one more is 409 TOO_MANY_BUCKETS. */
+  bucketsMax: 1000,
+  bucketNameBytesMax: 128,
+  /** Operations of one batch; more is 413 REQUEST_TOO_LARGE. */
+  batchOperationsMax: 1000,
+  /** Body of one batch; more is 413 REQUEST_TOO_LARGE. */
+  batchBytesMax: 16 * MiB,
+  /** Values of one batch answer; operations beyond it get 413 RESPONSE_LIMIT each. */
+  responseBytesMax: 16 * MiB,
+  /** Keys of one page of a list. */
+  listLimitDefault: 1000,
+  listLimitMax: 10_000,
+  timeoutMsDefault: 5_000,
+  timeoutMsMax: 600_000,
+  /** Arena addresses are u32 counts of 4-byte units: 16 GiB for one shard. */
+  arenaBytesMax: 16 * GiB,
+  /** No SharedArrayBuffer is larger: element indices stay in the engine's fast integers, and memory is freed in slabs. */
+  slabBytesMax: 1 * GiB,
+  /** Shards of one node. */
+  shardsMax: 64,
+  /** Requests that one thread may have waiting for shards; one more is 503 OVERLOADED, outcome none. */
+  pendingRequestsMax: 8192,
+  /** Bytes of the ring between two threads. A frame larger than a quarter of it travels in pieces. */
+  ringBytes: 1 * MiB,
+  /** Bytes that may wait for room in one ring's outbox; more is 503 OVERLOADED, outcome none. */
+  ringOutboxBytesMax: 64 * MiB,
+  /** Longest stretch on a serving thread, except for single values above 256 KiB. */
+  stretchMsMax: 2,
+  /** A worker whose heartbeat is older is taken for hung and restarted. */
+  workerHangMs: 5_000,
+  /** So many worker crashes within `workerCrashWindowMs` end the process. */
+  workerCrashesMax: 3,
+  workerCrashWindowMs: 60_000,
+} as const
+
+/** When a write is acknowledged: after fdatasync, after write(2) with fdatasync every `syncIntervalMs`, or after write(2). */
+export type Durability = 'sync' | 'interval' | 'os'
+
+/** Numbers of the durability levels in frames between threads. */
+export const DurabilityNumber = { os: 0, interval: 1, sync: 2 } as const satisfies Record<Durability, number>
+
+export type Config = {
+  /** Data directory. */
+  readonly directory: string
+  /** Shard worker threads; the data outlives a change of this number. */
+  readonly shards: number
+  /** Budget in bytes for tables in memory, rings, caches and queues together. At it, writes get 507 STORE_FULL. */
+  readonly memoryBytes: number
+  readonly durability: Durability
+  /** How often `interval` durability syncs. */
+  readonly syncIntervalMs: number
+  readonly valueBytesMax: number
+  /** Bytes of one log segment, and so of one arena segment. 0: chosen from the budget and `valueBytesMax`. */
+  readonly segmentBytes: number
+}
+
+export const ConfigDefaults = {
+  shards: 0,
+  memoryBytes: 1 * GiB,
+  durability: 'sync',
+  syncIntervalMs: 100,
+  valueBytesMax: Limits.valueBytesDefault,
+  segmentBytes: 0,
+} as const satisfies Omit<Config, 'directory' | 'shards'> & { shards: number }
+
+/** Greatest bytes of one key's versions together; client writes above it are refused, repair is exempt. */
+export function versionSetBytesMax(valueBytesMax: number): number {
+  return Math.max(4 * valueBytesMax, 4 * MiB)
+}
