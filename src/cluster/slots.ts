@@ -1,0 +1,42 @@
+/**
+ * From key bytes to slot, from slot to partition, from partition to shard. The first two are part of the on-disk format and
+ * equal on every node; the third is this node's own affair and changes with its number of shards.
+ */
+import { crc16 } from '../base/crc16.ts'
+import { Limits } from '../config.ts'
+
+const openBrace = 0x7b
+const closeBrace = 0x7d
+
+/**
+ * The slot of a key: CRC16 & 16383 of the key, or of what stands between the first `{` and the next `}` if that is not
+ * empty, so that keys with one tag stay together (Redis Cluster specification, "hash tags").
+ */
+export function slotOfKey(key: Uint8Array, start: number, end: number): number {
+  let open = start
+  while (open < end && key[open] !== openBrace) open++
+  if (open < end) {
+    let close = open + 1
+    while (close < end && key[close] !== closeBrace) close++
+    if (close < end && close > open + 1) return crc16(key, open + 1, close) & (Limits.slots - 1)
+  }
+  return crc16(key, start, end) & (Limits.slots - 1)
+}
+
+/** Slots per partition are 2^4: 16384 / 1024. */
+const partitionShift = Math.log2(Limits.slots / Limits.partitions)
+
+/** The partition that a slot lies in. */
+export function partitionOfSlot(slot: number): number {
+  return slot >>> partitionShift
+}
+
+/** The shard that owns a partition when the node has `shards` of them: contiguous, equal to within one partition. */
+export function shardOfPartition(partition: number, shards: number): number {
+  return ((partition * shards) / Limits.partitions) | 0
+}
+
+/** First partition of a shard; that of `shard + 1` ends its range. */
+export function firstPartitionOfShard(shard: number, shards: number): number {
+  return Math.ceil((shard * Limits.partitions) / shards)
+}
