@@ -72,7 +72,7 @@ export class Histogram {
   /** Counts one value, rounded down to an integer. Negative and NaN count as 0: clocks may step back between two reads. */
   record(value: number): void {
     const words = this.#words
-    const bounded = value > 0 ? (value < histogramValueMax ? value : histogramValueMax) : 0
+    const bounded = value > 0 ? Math.min(value, histogramValueMax) : 0
     const low = bounded >>> 0
     const high = bounded < twoTo32 ? 0 : (bounded / twoTo32) >>> 0
     const index = headerWords + bucketOf(bounded)
