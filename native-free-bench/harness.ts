@@ -4,7 +4,8 @@
  * time, and the median of those ratios is judged.
  *
  * The spread of a list is its interquartile range over its median: one round that a neighbour disturbed does not decide.
- * Above 15 % nothing is judged. Minimum and maximum are reported beside it, so nothing hides behind the median.
+ * Above 15 % nothing is judged. A case waits a while for other work on the machine to end, and the report says what was left
+ * of it. Minimum and maximum are reported beside it, so nothing hides behind the median.
  */
 import {
   type Case,
@@ -18,6 +19,12 @@ import {
   Unavailable,
   type Unit,
 } from './case.ts'
+import { busyCores } from './machine.ts'
+
+/** Other work on so much of a core is waited for, so long, in samples of so long, before a case is measured. */
+const quietCores = 0.1
+const quietWaitMs = 10_000
+const quietSampleMs = 250
 
 /** Above this spread of the ratios (or of ours, for a count) there is no verdict. */
 export const spreadMax = 0.15
@@ -55,6 +62,8 @@ export type GateResult = {
 
 export type CaseResult = {
   readonly label: string
+  /** Cores that other work kept busy just before the first round, while all contenders were idle. */
+  readonly busyCoresBefore: number | undefined
   readonly unit: Unit
   readonly higherIsBetter: boolean
   readonly contenders: readonly ContenderResult[]
@@ -66,6 +75,8 @@ export type RowResult = {
   readonly title: string
   readonly group: Row['group']
   readonly cases: readonly CaseResult[]
+  /** Why the row could not be measured to its end. */
+  readonly failed?: string
 }
 
 type Open = { readonly plan: ContenderPlan; readonly contender: Contender; readonly measurements: Measurement[] }
@@ -101,14 +112,20 @@ export async function measureRow(
   const cases: CaseResult[] = []
   for (const item of row.cases(size)) {
     progress(`${row.name} ${item.label}`)
-    cases.push(await measureCase(item, rounds, progress))
+    cases.push(await measureCase(item, rounds, size.mode === 'smoke' ? 0 : quietWaitMs, progress))
   }
   return { name: row.name, title: row.title, group: row.group, cases }
 }
 
-async function measureCase(item: Case, rounds: number, progress: (line: string) => void): Promise<CaseResult> {
+async function measureCase(
+  item: Case,
+  rounds: number,
+  waitMs: number,
+  progress: (line: string) => void,
+): Promise<CaseResult> {
   const skipped = new Map<ContenderPlan, string>()
   const open: Open[] = []
+  let busyCoresBefore: number | undefined
   try {
     for (const plan of item.contenders) {
       try {
@@ -120,6 +137,7 @@ async function measureCase(item: Case, rounds: number, progress: (line: string) 
       }
     }
     for (const { contender } of open) await contender.run()
+    if (open.length > 0) busyCoresBefore = await quiet(waitMs)
     for (let round = 0; round < rounds; round++) {
       for (const { plan, contender, measurements } of open) {
         const measurement = await contender.run()
@@ -140,12 +158,26 @@ async function measureCase(item: Case, rounds: number, progress: (line: string) 
       `  ${role.padEnd(5)} ${name}: ${quantityText(median)} ${item.unit} (${quantityText(min)} to ${quantityText(max)}, spread ${Math.round(spread * 100)} %)`,
     )
   }
+  if (busyCoresBefore !== undefined && busyCoresBefore > quietCores) {
+    progress(`  other work kept ${busyCoresBefore.toFixed(1)} cores busy`)
+  }
   return {
     label: item.label,
+    busyCoresBefore,
     unit: item.unit,
     higherIsBetter: item.higherIsBetter,
     contenders,
     gates: item.gates.map((gate) => judge(gate, item, contenders)),
+  }
+}
+
+/** Waits at most `waitMs` for other work to end; how many cores it keeps busy in the end. */
+async function quiet(waitMs: number): Promise<number | undefined> {
+  if (waitMs === 0) return undefined
+  const end = performance.now() + waitMs
+  for (;;) {
+    const busy = await busyCores(quietSampleMs)
+    if (busy === undefined || busy <= quietCores || performance.now() >= end) return busy
   }
 }
 

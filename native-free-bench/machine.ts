@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { accessSync, constants, readFileSync } from 'node:fs'
 import { availableParallelism, cpus, loadavg, platform, release, totalmem } from 'node:os'
 import { delimiter, join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 
 export type Machine = {
   readonly processor: string
@@ -63,5 +64,27 @@ function commitNow(): string {
     return git('rev-parse', '--short', 'HEAD') + (git('status', '--porcelain', '--', 'src') === '' ? '' : '+')
   } catch {
     return 'unknown'
+  }
+}
+
+/** Cores that something kept busy during the next `sampleMs`; undefined where the system does not tell (not Linux). */
+export async function busyCores(sampleMs: number): Promise<number | undefined> {
+  const before = processorTimes()
+  await delay(sampleMs)
+  const after = processorTimes()
+  if (before === undefined || after === undefined || after.all === before.all) return undefined
+  return (availableParallelism() * (after.busy - before.busy)) / (after.all - before.all)
+}
+
+/** Ticks of all cores since the machine started. */
+function processorTimes(): { busy: number; all: number } | undefined {
+  try {
+    const line = readFileSync('/proc/stat', 'latin1').split('\n', 1)[0] ?? ''
+    // cpu user nice system idle iowait irq softirq steal (guest times are within user and nice)
+    const ticks = line.split(/\s+/).slice(1, 9).map(Number)
+    const all = ticks.reduce((total, part) => total + part, 0)
+    return { busy: all - ticks[3]! - ticks[4]!, all }
+  } catch {
+    return undefined
   }
 }

@@ -42,6 +42,14 @@ function chosenRows(names: readonly string[]): readonly Row[] {
 
 const matches = (row: Row, name: string): boolean => row.name.toLowerCase().startsWith(name.toLowerCase())
 
+/** A row that broke does not take the others with it, but the run has failed. */
+function failure({ name, title, group }: Row, error: unknown): RowResult {
+  const failed = error instanceof Error ? (error.stack ?? error.message) : String(error)
+  progress(`${name} FAILED: ${failed}`)
+  process.exitCode = 1
+  return { name, title, group, cases: [], failed }
+}
+
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -64,8 +72,12 @@ async function main(): Promise<void> {
   const start = performance.now()
   const results: RowResult[] = []
   try {
-    const size: Size = { mode, scratch, ...sizes[mode] }
-    for (const row of chosen) results.push(await measureRow(row, size, rounds, progress))
+    for (const row of chosen) {
+      // A directory per row: what one row leaves to be written back must not disturb the next.
+      const size: Size = { mode, scratch: mkdtempSync(join(scratch, `${row.name}-`)), ...sizes[mode] }
+      results.push(await measureRow(row, size, rounds, progress).catch((error: unknown) => failure(row, error)))
+      rmSync(size.scratch, { recursive: true, force: true })
+    }
   } finally {
     rmSync(scratch, { recursive: true, force: true })
   }

@@ -55,12 +55,13 @@ export function pasted(document: string, table: string): string {
 
 /** One line per gate: what ours did, what it is held against, the ratio, the gate and the verdict. */
 export function ratioTable(report: Report): string {
-  const lines = report.rows.flatMap((row) =>
-    row.cases.flatMap((item) => {
+  const lines = report.rows.flatMap((row) => [
+    ...(row.failed === undefined ? [] : [tableLine([row.name, row.title, 'failed', '', '', '', 'not measured'])]),
+    ...row.cases.flatMap((item) => {
       const gates = item.gates.length > 0 ? item.gates.map((gate) => gateCells(item, gate)) : [withoutGate(item)]
       return gates.map((cells) => tableLine([row.name, `${row.title}, ${item.label}`, ...cells]))
     }),
-  )
+  ])
   return [
     machineLine(report),
     '',
@@ -75,7 +76,12 @@ export function detailTable(report: Report): string {
   const lines = report.rows.flatMap((row) =>
     row.cases.flatMap((item) =>
       item.contenders.map((contender) =>
-        tableLine([row.name, item.label, `${contender.role}: ${contender.name}`, ...contenderCells(item, contender)]),
+        tableLine([
+          row.name,
+          caseText(item),
+          `${contender.role}: ${contender.name}`,
+          ...contenderCells(item, contender),
+        ]),
       ),
     ),
   )
@@ -84,6 +90,11 @@ export function detailTable(report: Report): string {
     tableLine(['---', '---', '---', '---', '---', '---', '---']),
     ...lines,
   ].join('\n')
+}
+
+function caseText({ label, busyCoresBefore }: CaseResult): string {
+  if (busyCoresBefore === undefined || busyCoresBefore < 0.1) return label
+  return `${label} (other work on ${busyCoresBefore.toFixed(1)} cores)`
 }
 
 function machineLine({ machine, rounds, mode }: Report): string {

@@ -9,10 +9,18 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
 import fc from 'fast-check'
-import type { Role } from '../native-free-bench/case.ts'
+import {
+  type ContenderPlan,
+  notMeasured,
+  type Role,
+  type Row,
+  type Size,
+  Unavailable,
+} from '../native-free-bench/case.ts'
 import { operationsPerSecond } from '../native-free-bench/contenders/db-bench.ts'
-import { type ContenderResult, judge, quantityText, summarize } from '../native-free-bench/harness.ts'
+import { type ContenderResult, judge, measureRow, quantityText, summarize } from '../native-free-bench/harness.ts'
 import { renderRequest } from '../native-free-bench/http-contender.ts'
+import { inChild } from '../native-free-bench/isolate.ts'
 import { KeySet, keyText } from '../native-free-bench/key-set.ts'
 import { LoadGenerator } from '../native-free-bench/load-generator.ts'
 import { ReplyCounter } from '../native-free-bench/reply-counter.ts'
@@ -108,6 +116,95 @@ test('judge() holds a count of ours against its limit', () => {
     judge(gate, { higherIsBetter: true }, [result('ours', 'sunwise', [9], { 'p50 ms': count })]).verdict
   assert.deepEqual([verdictOf(0.5), verdictOf(1), verdictOf(1.01)], ['stretch', 'pass', 'miss'])
   assert.equal(judge(gate, { higherIsBetter: true }, [result('ours', 'sunwise', [9])]).verdict, 'not measured')
+})
+
+/** A row of contenders that log what is done to them; `breaksIn` names the call of the peer that fails. */
+function loggingRow(log: string[], breaksIn?: 'open' | 'run' | 'value'): Row {
+  const plan = (role: Role, name: string): ContenderPlan => ({
+    role,
+    name,
+    open: () => {
+      const breaks = (call: string): boolean => role === 'peer' && call === breaksIn
+      log.push(`open ${name}`)
+      if (breaks('open')) return Promise.reject(new Error('It broke'))
+      return Promise.resolve({
+        run: () => {
+          log.push(`run ${name}`)
+          if (breaks('run')) return Promise.reject(new Error('It broke'))
+          const value = breaks('value') ? Number.NaN : log.length
+          return Promise.resolve({ value, operations: 1, counts: { place: log.length } })
+        },
+        close: () => {
+          log.push(`close ${name}`)
+          return Promise.resolve()
+        },
+      })
+    },
+  })
+  const contenders = [plan('ours', 'a'), plan('peer', 'b'), plan('floor', 'c')]
+  contenders.push({ role: 'peer', name: 'd', open: notMeasured('not on this machine') })
+  const item = { label: 'one', unit: 'ms', higherIsBetter: false, gates: [], contenders } as const
+  return { name: 'X1', title: 'a test', group: 'limits', cases: () => [item] }
+}
+
+const tiny: Size = {
+  mode: 'smoke',
+  roundMs: 1,
+  keySets: [1],
+  writtenKeys: 1,
+  connections: 1,
+  threads: [1],
+  scratch: tmpdir(),
+}
+
+test('measureRow() warms up, interleaves the contenders and names what is not there', async () => {
+  const log: string[] = []
+  const lines: string[] = []
+  const { cases } = await measureRow(loggingRow(log), tiny, 2, (line) => lines.push(line))
+  const round = ['run a', 'run b', 'run c']
+  assert.deepEqual(log, ['open a', 'open b', 'open c', ...round, ...round, ...round, 'close a', 'close b', 'close c'])
+  assert.deepEqual(
+    cases[0]?.contenders.map(({ name, rounds, skipped }) => [name, rounds, skipped]),
+    [
+      ['a', [7, 10], undefined],
+      ['b', [8, 11], undefined],
+      ['c', [9, 12], undefined],
+      ['d', [], 'not on this machine'],
+    ],
+  )
+  assert.deepEqual(cases[0]?.contenders[0]?.counts, { place: 8.5 })
+  assert.ok(lines.includes('  peer d: skipped, not on this machine'))
+})
+
+test('measureRow() closes every open contender when one breaks or measures nonsense', async () => {
+  for (const [breaksIn, message, closed] of [
+    ['open', /It broke/, ['close a']],
+    ['run', /It broke/, ['close a', 'close b', 'close c']],
+    ['value', /b measured NaN ms/, ['close a', 'close b', 'close c']],
+  ] as const) {
+    const log: string[] = []
+    await assert.rejects(
+      measureRow(loggingRow(log, breaksIn), tiny, 2, () => {}),
+      message,
+    )
+    assert.deepEqual(
+      log.filter((line) => line.startsWith('close')),
+      closed,
+      breaksIn,
+    )
+  }
+})
+
+test('inChild() rejects with what went wrong in the other process, and names what is unavailable', async () => {
+  await assert.rejects(inChild('contenders/no-such.ts', {})(), /no-such\.ts/)
+  const options = { scratch: tmpdir(), benchmark: 'fillrandom', operations: 1, threads: 1, flags: [] }
+  const path = process.env['PATH']
+  process.env['PATH'] = ''
+  try {
+    await assert.rejects(inChild('contenders/db-bench.ts', options)(), (error) => error instanceof Unavailable)
+  } finally {
+    process.env['PATH'] = path
+  }
 })
 
 test('quantityText() keeps three digits', () => {
