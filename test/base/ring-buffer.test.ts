@@ -584,8 +584,9 @@ test('No wake of the producer is lost when one side runs between any two atomic 
       const { producer, consumer } = pairOf(128)
       const sizes: number[] = []
       const handler: RingHandler = (_u8, _i32, _start, bytes) => sizes.push(bytes)
-      assert.ok(producer.send(new Uint8Array(2000), 0, 2000))
+      while (producer.reserve(24) >= 0) producer.commit()
       producer.publish()
+      assert.ok(producer.send(new Uint8Array(2000), 0, 2000))
       let hasProducerBell = false
       let hasConsumerBell = false
       const publish = (): void => {
@@ -607,10 +608,35 @@ test('No wake of the producer is lost when one side runs between any two atomic 
         if (hasConsumerBell) drain()
         else publish()
       }
-      assert.deepEqual(sizes, [2000], `stuck, at access ${step} (producer inside: ${isProducerInside})`)
+      assert.deepEqual(sizes, [24, 24, 24, 24, 2000], `stuck, at access ${step} (producer inside: ${isProducerInside})`)
     }
   }
   assert.ok(points >= 10, `only ${points} points`)
+})
+
+test('RingProducer.wantRoom() says that there is room, or a bell comes, whenever the consumer drains', () => {
+  let points = 0
+  for (let step = 0; ; step++) {
+    const { producer, consumer } = pairOf(128)
+    while (producer.reserve(24) >= 0) producer.commit()
+    producer.publish()
+    let hasRoom = false
+    let hasBell = false
+    const didIntrude = intrude(
+      step,
+      () => {
+        hasRoom = producer.wantRoom()
+      },
+      () => {
+        consumer.drain(nothing, 100)
+        hasBell = consumer.mustWakeProducer()
+      },
+    )
+    if (!didIntrude) break
+    points++
+    assert.ok(hasRoom || hasBell, `neither room nor bell, at access ${step}`)
+  }
+  assert.ok(points >= 2, `only ${points} points`)
 })
 
 test('Small messages allocate nothing', () => {
