@@ -25,6 +25,8 @@ import { busyCores } from './machine.ts'
 const quietCores = 0.1
 const quietWaitMs = 10_000
 const quietSampleMs = 250
+/** Where other work keeps more cores than this busy, there is no verdict: it need not fall on all contenders alike. */
+const busyCoresMax = 0.5
 
 /** Above this spread of the ratios (or of ours, for a count) there is no verdict. */
 export const spreadMax = 0.15
@@ -158,16 +160,17 @@ async function measureCase(
       `  ${role.padEnd(5)} ${name}: ${quantityText(median)} ${item.unit} (${quantityText(min)} to ${quantityText(max)}, spread ${Math.round(spread * 100)} %)`,
     )
   }
-  if (busyCoresBefore !== undefined && busyCoresBefore > quietCores) {
-    progress(`  other work kept ${busyCoresBefore.toFixed(1)} cores busy`)
-  }
+  const busy =
+    (busyCoresBefore ?? 0) > quietCores ? `other work kept ${busyCoresBefore?.toFixed(1)} cores busy` : undefined
+  if (busy !== undefined) progress(`  ${busy}`)
+  const notJudgedBecause = item.notJudgedBecause ?? ((busyCoresBefore ?? 0) > busyCoresMax ? busy : undefined)
   return {
     label: item.label,
     busyCoresBefore,
     unit: item.unit,
     higherIsBetter: item.higherIsBetter,
     contenders,
-    gates: item.gates.map((gate) => judge(gate, item, contenders)),
+    gates: item.gates.map((gate) => judge(gate, { ...item, notJudgedBecause }, contenders)),
   }
 }
 

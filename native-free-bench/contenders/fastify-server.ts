@@ -1,6 +1,6 @@
 /**
  * Bare fastify as a peer: every worker thread listens on the same port (`reusePort`) and does nothing but what HTTP needs:
- * a constant reply to GET, reading the body of PUT, a constant reply of 100 values to a batch.
+ * a constant reply to GET, reading the body of PUT, a constant reply to a batch.
  */
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'

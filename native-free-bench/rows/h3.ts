@@ -1,6 +1,6 @@
 import { type Case, notMeasured, type Row } from '../case.ts'
-import { overHttp, renderRequest } from '../http-contender.ts'
-import { valueBytes } from '../key-set.ts'
+import { overHttp } from '../http-contender.ts'
+import { batchRequests } from './http-requests.ts'
 
 const keysPerRequest = 100
 const single = 'sunwise, one key a request'
@@ -10,8 +10,8 @@ export const row: Row = {
   name: 'H3',
   title: 'HTTP batch of 100 keys, keys per second',
   group: 'http',
-  cases: ({ connections, roundMs }) =>
-    ['get', 'put'].map(
+  cases: ({ connections, roundMs, writtenKeys }) =>
+    (['get', 'put'] as const).map(
       (operation): Case => ({
         label: `100 ${operation}s, 1 worker, ${connections} connections`,
         unit: 'keys/s',
@@ -22,11 +22,11 @@ export const row: Row = {
           { role: 'peer', name: single, open: notMeasured('no contender yet') },
           {
             role: 'shown',
-            name: 'fastify, constant reply of 100 values',
+            name: 'fastify, reads the body, constant reply',
             open: overHttp({
               module: 'contenders/fastify-server.ts',
               options: { workers: 1 },
-              requests: [renderRequest('POST', '/v1/batch', Buffer.alloc(keysPerRequest * (16 + valueBytes)))],
+              requests: batchRequests(operation, keysPerRequest, writtenKeys),
               replies: 'fixed',
               connections,
               roundMs,
