@@ -75,6 +75,9 @@ export const ErrorTable = {
   CLOSED: row(500, 'The store is closed', 'none', false, 1),
   WORKERS_FAILED: row(500, 'Shard workers crashed too often; the node has stopped', 'unknown', false, 1),
   INTERNAL: row(500, 'A bug in Sunwise', 'unknown', false, 1),
+  ORIGIN_REFUSED: row(403, 'A web page of another origin may not change data', 'none', false, 2),
+  REQUEST_TIMEOUT: row(408, 'The request did not arrive in time', 'none', true, 5),
+  HEADERS_TOO_LARGE: row(431, 'The request headers are larger than the limit', 'none', false, 2),
 } as const satisfies Record<string, ErrorRow>
 
 /** A stable error code. */

@@ -1,0 +1,87 @@
+/**
+ * What all requests of one HTTP server share: the doors behind it, its limits, and the few numbers that change while it runs
+ * (whether it drains, the next request id, the bytes of request bodies it holds).
+ */
+import type { Clock } from '../../env.ts'
+import type { BucketAdmin, Coordinator } from '../../replication/requests.ts'
+import type { HttpCounters } from './counters.ts'
+
+/** Where the front end reports what only the operator should see. */
+export type HttpLogger = {
+  error(message: string, fields: Readonly<Record<string, unknown>>): void
+}
+
+/** Why the node is not well; empty lists mean that it is. */
+export type HealthSource = {
+  /** Reasons why `/healthz` answers 503: the process should be restarted. */
+  liveProblems(): readonly string[]
+  /** Reasons why `/readyz` answers 503: requests should go elsewhere for now. */
+  readyProblems(): readonly string[]
+}
+
+/** Limits of one server in bytes and counts. */
+export type HttpLimits = {
+  /** Largest value; larger is 413 VALUE_TOO_LARGE. A bucket may set a smaller one. */
+  readonly valueBytesMax: number
+  /** Connections open at once; one more is closed at once. */
+  readonly connectionsMax: number
+  /** Bytes of request bodies held at once, over all requests; a body that does not fit is 503 OVERLOADED. */
+  readonly pendingBodyBytesMax: number
+}
+
+export const HttpLimitDefaults = {
+  connectionsMax: 10_000,
+  pendingBodyBytesMax: 128 * 1024 * 1024,
+} as const satisfies Partial<HttpLimits>
+
+export type FrontOptions = {
+  readonly coordinator: Coordinator
+  readonly buckets: BucketAdmin
+  readonly clock: Clock
+  readonly limits: HttpLimits
+  readonly counters: HttpCounters
+  readonly logger?: HttpLogger | undefined
+  /** Start of every request id: short, and different for every thread and start of a node. Visible ASCII. */
+  readonly requestIdPrefix: string
+}
+
+/** The state that the requests of one server share. */
+export class Front {
+  readonly coordinator: Coordinator
+  readonly buckets: BucketAdmin
+  readonly clock: Clock
+  readonly limits: HttpLimits
+  readonly counters: HttpCounters
+  readonly logger: HttpLogger | undefined
+  /** The server is stopping: every answer closes its connection. */
+  draining = false
+  readonly #requestIdPrefix: string
+  #requests = 0
+  #pendingBodyBytes = 0
+
+  constructor(options: FrontOptions) {
+    this.coordinator = options.coordinator
+    this.buckets = options.buckets
+    this.clock = options.clock
+    this.limits = options.limits
+    this.counters = options.counters
+    this.logger = options.logger
+    this.#requestIdPrefix = options.requestIdPrefix
+  }
+
+  nextRequestId(): string {
+    this.#requests++
+    return this.#requestIdPrefix + this.#requests.toString(36)
+  }
+
+  /** Takes room for body bytes; false where they would exceed the limit: nothing was taken. */
+  reserveBody(bytes: number): boolean {
+    if (this.#pendingBodyBytes + bytes > this.limits.pendingBodyBytesMax) return false
+    this.#pendingBodyBytes += bytes
+    return true
+  }
+
+  releaseBody(bytes: number): void {
+    this.#pendingBodyBytes -= bytes
+  }
+}
