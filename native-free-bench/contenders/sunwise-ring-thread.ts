@@ -37,14 +37,15 @@ function turn(): void {
   if (consumer.mustWakeProducer()) bell.ring(parent)
 }
 
-bell.onWake(() => {
+/** Works until there is nothing left; the first call may find what was sent while this thread started. */
+function work(): void {
   consumer.awake()
-  if (mode === 'awake') {
-    // One bell starts a stretch of spinning.
-    while (Atomics.load(stop, 0) === 0) turn()
-  }
+  // Awake, one bell starts a stretch of spinning.
+  while (mode === 'awake' && Atomics.load(stop, 0) === 0) turn()
   do turn()
   while (!consumer.prepareSleep())
-})
+}
+
+bell.onWake(work)
 bell.connect(parent, port)
-consumer.prepareSleep()
+if (mode === 'asleep') work()
