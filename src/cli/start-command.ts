@@ -1,0 +1,124 @@
+/**
+ * `start` and `dev`: one server in the foreground. One line on stdout says that it is ready and where; everything else goes to
+ * stderr. The first SIGTERM or SIGINT drains and ends with 0, the second ends at once.
+ */
+import { SunwiseError } from '../base/errors.ts'
+import type { RunningServer, ServerOptions } from '../host/server.ts'
+import { version } from '../host/version.ts'
+import type { CommandContext } from './command-context.ts'
+import { type ExitCode, reportFailure } from './failure.ts'
+import { formatAddress, formatDuration } from './quantity.ts'
+import { note, print, styled } from './terminal.ts'
+
+/** Starts a server; a type of its own so that tests run the commands without threads. */
+export type StartServer = (options: ServerOptions) => Promise<RunningServer>
+
+function readyLine(context: CommandContext, server: RunningServer, directory: string): string {
+  const http = `http://${formatAddress(server.address)}`
+  const { nodeId, shards, recoveredRecords } = server
+  const { pid } = process
+  if (context.output === 'json') {
+    return JSON.stringify({
+      event: 'ready',
+      version,
+      http,
+      ...server.address,
+      nodeId,
+      shards,
+      recoveredRecords,
+      dataDir: directory,
+      pid,
+    })
+  }
+  const words = { http, data: directory, node: nodeId, shards, recovered: recoveredRecords, pid }
+  const pairs = Object.entries(words).map(([name, value]) => `${name}=${value}`)
+  return `sunwise ${version} ready ${pairs.join(' ')}`
+}
+
+async function serve(
+  context: CommandContext,
+  startServer: StartServer,
+  hello?: (http: string) => void,
+): Promise<ExitCode> {
+  const { terminal, settings } = context
+  const { dataDir } = settings
+  if (dataDir === undefined) {
+    throw new SunwiseError(
+      'BAD_CONFIG',
+      'start needs --data-dir (or SUNWISE_DATA_DIR, or "dataDir" in the --config file)',
+    )
+  }
+  let stop: (code: ExitCode) => void = () => {}
+  const stopped = new Promise<ExitCode>((resolve) => {
+    stop = resolve
+  })
+  let signals = 0
+  const release = terminal.onSignal((signal) => {
+    signals++
+    if (signals > 1) terminal.exit(1)
+    else {
+      note(terminal, `${signal}: finishing requests under way; once more ends at once`)
+      stop(0)
+    }
+  })
+  const options: ServerOptions = {
+    directory: dataDir,
+    http: settings.http,
+    shards: settings.shards,
+    memoryBytes: settings.memory,
+    durability: settings.durability,
+    syncIntervalMs: settings.syncInterval,
+    valueBytesMax: settings.valueMax,
+    insecure: settings.insecure,
+    allowedHosts: settings.allowedHosts,
+    salvage: settings.salvage,
+    log: (line) => note(terminal, line),
+    onFatal: (error) => {
+      reportFailure(terminal, error, context.output)
+      stop(1)
+    },
+  }
+  let server: RunningServer | undefined
+  try {
+    server = await startServer(options)
+    // A signal during the start: nothing was promised yet, so there is nothing to say.
+    if (signals === 0) {
+      await print(terminal.stdout, `${readyLine(context, server, dataDir)}\n`)
+      hello?.(`http://${formatAddress(server.address)}`)
+    }
+    const code = await stopped
+    if (code === 0) {
+      const started = performance.now()
+      await server.drain(settings.drainTimeout)
+      await server.close()
+      note(terminal, `stopped cleanly in ${formatDuration(performance.now() - started)}`)
+    }
+    return code
+  } finally {
+    release()
+  }
+}
+
+/** Runs a server until it is told to stop. */
+export function startCommand(context: CommandContext, startServer: StartServer): Promise<ExitCode> {
+  return serve(context, startServer)
+}
+
+/** Runs a server for trying things out, and says on stderr how to talk to it. */
+export function devCommand(context: CommandContext, startServer: StartServer): Promise<ExitCode> {
+  const { terminal } = context
+  return serve(context, startServer, (http) => {
+    if (context.output === 'json') return
+    const bold = (text: string): string => styled(terminal, terminal.stderr, 'bold', text)
+    const endpoint = http === 'http://127.0.0.1:7070' ? '' : ` --endpoint ${http}`
+    note(terminal, '')
+    note(terminal, `  ${bold('write')}  curl -X PUT --data-binary 'hello' ${http}/v1/kv/default/greeting`)
+    note(terminal, `  ${bold('read')}   curl -i ${http}/v1/kv/default/greeting`)
+    note(
+      terminal,
+      `  ${bold('or')}     npx sunwise put greeting hello${endpoint} && npx sunwise get greeting${endpoint}`,
+    )
+    note(terminal, `  ${bold('stop')}   Ctrl-C; the data stays in ${context.settings.dataDir}`)
+    note(terminal, '')
+  })
+}
