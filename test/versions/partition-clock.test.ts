@@ -53,6 +53,33 @@ test('PartitionClock.add() in any order holds exactly those dots, and the base i
   )
 })
 
+test('PartitionClock holds exactly its dots while the base moves far past the size of its bitmap', () => {
+  const steps = fc.array(fc.tuple(fc.integer({ min: -4, max: 70 }), fc.nat(9)), { maxLength: 300, size: 'max' })
+  fc.assert(
+    fc.property(steps, (offsets) => {
+      const clock = new PartitionClock()
+      const held = new Set<number>()
+      for (const [offset, kind] of offsets) {
+        const counter = Math.max(1, clock.base(0) + offset)
+        if (kind === 0) {
+          clock.raiseBase(0, counter)
+          for (let below = 1; below <= counter; below++) held.add(below)
+        } else {
+          const added = kind < 5 ? clock.base(0) + 1 : counter
+          clock.add(0, added)
+          held.add(added)
+        }
+        const base = clock.base(0)
+        for (let near = Math.max(1, base - 5); near < base + 300; near++) {
+          assert.equal(clock.covers(0, near), held.has(near), `${near} above base ${base}`)
+        }
+        assert.equal(clock.top(0), Math.max(...held))
+      }
+    }),
+    { numRuns: 60 * scale },
+  )
+})
+
 test('PartitionClock.raiseBase() adds all dots up to a counter and keeps those above', () => {
   fc.assert(
     fc.property(arbitraryDots, fc.integer({ min: 1, max: dotsMost }), (dots, counter) => {
