@@ -30,29 +30,13 @@ const dumpBytesMax = 64 * 1024
  */
 const joinedBytesMax = 4096
 
-const connectionKey: unique symbol = Symbol('connection')
-
-/** What is known about one connection: needed when its parser fails. */
-export type Connection = {
-  /** Requests without an answer yet. */
-  unanswered: number
-  /** The request that arrived last. */
-  latest: Exchange | undefined
-  /** Its last answer is sent; what still arrives is thrown away until it closes. */
+/** What an exchange needs of its connection. */
+export type ExchangeConnection = {
+  readonly socket: Socket
+  /** The last answer is sent; what still arrives is thrown away until the connection closes. */
   lingering: boolean
-}
-
-type KnownSocket = Socket & { [connectionKey]?: Connection }
-
-/** The record of a socket, made when first asked for. */
-export function connectionOf(socket: Socket): Connection {
-  const known: KnownSocket = socket
-  let connection = known[connectionKey]
-  if (connection === undefined) {
-    connection = { unanswered: 0, latest: undefined, lingering: false }
-    known[connectionKey] = connection
-  }
-  return connection
+  /** The exchange is over: called once. */
+  settled(exchange: Exchange): void
 }
 
 /** One request, its header fields, and the way to answer it once. */
@@ -69,27 +53,32 @@ export class Exchange {
   readonly hasBody: boolean
   /** Bytes of the body that arrived. */
   bytesIn = 0
+  /** The whole body was handed on: the request may be applied from now on. */
+  bodyTaken = false
+  /** The method changes nothing: GET or HEAD. */
+  readonly safe: boolean
+  /** Its turn among the requests of the connection has come. */
+  started = false
   readonly #startedAtMs: number
-  readonly #connection: Connection
+  readonly #connection: ExchangeConnection
   #reservedBytes = 0
   #begun = false
   #settled = false
   #continueSent = false
 
-  constructor(front: Front, request: IncomingMessage, response: ServerResponse) {
+  constructor(front: Front, connection: ExchangeConnection, request: IncomingMessage, response: ServerResponse) {
     this.front = front
     this.request = request
     this.response = response
     this.fields = new RequestFields(request.rawHeaders)
     this.method = request.method ?? ''
+    this.safe = this.method === 'GET' || this.method === 'HEAD'
     this.target = request.url ?? ''
     this.requestId = front.nextRequestId()
     const length = this.fields.contentLength
     this.hasBody = (length !== undefined && length !== '0') || this.fields.transferEncoding !== undefined
     this.#startedAtMs = front.clock.monotonicMs()
-    this.#connection = connectionOf(request.socket)
-    this.#connection.unanswered++
-    this.#connection.latest = this
+    this.#connection = connection
   }
 
   /** An answer was begun. */
@@ -99,7 +88,13 @@ export class Exchange {
 
   /** The client is gone: whatever is written now reaches nobody. */
   get gone(): boolean {
-    return this.response.destroyed
+    // An answer that waits behind others of its connection does not hear of the end.
+    return this.response.destroyed || this.#connection.socket.destroyed
+  }
+
+  /** Answered or given up: nothing more may be done for it. */
+  get over(): boolean {
+    return this.#settled
   }
 
   /** The client waits for `100 Continue` before it sends the body. */
@@ -204,11 +199,12 @@ export class Exchange {
    * then.
    */
   begin(headers: string[]): boolean {
-    if (this.response.destroyed) {
+    if (this.gone) {
       this.abandon()
       return false
     }
-    assert(!this.#begun, 'A request is answered once')
+    assert(!this.#begun || this.#settled, 'A request is answered once')
+    if (this.#settled) return false
     this.#begun = true
     headers.push('Sunwise-Request-Id', this.requestId)
     if (this.front.draining) headers.push('Connection', 'close')
@@ -225,12 +221,11 @@ export class Exchange {
 
   #release(): void {
     this.#settled = true
-    this.#connection.unanswered--
-    if (this.#connection.latest === this) this.#connection.latest = undefined
     if (this.#reservedBytes > 0) {
       this.front.releaseBody(this.#reservedBytes)
       this.#reservedBytes = 0
     }
+    this.#connection.settled(this)
   }
 
   /** Whether the rest of the body is too long to wait for. A client that still waits for 100 has sent nothing. */

@@ -2,6 +2,7 @@
  * What all requests of one HTTP server share: the doors behind it, its limits, and the few numbers that change while it runs
  * (whether it drains, the next request id, the bytes of request bodies it holds).
  */
+import { Limits } from '../../config.ts'
 import type { Clock } from '../../env.ts'
 import type { BucketAdmin, Coordinator } from '../../replication/requests.ts'
 import type { HttpCounters } from './counters.ts'
@@ -58,6 +59,7 @@ export class Front {
   readonly #requestIdPrefix: string
   #requests = 0
   #pendingBodyBytes = 0
+  #waitingRequests = 0
 
   constructor(options: FrontOptions) {
     this.coordinator = options.coordinator
@@ -81,6 +83,18 @@ export class Front {
     return true
   }
 
+  /** Takes a place for a pipelined request that waits for those before it; false where too many wait already. */
+  reserveWaiting(): boolean {
+    if (this.#waitingRequests === Limits.pendingRequestsMax) return false
+    this.#waitingRequests++
+    return true
+  }
+
+  releaseWaiting(): void {
+    this.#waitingRequests--
+  }
+
+  /** Gives back what `reserveBody` took. */
   releaseBody(bytes: number): void {
     this.#pendingBodyBytes -= bytes
   }

@@ -67,6 +67,10 @@ export function readBody(exchange: Exchange, bytesMax: number, tooLarge: ErrorCo
     sink.fault(error)
   }
   const onData = (chunk: Buffer): void => {
+    if (exchange.over) {
+      detach()
+      return
+    }
     exchange.bytesIn += chunk.length
     if (exchange.bytesIn > bytesMax) {
       stop(refuseSize())
@@ -86,6 +90,9 @@ export function readBody(exchange: Exchange, bytesMax: number, tooLarge: ErrorCo
   }
   const onEnd = (): void => {
     detach()
+    // The parser may find the message's end malformed after it delivered the body: it is answered then, and not applied.
+    if (exchange.over) return
+    exchange.bodyTaken = true
     try {
       sink.end()
     } catch (thrown) {

@@ -14,12 +14,14 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import { assert } from '../../base/assert.ts'
 import { type ErrorCode, ErrorTable, SunwiseError } from '../../base/errors.ts'
 import { Limits } from '../../config.ts'
 import { bindErrorOf, checkBindAddress, HostList } from './address.ts'
 import { answerBatch } from './batch-route.ts'
 import { answerBucket, answerBucketDelete, answerBucketPut, answerBuckets } from './bucket-routes.ts'
-import { connectionOf, Exchange, lingerMs } from './exchange.ts'
+import { attachConnection, Connection, connectionOf } from './connection.ts'
+import { Exchange, lingerMs } from './exchange.ts'
 import { Front, type FrontOptions, type HealthSource } from './front.ts'
 import { KeyRoutes, keyPathStart } from './key-routes.ts'
 import { answerList } from './list-route.ts'
@@ -257,13 +259,18 @@ export class HttpServer {
 
   #onConnection(socket: Socket): void {
     this.#front.counters.connectionOpened()
+    const connection = new Connection(socket, (exchange) => this.#start(exchange))
+    attachConnection(connection)
     socket.on('error', () => {})
-    socket.on('close', () => this.#front.counters.connectionClosed())
+    socket.on('close', () => {
+      this.#front.counters.connectionClosed()
+      connection.close()
+    })
   }
 
   /** Nothing moved for a while: cut, unless the peer waits for us. */
   #onIdle(socket: Socket): void {
-    const { unanswered, latest } = connectionOf(socket)
+    const { unanswered = 0, latest } = connectionOf(socket) ?? {}
     const bodyAwaited = latest?.hasBody === true && !latest.request.complete
     // The coordinator has its own deadline, which is at most `Limits.timeoutMsMax`.
     if (unanswered > 0 && !bodyAwaited && socket.writableLength === 0) socket.setTimeout(this.#timeouts.idleMs)
@@ -271,10 +278,18 @@ export class HttpServer {
   }
 
   #onRequest(request: IncomingMessage, response: ServerResponse): void {
-    const exchange = new Exchange(this.#front, request, response)
+    const connection = connectionOf(request.socket)
+    assert(connection !== undefined, 'A request comes over a connection that was attached')
+    const exchange = new Exchange(this.#front, connection, request, response)
+    if (!connection.arrive(exchange)) {
+      exchange.failWith('OVERLOADED', 'Too many pipelined requests wait for the ones before them', 'none')
+    }
+  }
+
+  #start(exchange: Exchange): void {
     try {
       this.#admit(exchange)
-      const { target } = exchange
+      const { request, response, target } = exchange
       if (target.startsWith(keyPathStart)) {
         const questionMark = target.indexOf('?')
         const slash = target.indexOf('/', keyPathStart.length)
@@ -416,7 +431,9 @@ export class HttpServer {
   /** Takes the answer out of fastify's hands. */
   #exchangeOf(request: FastifyRequest, reply: FastifyReply): Exchange {
     reply.hijack()
-    return this.#exchanges.get(request.raw) ?? new Exchange(this.#front, request.raw, reply.raw)
+    const exchange = this.#exchanges.get(request.raw)
+    assert(exchange !== undefined, 'The router only gets requests that have an exchange')
+    return exchange
   }
 
   #onFastifyError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
@@ -434,21 +451,21 @@ export class HttpServer {
   /** Answers what Node's parser refused, and closes: where a message went wrong, the next one's start is not known. */
   #onClientError(error: NodeJS.ErrnoException & { rawPacket?: Buffer }, socket: Socket): void {
     const connection = connectionOf(socket)
-    if (connection.lingering && error.code !== 'ECONNRESET') return
+    if (connection?.lingering === true && error.code !== 'ECONNRESET') return
     if (error.code === 'ECONNRESET' || error.code === 'EPIPE' || !socket.writable) {
       socket.destroy()
       return
     }
     this.#front.counters.clientError()
     const { code, detail } = clientFaultOf(error)
-    const { unanswered, latest } = connection
+    const { unanswered = 0, latest } = connection ?? {}
     if (unanswered === 0) {
       this.#refuseRaw(socket, code, detail)
       return
     }
     // The fault is in the body of the request that is still arriving: it is that request's answer. With others before it
     // unanswered, an answer now would be taken for theirs, so there is none.
-    const arriving = latest !== undefined && !latest.begun && !latest.request.complete && latest.hasBody
+    const arriving = latest?.hasBody === true && !latest.begun && !latest.bodyTaken
     if (unanswered === 1 && arriving) {
       latest.abandon()
       this.#refuseRaw(socket, code, detail, latest.requestId)
@@ -467,7 +484,8 @@ export class HttpServer {
       'Connection: close',
     ]
     // As with a refused body: closing while the peer still sends would make the kernel throw this answer away.
-    connectionOf(socket).lingering = true
+    const connection = connectionOf(socket)
+    if (connection !== undefined) connection.lingering = true
     socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
     socket.on('end', () => socket.destroy())
     setTimeout(() => socket.destroy(), lingerMs).unref()
