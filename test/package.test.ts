@@ -1,0 +1,85 @@
+/**
+ * What npm publishes works where it is installed: packed, installed without install scripts into an empty folder, and run
+ * from there. Needs the registry or npm's cache for the dependencies.
+ */
+import assert from 'node:assert/strict'
+import { execFile, spawn } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { promisify } from 'node:util'
+
+const run = promisify(execFile)
+const root = join(import.meta.dirname, '..')
+const folder = mkdtempSync(join(tmpdir(), 'sunwise-package-'))
+const app = join(folder, 'app')
+const program = join(app, 'node_modules', '.bin', 'sunwise')
+
+before(async () => {
+  await run('npm', ['pack', '--silent', '--pack-destination', folder], { cwd: root, timeout: 60_000 })
+  const tarball = readdirSync(folder).find((name) => name.endsWith('.tgz'))
+  assert.ok(tarball !== undefined, 'npm pack made no tarball')
+  mkdirSync(app)
+  writeFileSync(join(app, 'package.json'), '{"private":true,"type":"module"}')
+  const flags = ['--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', '--silent']
+  await run('npm', ['install', ...flags, join(folder, tarball)], { cwd: app, timeout: 120_000 })
+})
+
+after(() => rmSync(folder, { recursive: true, force: true }))
+
+test('Package: the installed program tells its version', async () => {
+  const { stdout } = await run('npx', ['--no-install', 'sunwise', 'version', '-o', 'json'], { cwd: app })
+  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
+  assert.equal((JSON.parse(stdout) as { version: string }).version, manifest.version)
+  assert.ok(statSync(program).mode & 0o100, 'the program is executable')
+})
+
+test('Package: it holds the built program and its papers, and nothing of the workshop', () => {
+  const installed = join(app, 'node_modules', 'sunwise')
+  const names = readdirSync(installed).sort()
+  for (const name of ['LICENSE', 'dist', 'package.json']) assert.ok(names.includes(name), `${name} is missing`)
+  for (const name of ['src', 'test', 'scripts', 'native-free-bench'])
+    assert.ok(!names.includes(name), `${name} is shipped`)
+  const files = readdirSync(join(installed, 'dist'), { recursive: true }) as string[]
+  assert.ok(files.includes('main.js') && files.includes('main.d.ts'))
+  assert.deepEqual(
+    files.filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts')),
+    [],
+  )
+})
+
+test('Package: the installed server starts its workers, serves, and stops cleanly', async () => {
+  const flags = [
+    'start',
+    '--data-dir',
+    join(folder, 'data'),
+    '--http',
+    '127.0.0.1:0',
+    '--memory',
+    '128mb',
+    '--shards',
+    '2',
+  ]
+  const server = spawn(process.execPath, [program, ...flags, '-o', 'json'], {
+    cwd: app,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let errors = ''
+  server.stderr.setEncoding('utf8').on('data', (text: string) => {
+    errors += text
+  })
+  const exited = new Promise<number | null>((resolve) => server.on('exit', (code) => resolve(code)))
+  try {
+    const ready = new Promise<string>((resolve) => server.stdout.setEncoding('utf8').once('data', resolve))
+    const line = await Promise.race([ready, exited.then((code) => assert.fail(`ended with ${code}: ${errors}`))])
+    const { http } = JSON.parse(line) as { http: string }
+    const client = (...words: string[]) => run(process.execPath, [program, ...words, '--endpoint', http], { cwd: app })
+    await client('put', 'greeting', 'hello')
+    assert.equal((await client('get', 'greeting')).stdout, 'hello')
+    server.kill('SIGTERM')
+    assert.equal(await exited, 0, errors)
+  } finally {
+    server.kill('SIGKILL')
+  }
+})
