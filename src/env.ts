@@ -4,8 +4,8 @@
  *
  * Conventions. `...Now` methods finish before they return and throw a SunwiseError (`DISK_FAILED`, `DISK_FULL`). The others
  * take a completion callback last; it is called exactly once, possibly before the method returns, with `undefined` or the
- * error. Buffers passed in belong to the callee until the callback. Nothing here returns a promise: promises do not exist
- * below `host/`.
+ * error. Buffers passed in belong to the callee until the callback. Operations under way at the same time have no order among
+ * them: who needs one waits for the callback. Nothing here returns a promise: promises do not exist below `host/`.
  */
 import type { SunwiseError } from './base/errors.ts'
 import type { EpochMs, MonotonicMs } from './base/ids.ts'
@@ -29,7 +29,14 @@ export type Random = {
 export type Done = (error: SunwiseError | undefined) => void
 export type ReadDone = (error: SunwiseError | undefined, bytesRead: number) => void
 
-/** One open file. Offsets and sizes are bytes. */
+/**
+ * One open file. Offsets and sizes are bytes.
+ *
+ * An error of a read harms nothing else. DISK_FULL of a write leaves the file usable: the range may be written again. Any other
+ * error of a write or a sync is final: every later write and sync through this object fails with DISK_FAILED, since the kernel
+ * may have dropped the pages and would call a second try a success. Even what a new opening of such a file reads may be gone
+ * after a power cut; data is safe again only when it stands in another file.
+ */
 export type DiskFile = {
   readonly path: string
   /** Present size of the file. */
@@ -37,29 +44,45 @@ export type DiskFile = {
   /** Reads up to `end - start` bytes from file offset `at`; returns how many there were (fewer only at the end of the file). */
   readNow(buffer: Uint8Array, start: number, end: number, at: number): number
   read(buffer: Uint8Array, start: number, end: number, at: number, done: ReadDone): void
-  /** Hands `buffer[start, end)` to the kernel whole, or throws; after a throw the file's bytes from `at` on are undefined. */
+  /**
+   * Hands `buffer[start, end)` to the kernel whole, or throws; after a throw that range of the file is undefined. The file grows
+   * where the range passes its end; a gap reads as zeros. What is written survives the death of the process.
+   */
   writeNow(buffer: Uint8Array, start: number, end: number, at: number): void
   write(buffer: Uint8Array, start: number, end: number, at: number, done: Done): void
-  /**
-   * Makes every earlier write of this file survive a power cut. An error is final (the kernel may have dropped the pages):
-   * every later write and sync of the file fails too.
-   */
+  /** Makes every write of this file that had completed before the call survive a power cut. Never fails with DISK_FULL. */
   sync(done: Done): void
+  /**
+   * Ends the use of this object; a second call does nothing. Operations under way still complete. It syncs nothing.
+   * @throws DISK_FAILED where the kernel reports an error only now; writes since the last sync may be lost then.
+   */
   close(): void
 }
 
-/** A directory tree. Paths are relative to its root, with `/` between names. */
+/**
+ * A directory tree. Paths are relative to its root, with `/` between names and no `.` or `..`; the empty path is the root itself.
+ * A missing parent directory is DISK_FAILED.
+ */
 export type Disk = {
   /** Opens an existing file for reading and writing. Throws `DISK_FAILED` if there is none. */
   openNow(path: string): DiskFile
+  /** Creates (or reopens) a file for writing at once; its entry is durable only after `syncDirectory` of the parent. */
+  createNow(path: string): DiskFile
   /**
    * Creates (or reopens) a file, writes zeros so that it is at least `bytes` long, and makes content and directory entry
-   * durable. Later writes below `bytes` need no new space: `DISK_FULL` is reported here and not there.
+   * durable. Later writes below `bytes` need no new space: `DISK_FULL` is reported here and not there. After an error the file
+   * may exist, with some of the zeros.
    */
   create(path: string, bytes: number, done: (error: SunwiseError | undefined, file: DiskFile | undefined) => void): void
-  /** Atomically replaces `to` by `from`; durable only after `syncDirectory` of the parent. */
+  /**
+   * Atomically replaces `to` by `from`; durable only after `syncDirectory` of the parent (of both, if they differ). DISK_FAILED if
+   * there is no `from`.
+   */
   rename(from: string, to: string, done: Done): void
-  /** Removes a file, or an empty directory; no error if there is none. */
+  /**
+   * Removes a file, or an empty directory; no error if there is none. Durable only after `syncDirectory` of the parent. A directory
+   * with entries is DISK_FAILED.
+   */
   remove(path: string, done: Done): void
   /** Makes creations, renames and removals inside the directory durable. */
   syncDirectory(path: string, done: Done): void
@@ -74,13 +97,20 @@ export type CatalogEdit =
   | { readonly op: 'put'; readonly key: string; readonly value: Uint8Array }
   | { readonly op: 'delete'; readonly key: string }
 
-/** The node's small, durable, ordered map for facts about itself. Written by one thread only. */
+/**
+ * The node's small, durable, ordered map for facts about itself. Written by one thread only. Keys are 1 to 500 printable ASCII
+ * characters and do not begin with `#`; another key is a bug of the caller.
+ */
 export type Catalog = {
   /** The bytes under `key`, a copy. */
   get(key: string): Uint8Array | undefined
   /** All pairs whose key starts with `prefix`, in key order. */
   scan(prefix: string): [string, Uint8Array][]
-  /** Applies all edits or none; `done` after they are durable. Later `get`s see them at the latest then. */
+  /**
+   * Applies all edits, in their order, or none; `done` after they are durable. Later `get`s see them at the latest then. Commits
+   * apply in the order of their calls. The values are copied before the method returns. After an error (DISK_FAILED, DISK_FULL,
+   * CLOSED) the edits may hold or not, but all alike.
+   */
   commit(edits: readonly CatalogEdit[], done: Done): void
 }
 

@@ -1,0 +1,90 @@
+/**
+ * Messages between the node thread and the threads it serves, through their worker ports: rare, administrative, structured
+ * clones. Data never travels here.
+ */
+import type { ErrorCode } from '../base/errors.ts'
+import type { HashSeed } from '../base/key-hash.ts'
+import type { Durability } from '../config.ts'
+import type { Bucket, BucketProperties } from '../replication/requests.ts'
+import type { ShardMemory } from '../storage/shard-memory.ts'
+import type { Link } from './thread-links.ts'
+
+/** A failure as it crosses a thread boundary. */
+export type ErrorMessage = { readonly code: ErrorCode; readonly message: string }
+
+/** What every thread that serves requests starts with. */
+export type ThreadSeed = {
+  readonly thread: number
+  readonly shards: number
+  readonly memories: readonly ShardMemory[]
+  readonly links: readonly Link[]
+  readonly hashSeed: HashSeed
+  readonly clusterKey: Uint8Array
+  readonly durability: Durability
+  readonly buckets: readonly Bucket[]
+}
+
+/** What a shard worker starts with besides. */
+export type ShardSeed = {
+  readonly shard: number
+  /** Data directory, absolute. */
+  readonly directory: string
+  /** This shard's log directory, relative to it. */
+  readonly logDirectory: string
+  readonly budgetBytes: number
+  readonly actor: { readonly low: number; readonly high: number }
+  readonly unsyncedNoted: boolean
+  readonly syncIntervalMs: number
+  readonly salvage: boolean
+  readonly http: HttpSeed | undefined
+}
+
+/** How a worker serves HTTP. */
+export type HttpSeed = {
+  readonly nodeId: string
+  readonly valueBytesMax: number
+  readonly allowedHosts: readonly string[]
+  /** Shared memory of the HTTP counters, one per shard worker. */
+  readonly counters: readonly SharedArrayBuffer[]
+  readonly insecure: boolean
+}
+
+export type WorkerData = { readonly seed: ThreadSeed; readonly shard: ShardSeed }
+
+export type ToThread =
+  | { readonly type: 'connect'; readonly link: Link }
+  | { readonly type: 'shardDown'; readonly shard: number }
+  | { readonly type: 'shardMemory'; readonly shard: number; readonly memory: ShardMemory }
+  | { readonly type: 'unsyncedNoted' }
+  | { readonly type: 'actor'; readonly low: number; readonly high: number }
+  | { readonly type: 'buckets'; readonly buckets: readonly Bucket[] }
+  | {
+      readonly type: 'adminReply'
+      readonly id: number
+      readonly error: ErrorMessage | undefined
+      readonly result: unknown
+    }
+  | { readonly type: 'listen'; readonly host: string; readonly port: number; readonly reusePort: boolean }
+  | { readonly type: 'drain'; readonly graceMs: number }
+  | { readonly type: 'close' }
+
+export type AdminRequest =
+  | { readonly op: 'putBucket'; readonly name: string; readonly properties: BucketProperties }
+  | { readonly op: 'deleteBucket'; readonly name: string }
+
+export type FromThread =
+  | {
+      readonly type: 'ready'
+      readonly records: number
+      readonly logBytes: number
+      readonly droppedBytes: number
+      readonly damages: readonly { readonly path: string; readonly from: number; readonly to: number }[]
+    }
+  | { readonly type: 'failed'; readonly error: ErrorMessage }
+  | { readonly type: 'unsyncedWanted' }
+  | { readonly type: 'actorIsStale' }
+  | { readonly type: 'listening'; readonly port: number; readonly reusePort: boolean }
+  | { readonly type: 'listenFailed'; readonly error: ErrorMessage }
+  | { readonly type: 'drained' }
+  | { readonly type: 'closed' }
+  | { readonly type: 'admin'; readonly id: number; readonly request: AdminRequest }

@@ -1,0 +1,615 @@
+/**
+ * The node thread: owns the catalog, the data directory and the shard workers; restarts a worker that crashes or hangs, and
+ * gives up when that happens too often. It serves no data itself.
+ *
+ * Start: lock the directory, read the catalog, decide about the actor, deal the log anew if the number of shards changed,
+ * reserve all shared memory, start the workers, and wait until each has recovered.
+ *
+ * Restart of a shard: mark it down (readers and coordinators answer 503 from then on), wait until its thread is really gone,
+ * give it fresh memory and fresh rings, tell every thread, and let it recover from its log.
+ */
+import { randomBytes } from 'node:crypto'
+import { mkdirSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import { assert } from '../base/assert.ts'
+import { SunwiseError } from '../base/errors.ts'
+import { createRing } from '../base/ring-buffer.ts'
+import { type Config, Limits, versionSetBytesMax } from '../config.ts'
+import type { BucketProperties } from '../replication/requests.ts'
+import { listSegments } from '../storage/log-recovery.ts'
+import { ControlWord, createShardMemory, planShard, type ShardMemory, ShardState } from '../storage/shard-memory.ts'
+import { BucketRegistry } from './bucket-registry.ts'
+import { HostCatalog } from './catalog.ts'
+import { acquireDirectoryLock, type DirectoryLock } from './directory-lock.ts'
+import { HostDisk } from './disk.ts'
+import { createBellPorts } from './doorbell.ts'
+import type { AdminRequest, ErrorMessage, FromThread, HttpSeed, ThreadSeed, ToThread, WorkerData } from './messages.ts'
+import { moduleUrl } from './module-url.ts'
+import { type ActorRow, directoryFormatVersion, type Identity, type LogRow, NodeRecord } from './node-record.ts'
+import { logDirectoryOf, reshard } from './reshard.ts'
+import { type Link, threadOfShard } from './thread-links.ts'
+
+export type NodeHostOptions = {
+  readonly config: Config
+  readonly http: Omit<HttpSeed, 'nodeId' | 'counters'> | undefined
+  /** A thread of the application takes part as thread 0 (embedded store). */
+  readonly frontEnd: boolean
+  readonly salvage: boolean
+  readonly log: (line: string) => void
+  /** Called at most once: the node cannot go on. */
+  readonly onFatal: (error: SunwiseError) => void
+}
+
+/** Something that takes messages: a worker, or the embedder's thread. */
+type Mailbox = { post(message: ToThread, transfer: readonly MessagePortLike[]): void }
+type MessagePortLike = ReturnType<typeof createBellPorts>[number]
+
+type ShardWorker = {
+  readonly shard: number
+  worker: Worker | undefined
+  memory: ShardMemory
+  isUp: boolean
+  recoveredRecords: number
+  lastHeartbeat: number
+  lastBeatMs: number
+}
+
+const superviseMs = 500
+const frontEndThread = 0
+const segmentBytesDefault = 16 * 1024 * 1024
+
+export class NodeHost {
+  readonly #options: NodeHostOptions
+  readonly #lock: DirectoryLock
+  readonly #catalog: HostCatalog
+  readonly #record: NodeRecord
+  readonly identity: Identity
+  readonly #actor: ActorRow
+  readonly #logRow: LogRow
+  readonly #buckets: BucketRegistry
+  readonly #hashSeed = { low: randomBytes(4).readUInt32LE(), high: randomBytes(4).readUInt32LE() }
+  readonly #shards: ShardWorker[] = []
+  readonly #httpCounters: readonly SharedArrayBuffer[]
+  #frontEnd: Mailbox | undefined
+  #unsyncedNoted: boolean
+  #unsyncedPending = false
+  #actorPending = false
+  readonly #crashTimesMs: number[] = []
+  #isClosing = false
+  #isFatal = false
+  #supervisor: NodeJS.Timeout | undefined
+  #lastSuperviseMs = 0
+  #listen: { host: string; port: number; reusePort: boolean } | undefined
+  readonly #waiting: {
+    readonly shard: number
+    readonly type: FromThread['type']
+    readonly resolve: (message: FromThread) => void
+    readonly reject: (error: SunwiseError) => void
+  }[] = []
+  /** Crashes of workers since the start. */
+  crashes = 0
+
+  private constructor(
+    options: NodeHostOptions,
+    lock: DirectoryLock,
+    catalog: HostCatalog,
+    record: NodeRecord,
+    identity: Identity,
+    actor: ActorRow,
+    logRow: LogRow,
+    httpCounters: readonly SharedArrayBuffer[],
+  ) {
+    this.#options = options
+    this.#lock = lock
+    this.#catalog = catalog
+    this.#record = record
+    this.identity = identity
+    this.#actor = actor
+    this.#logRow = logRow
+    this.#httpCounters = httpCounters
+    this.#unsyncedNoted = record.isUnsynced
+    this.#buckets = new BucketRegistry(record, options.config.valueBytesMax, (buckets) =>
+      this.#broadcast({ type: 'buckets', buckets }),
+    )
+  }
+
+  /** Opens the directory and starts all shards. Rejects with a coded error; then nothing is left running or locked. */
+  static async start(options: NodeHostOptions, httpCounterBytes: number): Promise<NodeHost> {
+    const { config } = options
+    makeDirectory(config.directory)
+    const lock = await acquireDirectoryLock(config.directory)
+    let catalog: HostCatalog | undefined
+    let node: NodeHost | undefined
+    try {
+      catalog = await HostCatalog.open(join(config.directory, 'catalog'))
+      const record = new NodeRecord(catalog)
+      const identity = await loadIdentity(record)
+      const actor = await loadActor(record, config.directory, options.salvage)
+      const logRow = await prepareLog(record, config, options.log)
+      const counters = Array.from({ length: logRow.shards }, () => new SharedArrayBuffer(Math.max(8, httpCounterBytes)))
+      node = new NodeHost(options, lock, catalog, record, identity, actor, logRow, counters)
+      await node.#buckets.ensureDefault()
+      if (config.durability !== 'sync') await node.#noteUnsynced()
+      await node.#startAll()
+      return node
+    } catch (error) {
+      if (node !== undefined) await node.#terminateAll()
+      await catalog?.close()
+      await lock.release()
+      throw error instanceof SunwiseError
+        ? error
+        : new SunwiseError('INTERNAL', `Cannot start the node: ${String(error)}`, { cause: error })
+    }
+  }
+
+  get shards(): number {
+    return this.#logRow.shards
+  }
+
+  get recoveredRecords(): number {
+    return this.#shards.reduce((sum, shard) => sum + shard.recoveredRecords, 0)
+  }
+
+  get memories(): readonly ShardMemory[] {
+    return this.#shards.map((shard) => shard.memory)
+  }
+
+  get httpCounters(): readonly SharedArrayBuffer[] {
+    return this.#httpCounters
+  }
+
+  /** Why requests should go elsewhere; empty when all shards serve. */
+  get problems(): string[] {
+    const down = this.#shards.filter((shard) => !shard.isUp).map((shard) => `shard ${shard.shard} is recovering`)
+    return this.#isClosing ? [...down, 'the node is stopping'] : down
+  }
+
+  /** What the embedder's thread needs to take part; its mailbox gets every later message. */
+  attachFrontEnd(mailbox: Mailbox): { readonly seed: ThreadSeed; readonly transfer: readonly MessagePortLike[] } {
+    assert(this.#options.frontEnd, 'The node was started for a front end')
+    this.#frontEnd = mailbox
+    const links: Link[] = []
+    for (const shard of this.#shards) {
+      const [front, worker] = this.#connectPair(frontEndThread, threadOfShard(shard.shard))
+      links.push(front)
+      this.#post(shard, { type: 'connect', link: worker }, [worker.port!])
+    }
+    return { seed: this.#seed(frontEndThread, links), transfer: links.map((link) => link.port!) }
+  }
+
+  /** Carries out what a thread asks through its port. */
+  async admin(request: AdminRequest): Promise<unknown> {
+    if (request.op === 'putBucket') return this.#buckets.put(request.name, request.properties as BucketProperties)
+    return this.#buckets.delete(request.name)
+  }
+
+  /** Lets every worker listen on an address that is known to be free; one for all where a port cannot be shared. */
+  async listen(host: string, port: number): Promise<void> {
+    this.#listen = { host, port, reusePort: this.shards > 1 }
+    const first = await this.#askToListen(this.#shards[0]!)
+    if (this.shards > 1 && !first.reusePort) {
+      this.#options.log('SO_REUSEPORT is not supported here: one shard worker serves all connections')
+      this.#listen = { host, port, reusePort: false }
+      return
+    }
+    await Promise.all(this.#shards.slice(1).map((shard) => this.#askToListen(shard)))
+  }
+
+  /** Stops taking requests; resolves when those under way have ended or `graceMs` is over. */
+  async drain(graceMs: number): Promise<void> {
+    this.#isClosing = true
+    const running = this.#shards.filter((shard) => shard.isUp)
+    for (const shard of running) this.#post(shard, { type: 'drain', graceMs })
+    await Promise.race([
+      Promise.allSettled(running.map((shard) => this.#await(shard.shard, 'drained'))),
+      new Promise((resolve) => setTimeout(resolve, graceMs + 1000).unref()),
+    ])
+  }
+
+  /** Ends cleanly: all that was acknowledged is on stable storage, and the catalog says so. */
+  async close(): Promise<void> {
+    this.#isClosing = true
+    clearInterval(this.#supervisor)
+    const running = this.#shards.filter((shard) => shard.isUp)
+    for (const shard of running) this.#post(shard, { type: 'close' })
+    const replies = await Promise.allSettled(running.map((shard) => this.#await(shard.shard, 'closed')))
+    const isClean = running.length === this.#shards.length && replies.every((reply) => reply.status === 'fulfilled')
+    await this.#terminateAll()
+    if (isClean && this.#unsyncedNoted) await this.#record.clearUnsynced()
+    await this.#catalog.close()
+    await this.#lock.release()
+  }
+
+  async #startAll(): Promise<void> {
+    for (let shard = 0; shard < this.shards; shard++) {
+      this.#shards.push({
+        shard,
+        worker: undefined,
+        memory: this.#createMemory(shard),
+        isUp: false,
+        recoveredRecords: 0,
+        lastHeartbeat: 0,
+        lastBeatMs: performance.now(),
+      })
+    }
+    const links = this.#shards.map(() => [] as Link[])
+    for (const a of this.#shards) {
+      for (const b of this.#shards) {
+        if (a.shard > b.shard) continue
+        const [first, second] = this.#connectPair(threadOfShard(a.shard), threadOfShard(b.shard))
+        links[a.shard]!.push(first)
+        if (a !== b) links[b.shard]!.push(second)
+      }
+    }
+    const ready = this.#shards.map((shard) => this.#await(shard.shard, 'ready'))
+    for (const shard of this.#shards) this.#spawn(shard, links[shard.shard]!)
+    await Promise.all(ready)
+    this.#lastSuperviseMs = performance.now()
+    this.#supervisor = setInterval(() => this.#supervise(), superviseMs)
+  }
+
+  /** Two ends of the rings between two threads. A thread's rings to itself need no bell. */
+  #connectPair(a: number, b: number): [Link, Link] {
+    const toB = createRing(Limits.ringBytes)
+    if (a === b) {
+      const link: Link = { peer: a, outgoing: toB, incoming: toB, port: undefined }
+      return [link, link]
+    }
+    const toA = createRing(Limits.ringBytes)
+    const [portA, portB] = createBellPorts()
+    return [
+      { peer: b, outgoing: toB, incoming: toA, port: portA },
+      { peer: a, outgoing: toA, incoming: toB, port: portB },
+    ]
+  }
+
+  #createMemory(shard: number): ShardMemory {
+    const { config } = this.#options
+    const disk = new HostDisk(config.directory)
+    const onDisk = listSegments(disk, logDirectoryOf(this.#logRow.generation, shard))
+    return createShardMemory(planShard(this.#budget(), this.#logRow.segmentBytes, (onDisk.at(-1) ?? -1) + 1))
+  }
+
+  /** One shard's share of the memory that is not taken by rings. */
+  #budget(): number {
+    const threads = this.shards + (this.#options.frontEnd ? 1 : 0)
+    const rings = threads * threads * Limits.ringBytes
+    return Math.floor((this.#options.config.memoryBytes - rings) / this.shards)
+  }
+
+  #seed(thread: number, links: readonly Link[]): ThreadSeed {
+    return {
+      thread,
+      shards: this.shards,
+      memories: this.memories,
+      links,
+      hashSeed: this.#hashSeed,
+      clusterKey: Buffer.from(this.identity.clusterKey, 'base64'),
+      durability: this.#options.config.durability,
+      buckets: this.#buckets.all,
+    }
+  }
+
+  #spawn(shard: ShardWorker, links: readonly Link[]): void {
+    const { config, http, salvage } = this.#options
+    const data: WorkerData = {
+      seed: this.#seed(threadOfShard(shard.shard), links),
+      shard: {
+        shard: shard.shard,
+        directory: config.directory,
+        logDirectory: logDirectoryOf(this.#logRow.generation, shard.shard),
+        budgetBytes: this.#budget(),
+        actor: { low: this.#actor.low, high: this.#actor.high },
+        unsyncedNoted: this.#unsyncedNoted,
+        syncIntervalMs: config.syncIntervalMs,
+        salvage,
+        http: http === undefined ? undefined : { ...http, nodeId: this.identity.nodeId, counters: this.#httpCounters },
+      },
+    }
+    const worker = new Worker(moduleUrl('shard-worker', import.meta.url), {
+      workerData: data,
+      transferList: links.flatMap((link) => (link.port === undefined ? [] : [link.port])),
+      resourceLimits: { maxYoungGenerationSizeMb: 32 },
+      name: `sunwise-shard-${shard.shard}`,
+    })
+    shard.worker = worker
+    shard.lastBeatMs = performance.now()
+    worker.on('message', (message: FromThread) => this.#receive(shard, worker, message))
+    worker.on('error', (error) => this.#crashed(shard, worker, asSunwiseError(error)))
+    worker.on('exit', (code) => this.#crashed(shard, worker, new Error(`it exited with code ${code}`)))
+  }
+
+  #receive(shard: ShardWorker, worker: Worker, message: FromThread): void {
+    if (shard.worker !== worker) return
+    switch (message.type) {
+      case 'ready':
+        this.#ready(shard, message)
+        break
+      case 'failed': {
+        const error = new SunwiseError(message.error.code, message.error.message)
+        if (this.#rejectWaiting(shard.shard, error)) return
+        this.#crashed(shard, worker, error)
+        return
+      }
+      case 'unsyncedWanted':
+        void this.#noteUnsynced().catch((error: unknown) => this.#fatal(error))
+        return
+      case 'actorIsStale':
+        void this.#changeActor().catch((error: unknown) => this.#fatal(error))
+        return
+      case 'admin':
+        void this.#answerAdmin(shard, message.id, message.request)
+        return
+      case 'listenFailed': {
+        this.#rejectWaiting(shard.shard, new SunwiseError(message.error.code, message.error.message))
+        return
+      }
+      default:
+    }
+    const index = this.#waiting.findIndex((wait) => wait.shard === shard.shard && wait.type === message.type)
+    if (index >= 0) this.#waiting.splice(index, 1)[0]!.resolve(message)
+  }
+
+  #ready(shard: ShardWorker, message: FromThread & { type: 'ready' }): void {
+    shard.isUp = true
+    shard.recoveredRecords = message.records
+    if (message.droppedBytes > 0) {
+      this.#options.log(
+        `Shard ${shard.shard}: dropped a torn tail of ${message.droppedBytes} bytes that was never acknowledged as synced`,
+      )
+    }
+    for (const damage of message.damages) {
+      this.#options.log(
+        `Shard ${shard.shard}: salvaged around damage in ${damage.path}, bytes ${damage.from} to ${damage.to}`,
+      )
+    }
+  }
+
+  async #answerAdmin(shard: ShardWorker, id: number, request: AdminRequest): Promise<void> {
+    try {
+      const result = await this.admin(request)
+      this.#post(shard, { type: 'adminReply', id, error: undefined, result })
+    } catch (error) {
+      this.#post(shard, { type: 'adminReply', id, error: errorMessageOf(error), result: undefined })
+    }
+  }
+
+  #post(shard: ShardWorker, message: ToThread, transfer: readonly MessagePortLike[] = []): void {
+    shard.worker?.postMessage(message, [...transfer])
+  }
+
+  #broadcast(message: ToThread): void {
+    for (const shard of this.#shards) this.#post(shard, message)
+    this.#frontEnd?.post(message, [])
+  }
+
+  #await(shard: number, type: FromThread['type']): Promise<FromThread> {
+    return new Promise((resolve, reject) => this.#waiting.push({ shard, type, resolve, reject }))
+  }
+
+  /** Fails whatever waits for a shard; false if nothing did. */
+  #rejectWaiting(shard: number, error: SunwiseError): boolean {
+    const mine = this.#waiting.filter((wait) => wait.shard === shard)
+    for (const wait of mine) {
+      this.#waiting.splice(this.#waiting.indexOf(wait), 1)
+      wait.reject(error)
+    }
+    return mine.length > 0
+  }
+
+  async #askToListen(shard: ShardWorker): Promise<FromThread & { type: 'listening' }> {
+    const listening = this.#await(shard.shard, 'listening')
+    this.#post(shard, { type: 'listen', ...this.#listen! })
+    return (await listening) as FromThread & { type: 'listening' }
+  }
+
+  async #noteUnsynced(): Promise<void> {
+    if (this.#unsyncedNoted || this.#unsyncedPending) return
+    this.#unsyncedPending = true
+    await this.#record.noteUnsynced(Date.now())
+    this.#unsyncedPending = false
+    this.#unsyncedNoted = true
+    this.#broadcast({ type: 'unsyncedNoted' })
+  }
+
+  async #changeActor(): Promise<void> {
+    if (this.#actorPending) return
+    this.#actorPending = true
+    const actor = { ...this.#actor, ...randomActor() }
+    await this.#record.putActor(actor)
+    Object.assign(this.#actor, actor)
+    this.#broadcast({ type: 'actor', low: actor.low, high: actor.high })
+    this.#actorPending = false
+  }
+
+  // Supervision.
+
+  #supervise(): void {
+    const nowMs = performance.now()
+    // A node thread that was itself paused convicts nobody.
+    const wasPaused = nowMs - this.#lastSuperviseMs > 4 * superviseMs
+    this.#lastSuperviseMs = nowMs
+    for (const shard of this.#shards) {
+      const control = new Int32Array(shard.memory.control)
+      const heartbeat = Atomics.load(control, ControlWord.heartbeat)
+      if (heartbeat !== shard.lastHeartbeat || wasPaused || shard.worker === undefined) {
+        shard.lastHeartbeat = heartbeat
+        shard.lastBeatMs = nowMs
+      } else if (nowMs - shard.lastBeatMs > Limits.workerHangMs) {
+        const seconds = Math.round((nowMs - shard.lastBeatMs) / 1000)
+        this.#crashed(shard, shard.worker, new Error(`it did not turn for ${seconds} s`))
+      }
+    }
+  }
+
+  /** A worker failed, ended or hangs: once per incarnation. */
+  #crashed(shard: ShardWorker, worker: Worker, cause: Error): void {
+    if (shard.worker !== worker || this.#isFatal) return
+    shard.worker = undefined
+    const wasUp = shard.isUp
+    shard.isUp = false
+    if (this.#isClosing) {
+      this.#rejectWaiting(shard.shard, asSunwiseError(cause))
+      return
+    }
+    Atomics.store(new Int32Array(shard.memory.control), ControlWord.state, ShardState.down)
+    Atomics.add(new Int32Array(shard.memory.control), ControlWord.viewVersion, 1)
+    if (!wasUp && this.#rejectWaiting(shard.shard, asSunwiseError(cause))) {
+      // It never came up: starting again would meet the same.
+      void worker.terminate()
+      return
+    }
+    this.crashes++
+    this.#options.log(`Shard ${shard.shard} crashed: ${cause.message}; restarting it`)
+    this.#broadcast({ type: 'shardDown', shard: shard.shard })
+    const nowMs = performance.now()
+    this.#crashTimesMs.push(nowMs)
+    while (this.#crashTimesMs[0]! < nowMs - Limits.workerCrashWindowMs) this.#crashTimesMs.shift()
+    if (this.#crashTimesMs.length >= Limits.workerCrashesMax) {
+      const message = `Shard workers crashed ${this.#crashTimesMs.length} times within ${Limits.workerCrashWindowMs / 1000} s, last: ${cause.message}; look at the log and start again`
+      this.#fatal(new SunwiseError('WORKERS_FAILED', message, { cause }))
+      return
+    }
+    void this.#restart(shard, worker, cause).catch((error: unknown) => this.#fatal(error))
+  }
+
+  async #restart(shard: ShardWorker, worker: Worker, cause: Error): Promise<void> {
+    await worker.terminate()
+    // After a failed fsync nobody knows which pages are on disk: what this actor named may be lost.
+    if (cause instanceof SunwiseError && cause.code === 'DISK_FAILED') await this.#changeActor()
+    if (this.#isClosing) return
+    shard.memory = this.#createMemory(shard.shard)
+    shard.lastHeartbeat = 0
+    const thread = threadOfShard(shard.shard)
+    const links: Link[] = []
+    for (const other of this.#shards) {
+      const [mine, theirs] = this.#connectPair(thread, threadOfShard(other.shard))
+      links.push(mine)
+      if (other === shard) continue
+      this.#post(other, { type: 'shardMemory', shard: shard.shard, memory: shard.memory })
+      this.#post(other, { type: 'connect', link: theirs }, [theirs.port!])
+    }
+    if (this.#frontEnd !== undefined) {
+      const [mine, theirs] = this.#connectPair(thread, frontEndThread)
+      links.push(mine)
+      this.#frontEnd.post({ type: 'shardMemory', shard: shard.shard, memory: shard.memory }, [])
+      this.#frontEnd.post({ type: 'connect', link: theirs }, [theirs.port!])
+    }
+    const ready = this.#await(shard.shard, 'ready')
+    this.#spawn(shard, links)
+    await ready
+    if (this.#listen !== undefined && (this.#listen.reusePort || shard.shard === 0)) await this.#askToListen(shard)
+  }
+
+  #fatal(cause: unknown): void {
+    if (this.#isFatal || this.#isClosing) return
+    this.#isFatal = true
+    clearInterval(this.#supervisor)
+    void this.#terminateAll().finally(() => this.#options.onFatal(asSunwiseError(cause)))
+  }
+
+  async #terminateAll(): Promise<void> {
+    this.#isClosing = true
+    clearInterval(this.#supervisor)
+    const workers = this.#shards.flatMap((shard) => (shard.worker === undefined ? [] : [shard.worker]))
+    for (const shard of this.#shards) {
+      shard.worker = undefined
+      shard.isUp = false
+    }
+    await Promise.all(workers.map((worker) => worker.terminate()))
+  }
+}
+
+function asSunwiseError(cause: unknown): SunwiseError {
+  if (cause instanceof SunwiseError) return cause
+  const message = cause instanceof Error ? cause.message : String(cause)
+  return new SunwiseError('INTERNAL', `A shard worker failed: ${message}`, { cause })
+}
+
+export function errorMessageOf(error: unknown): ErrorMessage {
+  const known = asSunwiseError(error)
+  return { code: known.code, message: known.message }
+}
+
+function makeDirectory(directory: string): void {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 })
+  } catch (cause) {
+    throw new SunwiseError('DIRECTORY_UNUSABLE', `Cannot create the data directory "${directory}": ${String(cause)}`, {
+      cause,
+    })
+  }
+}
+
+function randomActor(): { readonly low: number; readonly high: number } {
+  const bytes = randomBytes(8)
+  return { low: bytes.readUInt32LE(0), high: bytes.readUInt32LE(4) }
+}
+
+async function loadIdentity(record: NodeRecord): Promise<Identity> {
+  const present = record.identity
+  if (present !== undefined) {
+    if (present.format !== directoryFormatVersion) {
+      const message = `The data directory has format ${present.format}, this program reads ${directoryFormatVersion}; use a matching release`
+      throw new SunwiseError('CATALOG_CORRUPT', message)
+    }
+    return present
+  }
+  const identity: Identity = {
+    format: directoryFormatVersion,
+    nodeId: randomBytes(8).toString('hex'),
+    clusterId: randomBytes(8).toString('hex'),
+    clusterKey: randomBytes(16).toString('base64'),
+  }
+  await record.putIdentity(identity)
+  return identity
+}
+
+/**
+ * The actor of this run: the last one's, or a new one where some of its writes may be lost (unsynced acknowledgements without
+ * a clean stop, another directory than recorded, salvage). In doubt a new one. Durable before the first write.
+ */
+async function loadActor(record: NodeRecord, directory: string, salvage: boolean): Promise<ActorRow> {
+  const { dev, ino } = statSync(directory)
+  const present = record.actor
+  const isSame = present !== undefined && present.device === dev && present.inode === ino
+  if (isSame && !record.isUnsynced && !salvage) return { ...present }
+  const actor: ActorRow = { ...randomActor(), device: dev, inode: ino }
+  await record.putActor(actor)
+  return actor
+}
+
+/** The generation of the log that this run writes; deals the log anew if shards or segment size differ from before. */
+async function prepareLog(record: NodeRecord, config: Config, log: (line: string) => void): Promise<LogRow> {
+  const segmentBytes = segmentBytesOf(config)
+  const present = record.log
+  const disk = new HostDisk(config.directory)
+  if (present === undefined) {
+    const row: LogRow = { generation: 1, shards: config.shards, segmentBytes, retired: [] }
+    for (let shard = 0; shard < config.shards; shard++) disk.makeDirectoryNow(logDirectoryOf(1, shard))
+    await record.putLog(row)
+    return row
+  }
+  const isSame = present.shards === config.shards && present.segmentBytes === segmentBytes
+  if (isSame && present.retired.length === 0) return present
+  return reshard({ disk, record, present, shards: config.shards, segmentBytes, log })
+}
+
+/** As configured, or as large as the largest version set demands, and small enough that the budget holds eight. */
+function segmentBytesOf(config: Config): number {
+  if (config.segmentBytes > 0) return config.segmentBytes
+  const needed = 2 * versionSetBytesMax(config.valueBytesMax)
+  let bytes = segmentBytesDefault
+  while (bytes < needed) bytes *= 2
+  const budget = config.memoryBytes / config.shards
+  while (bytes / 2 >= needed && bytes * 16 > budget) bytes /= 2
+  if (bytes * 8 > budget) {
+    const least = Math.ceil((bytes * 8 * config.shards) / (1024 * 1024))
+    throw new SunwiseError(
+      'BAD_CONFIG',
+      `Cannot run ${config.shards} shards with values up to ${config.valueBytesMax} bytes in ${config.memoryBytes} bytes of memory: give at least --memory ${least}mb, or fewer shards`,
+    )
+  }
+  return bytes
+}

@@ -1,0 +1,145 @@
+/**
+ * What a node durably knows about itself, as rows of its catalog. JSON, since the rows are few and small and a person may
+ * have to read them.
+ *
+ *   identity      { format, nodeId, clusterId, clusterKey (base64) }      written once
+ *   log           { generation, shards, segmentBytes, retired: [generation ...] }
+ *   actor         { low, high, device, inode }                           the incarnation that names this node's writes
+ *   unsynced      { since }                                              present while unsynced acknowledgements may exist
+ *   buckets/NAME  { id, n, r, w, ... }                                   and `bucketId` { next }
+ */
+import { SunwiseError } from '../base/errors.ts'
+import { bucketIdOf } from '../base/ids.ts'
+import { Limits } from '../config.ts'
+import type { Catalog, CatalogEdit } from '../env.ts'
+import type { Bucket } from '../replication/requests.ts'
+
+/** Version of the data directory as a whole. */
+export const directoryFormatVersion = 1
+
+export type Identity = {
+  readonly format: number
+  readonly nodeId: string
+  readonly clusterId: string
+  readonly clusterKey: string
+}
+
+export type LogRow = {
+  readonly generation: number
+  readonly shards: number
+  readonly segmentBytes: number
+  /** Generations whose data stands in newer ones, and whose files may still be there. */
+  readonly retired: readonly number[]
+}
+
+export type ActorRow = {
+  readonly low: number
+  readonly high: number
+  /** Of the data directory: another one means a copy or a restore. */
+  readonly device: number
+  readonly inode: number
+}
+
+const encode = (value: unknown): Uint8Array => new TextEncoder().encode(JSON.stringify(value))
+
+/** Reads and writes the rows; every write is durable when its promise resolves. */
+export class NodeRecord {
+  readonly #catalog: Catalog
+
+  constructor(catalog: Catalog) {
+    this.#catalog = catalog
+  }
+
+  get identity(): Identity | undefined {
+    return this.#read<Identity>('identity')
+  }
+
+  get log(): LogRow | undefined {
+    return this.#read<LogRow>('log')
+  }
+
+  get actor(): ActorRow | undefined {
+    return this.#read<ActorRow>('actor')
+  }
+
+  get isUnsynced(): boolean {
+    return this.#catalog.get('unsynced') !== undefined
+  }
+
+  buckets(): Bucket[] {
+    return this.#catalog.scan('buckets/').map(([, bytes]) => this.#parse<Bucket>('buckets', bytes))
+  }
+
+  putIdentity(identity: Identity): Promise<void> {
+    return this.#commit([{ op: 'put', key: 'identity', value: encode(identity) }])
+  }
+
+  putLog(log: LogRow): Promise<void> {
+    return this.#commit([{ op: 'put', key: 'log', value: encode(log) }])
+  }
+
+  putActor(actor: ActorRow): Promise<void> {
+    return this.#commit([{ op: 'put', key: 'actor', value: encode(actor) }])
+  }
+
+  noteUnsynced(sinceMs: number): Promise<void> {
+    return this.#commit([{ op: 'put', key: 'unsynced', value: encode({ since: sinceMs }) }])
+  }
+
+  clearUnsynced(): Promise<void> {
+    return this.#commit([{ op: 'delete', key: 'unsynced' }])
+  }
+
+  /** Stores a bucket; a new one (`id` undefined) gets the next id, which is never used again. */
+  async putBucket(bucket: Omit<Bucket, 'id'> & { readonly id: Bucket['id'] | undefined }): Promise<Bucket> {
+    const next = this.#read<{ next: number }>('bucketId')?.next ?? 1
+    const stored: Bucket = { ...bucket, id: bucket.id ?? bucketIdOf(next) }
+    const edits: CatalogEdit[] = [{ op: 'put', key: `buckets/${bucket.name}`, value: encode(stored) }]
+    if (bucket.id === undefined) edits.push({ op: 'put', key: 'bucketId', value: encode({ next: next + 1 }) })
+    await this.#commit(edits)
+    return stored
+  }
+
+  deleteBucket(name: string): Promise<void> {
+    return this.#commit([{ op: 'delete', key: `buckets/${name}` }])
+  }
+
+  #read<Row>(key: string): Row | undefined {
+    const bytes = this.#catalog.get(key)
+    return bytes === undefined ? undefined : this.#parse<Row>(key, bytes)
+  }
+
+  #parse<Row>(key: string, bytes: Uint8Array): Row {
+    try {
+      return JSON.parse(new TextDecoder().decode(bytes)) as Row
+    } catch (cause) {
+      throw new SunwiseError('CATALOG_CORRUPT', `Cannot read row "${key}" of the catalog; restore a backup`, { cause })
+    }
+  }
+
+  #commit(edits: readonly CatalogEdit[]): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#catalog.commit(edits, (error) => (error === undefined ? resolve() : reject(error)))
+    })
+  }
+}
+
+/** The bucket that always exists. */
+export function defaultBucket(valueBytesMax: number): Omit<Bucket, 'id'> {
+  return {
+    name: 'default',
+    n: 3,
+    r: 'quorum',
+    w: 'quorum',
+    sloppy: false,
+    conflict: 'siblings',
+    durability: undefined,
+    ttlMs: undefined,
+    valueBytesMax,
+  }
+}
+
+/** Names that buckets may have. */
+export function isBucketName(name: string): boolean {
+  return name.length >= 1 && name.length <= Limits.bucketNameBytesMax && /^[A-Za-z0-9._-]+$/.test(name)
+}

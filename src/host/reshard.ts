@@ -1,0 +1,82 @@
+/**
+ * The generations of a node's log: `log/<generation>/<shard>`. A start with another number of shards, or another segment size,
+ * deals the present generation into a new one before any worker runs; the catalog's commit is the moment of change.
+ */
+import { crc32 } from 'node:zlib'
+import { SunwiseError } from '../base/errors.ts'
+import { partitionOfSlot, shardOfPartition } from '../cluster/slots.ts'
+import type { Disk, Done } from '../env.ts'
+import { dealLogs } from '../storage/log-dealer.ts'
+import type { LogRow, NodeRecord } from './node-record.ts'
+
+/** Directory of one shard's log, relative to the data directory. */
+export function logDirectoryOf(generation: number, shard: number): string {
+  return `log/${generation}/${shard}`
+}
+
+export type ReshardOptions = {
+  readonly disk: Disk
+  readonly record: NodeRecord
+  readonly present: LogRow
+  readonly shards: number
+  readonly segmentBytes: number
+  readonly log: (line: string) => void
+}
+
+/** Brings the log to the wanted form; returns the row that holds now. Interrupted anywhere, the next start does it again. */
+export async function reshard(options: ReshardOptions): Promise<LogRow> {
+  const { disk, record, present, shards, segmentBytes, log } = options
+  let row = present
+  if (present.shards !== shards || present.segmentBytes !== segmentBytes) {
+    const generation = present.generation + 1
+    // What an interrupted attempt left was never valid.
+    await removeGeneration(disk, generation)
+    const newDirectories = range(shards).map((shard) => logDirectoryOf(generation, shard))
+    for (const directory of newDirectories) disk.makeDirectoryNow(directory)
+    const records = await new Promise<number>((resolve, reject) => {
+      dealLogs(
+        {
+          disk,
+          crc32: (bytes, start, end) => crc32(bytes.subarray(start, end)),
+          oldDirectories: range(present.shards).map((shard) => logDirectoryOf(present.generation, shard)),
+          oldSegmentBytes: present.segmentBytes,
+          newDirectories,
+          newSegmentBytes: segmentBytes,
+          shardOfSlot: (slot) => shardOfPartition(partitionOfSlot(slot), shards),
+          partitionOfSlot,
+        },
+        (error, dealt) => (error === undefined ? resolve(dealt) : reject(error)),
+      )
+    })
+    log(`Dealt ${records} log records of ${present.shards} shards to ${shards}`)
+    row = { generation, shards, segmentBytes, retired: [...present.retired, present.generation] }
+    await record.putLog(row)
+  }
+  for (const generation of row.retired) await removeGeneration(disk, generation)
+  row = { ...row, retired: [] }
+  await record.putLog(row)
+  return row
+}
+
+const range = (count: number): number[] => Array.from({ length: count }, (_, index) => index)
+
+const settled = (start: (done: Done) => void): Promise<void> =>
+  new Promise((resolve, reject) => {
+    start((error) => (error === undefined ? resolve() : reject(error)))
+  })
+
+async function removeGeneration(disk: Disk, generation: number): Promise<void> {
+  for (const shard of disk.listNow(`log/${generation}`)) {
+    for (const name of disk.listNow(`log/${generation}/${shard}`)) {
+      await settled((done) => disk.remove(`log/${generation}/${shard}/${name}`, done))
+    }
+    await settled((done) => disk.remove(`log/${generation}/${shard}`, done))
+  }
+  await settled((done) => disk.remove(`log/${generation}`, done))
+  try {
+    await settled((done) => disk.syncDirectory('log', done))
+  } catch (error) {
+    if (!(error instanceof SunwiseError)) throw error
+    if (disk.listNow('log').length > 0) throw error
+  }
+}

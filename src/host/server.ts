@@ -1,0 +1,103 @@
+/** One server: a node whose shard workers listen for HTTP. The node thread is the caller's, normally the main thread. */
+import { availableParallelism } from 'node:os'
+import { SunwiseError } from '../base/errors.ts'
+import { type Config, type Durability, Limits } from '../config.ts'
+import { probeBind } from './http/address.ts'
+import { HttpCounters } from './http/counters.ts'
+import { NodeHost } from './node-host.ts'
+
+export type ServerOptions = {
+  readonly directory: string
+  readonly http: { readonly host: string; readonly port: number }
+  /** 0: one per core. */
+  readonly shards: number
+  readonly memoryBytes: number
+  readonly durability: Durability
+  readonly syncIntervalMs: number
+  readonly valueBytesMax: number
+  /** Allows an address other than loopback without authentication. */
+  readonly insecure: boolean
+  /** Names by which clients may call this server in their Host header, beside localhost and its address. */
+  readonly allowedHosts?: readonly string[] | undefined
+  /** Keep what is readable of a damaged log, under a new actor. */
+  readonly salvage?: boolean | undefined
+  readonly log: (line: string) => void
+  /** Called at most once, when the server can no longer serve. */
+  readonly onFatal: (error: Error) => void
+}
+
+export type RunningServer = {
+  /** Where it really listens. */
+  readonly address: { readonly host: string; readonly port: number }
+  readonly nodeId: string
+  readonly shards: number
+  readonly recoveredRecords: number
+  /** Refuses new requests and settles when those under way are done, at the latest after `graceMs`. */
+  drain(graceMs: number): Promise<void>
+  /** Ends cleanly: everything acknowledged is on stable storage afterwards. */
+  close(): Promise<void>
+}
+
+/** Shards for `0`: one per core, but no more than the machine has. */
+export function defaultShards(): number {
+  return Math.max(1, Math.min(Limits.shardsMax, availableParallelism()))
+}
+
+/** Completes and checks what a user may set. @throws BAD_CONFIG */
+export function configOf(
+  options: Omit<Config, 'segmentBytes' | 'shards'> & { readonly shards: number; readonly segmentBytes?: number },
+): Config {
+  const shards = options.shards === 0 ? defaultShards() : options.shards
+  const check = (isGood: boolean, what: string): void => {
+    if (!isGood) throw new SunwiseError('BAD_CONFIG', `Cannot start: ${what}`)
+  }
+  check(
+    Number.isInteger(shards) && shards >= 1 && shards <= Limits.shardsMax,
+    `shards must be 1 to ${Limits.shardsMax}`,
+  )
+  check(Number.isSafeInteger(options.memoryBytes) && options.memoryBytes > 0, 'memory must be a number of bytes')
+  check(
+    Number.isInteger(options.valueBytesMax) &&
+      options.valueBytesMax >= 1 &&
+      options.valueBytesMax <= Limits.valueBytesMax,
+    `the largest value must be 1 to ${Limits.valueBytesMax} bytes`,
+  )
+  check(options.syncIntervalMs >= 1 && options.syncIntervalMs <= 60_000, 'the sync interval must be 1 to 60000 ms')
+  return { ...options, shards, segmentBytes: options.segmentBytes ?? 0 }
+}
+
+/** Starts a server; rejects with a coded error, and then nothing is left running. */
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const { host } = options.http
+  // Bound exclusively once: with SO_REUSEPORT a second process would silently take half of the requests.
+  const port = await probeBind(host, options.http.port, options.insecure)
+  const node = await NodeHost.start(
+    {
+      config: configOf(options),
+      http: {
+        valueBytesMax: options.valueBytesMax,
+        allowedHosts: options.allowedHosts ?? [],
+        insecure: options.insecure,
+      },
+      frontEnd: false,
+      salvage: options.salvage ?? false,
+      log: options.log,
+      onFatal: options.onFatal,
+    },
+    HttpCounters.bytes,
+  )
+  try {
+    await node.listen(host, port)
+  } catch (error) {
+    await node.close()
+    throw error
+  }
+  return {
+    address: { host, port },
+    nodeId: node.identity.nodeId,
+    shards: node.shards,
+    recoveredRecords: node.recoveredRecords,
+    drain: (graceMs) => node.drain(graceMs),
+    close: () => node.close(),
+  }
+}

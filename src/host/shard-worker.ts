@@ -1,0 +1,148 @@
+/**
+ * Entry of a shard worker: one shard, the coordinator of this thread, and (in a server) an HTTP listener. All events of the
+ * thread end in a turn of its loop, which drains rings, lets the shard write and answer, and publishes.
+ */
+import { parentPort, workerData } from 'node:worker_threads'
+import { crc32 } from 'node:zlib'
+import { assert } from '../base/assert.ts'
+import { SunwiseError } from '../base/errors.ts'
+import { partitionOfSlot } from '../cluster/slots.ts'
+import { Shard } from '../shard/shard.ts'
+import { ControlWord, ShardState } from '../storage/shard-memory.ts'
+import { HostDisk } from './disk.ts'
+import type { HttpServer } from './http/server.ts'
+import type { ErrorMessage, FromThread, ToThread, WorkerData } from './messages.ts'
+import { ThreadRuntime } from './thread-runtime.ts'
+import { TurnLoop } from './turn-loop.ts'
+import { startWorkerHttp } from './worker-http.ts'
+
+const tickMs = 20
+
+assert(parentPort !== null, 'A shard worker runs in a worker thread')
+const port = parentPort
+const { seed, shard: own } = workerData as WorkerData
+const post = (message: FromThread): void => port.postMessage(message)
+const describe = (error: unknown): ErrorMessage =>
+  error instanceof SunwiseError
+    ? { code: error.code, message: error.message }
+    : { code: 'INTERNAL', message: error instanceof Error ? (error.stack ?? error.message) : String(error) }
+
+const memory = seed.memories[own.shard]!
+const control = new Int32Array(memory.control)
+const runtime = new ThreadRuntime(seed, post)
+let liveBuckets = new Set(seed.buckets.map((bucket) => bucket.id as number))
+const controls = seed.memories.map((shared) => new Int32Array(shared.control))
+let httpServer: HttpServer | undefined
+let closing: (() => void) | undefined
+
+const shard = new Shard(
+  {
+    disk: new HostDisk(own.directory),
+    directory: own.logDirectory,
+    memory,
+    budgetBytes: own.budgetBytes,
+    crc32: (bytes, start, end) => crc32(bytes.subarray(start, end)),
+    hashSeed: seed.hashSeed,
+    shard: own.shard,
+    shards: seed.shards,
+    actor: own.actor,
+    preallocate: seed.durability === 'sync',
+    syncIntervalMs: own.syncIntervalMs,
+    salvage: own.salvage,
+    partitionOfSlot,
+    isRetiredBucket: (bucketId) => !liveBuckets.has(bucketId),
+  },
+  runtime.clock,
+  runtime.links,
+  {
+    unsyncedWanted: () => post({ type: 'unsyncedWanted' }),
+    actorIsStale: () => post({ type: 'actorIsStale' }),
+    failed: (error) => post({ type: 'failed', error: describe(error) }),
+  },
+)
+shard.unsyncedNoted = own.unsyncedNoted
+
+const loop = new TurnLoop(runtime.links, runtime.bell, () => {
+  const messages = runtime.links.drain(() => shard.canAccept)
+  shard.flush()
+  Atomics.add(control, ControlWord.heartbeat, 1)
+  if (closing !== undefined && shard.isIdle) closing()
+  // While the shard cannot take more, its rings hold the rest: stay awake.
+  return messages > 0 || !shard.canAccept
+})
+runtime.links.handle(
+  (thread, u8, i32, start) => shard.receive(thread, u8, i32, start),
+  (u8, i32, start) => runtime.coordinator.receive(u8, i32, start),
+  loop.schedule,
+)
+runtime.connect(seed)
+
+function beginService(): void {
+  setInterval(() => {
+    shard.tick()
+    runtime.coordinator.tick()
+    Atomics.add(control, ControlWord.heartbeat, 1)
+    loop.schedule()
+  }, tickMs)
+  loop.schedule()
+}
+
+Atomics.store(control, ControlWord.state, ShardState.recovering)
+shard.store.recover(
+  (records) => {
+    Atomics.store(control, ControlWord.recovered, records)
+    Atomics.add(control, ControlWord.heartbeat, 1)
+  },
+  (error, log) => {
+    if (error !== undefined || log === undefined) {
+      post({ type: 'failed', error: describe(error) })
+      return
+    }
+    Atomics.store(control, ControlWord.state, ShardState.up)
+    beginService()
+    const { records, bytes, droppedBytes, damages } = log
+    post({ type: 'ready', records, logBytes: bytes, droppedBytes, damages })
+  },
+)
+
+port.on('message', (message: ToThread) => {
+  if (message.type === 'buckets') liveBuckets = new Set(message.buckets.map((bucket) => bucket.id as number))
+  if (message.type === 'shardMemory') controls[message.shard] = new Int32Array(message.memory.control)
+  if (runtime.receive(message)) {
+    loop.schedule()
+    return
+  }
+  switch (message.type) {
+    case 'unsyncedNoted':
+      shard.unsyncedNoted = true
+      return
+    case 'actor':
+      shard.store.changeActor({ low: message.low, high: message.high })
+      return
+    case 'listen':
+      startWorkerHttp(own, runtime, () => controls, message).then(
+        ({ server, address }) => {
+          httpServer = server
+          post({ type: 'listening', port: address.port, reusePort: address.reusePort })
+        },
+        (error: unknown) => post({ type: 'listenFailed', error: describe(error) }),
+      )
+      return
+    case 'drain':
+      ;(httpServer?.drain(message.graceMs) ?? Promise.resolve()).then(
+        () => post({ type: 'drained' }),
+        (error: unknown) => post({ type: 'failed', error: describe(error) }),
+      )
+      return
+    case 'close':
+      closing = () => {
+        closing = undefined
+        loop.stop()
+        shard.store.close((error) => {
+          if (error !== undefined) post({ type: 'failed', error: describe(error) })
+          else post({ type: 'closed' })
+        })
+      }
+      loop.schedule()
+  }
+})

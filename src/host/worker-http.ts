@@ -1,0 +1,38 @@
+/** The HTTP listener of one shard worker: the server of `http/` over this thread's coordinator. */
+import { HttpCounters, renderHttpMetrics } from './http/counters.ts'
+import { HttpLimitDefaults } from './http/front.ts'
+import { createHttpServer, type HttpServer, type ListenAddress } from './http/server.ts'
+import type { ShardSeed } from './messages.ts'
+import { renderProcessMetrics, renderShardMetrics } from './metrics.ts'
+import type { ThreadRuntime } from './thread-runtime.ts'
+import { version } from './version.ts'
+
+/** Starts listening; rejects with ADDRESS_IN_USE and the like. */
+export async function startWorkerHttp(
+  own: ShardSeed,
+  runtime: ThreadRuntime,
+  controls: () => readonly Int32Array[],
+  where: { readonly host: string; readonly port: number; readonly reusePort: boolean },
+): Promise<{ readonly server: HttpServer; readonly address: ListenAddress }> {
+  const { http } = own
+  if (http === undefined) throw new Error('This node serves no HTTP')
+  const counters = http.counters.map((buffer) => new HttpCounters(buffer))
+  const unready = (): string[] =>
+    runtime.readers.flatMap((reader, shard) => (reader.isUp ? [] : [`shard ${shard} is recovering`]))
+  const server = createHttpServer({
+    coordinator: runtime.coordinator,
+    buckets: runtime.buckets,
+    clock: runtime.clock,
+    limits: { ...HttpLimitDefaults, valueBytesMax: http.valueBytesMax },
+    counters: counters[own.shard]!,
+    requestIdPrefix: `${http.nodeId.slice(0, 4)}${own.shard.toString(36)}${Math.floor(Math.random() * 46656).toString(36)}-`,
+    health: { liveProblems: () => [], readyProblems: unready },
+    metrics: () => renderShardMetrics(controls()) + renderHttpMetrics(counters) + renderProcessMetrics(),
+    version,
+    nodeId: http.nodeId,
+    allowedHosts: http.allowedHosts,
+    insecure: http.insecure,
+  })
+  const address = await server.listen({ host: where.host, port: where.port, reusePort: where.reusePort })
+  return { server, address }
+}

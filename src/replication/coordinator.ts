@@ -1,0 +1,668 @@
+/**
+ * The coordinator of one thread, for partitions whose whole preference list is this node. It checks a request, reads from
+ * shared memory or sends a frame to the owner, and turns the reply into an answer with a receipt. An object without a thread:
+ * requests with a callback, `receive` replies, `tick`.
+ *
+ * A write without a context replaces what its shard sees. A read is lock-free and never crosses threads, except when it was
+ * contended. Expiry is judged here, once per request.
+ */
+import { assert } from '../base/assert.ts'
+import { copyBytes, pad4 } from '../base/bytes.ts'
+import { type ErrorCode, ErrorTable, errorCodeOf, outcomeOf, SunwiseError } from '../base/errors.ts'
+import { type HashSeed, KeyHash } from '../base/key-hash.ts'
+import { SipHash } from '../base/siphash.ts'
+import { partitionOfSlot, shardOfPartition, slotOfKey } from '../cluster/slots.ts'
+import { type Durability, DurabilityNumber, Limits, versionSetBytesMax } from '../config.ts'
+import type { Clock, FrameTarget, Shards } from '../env.ts'
+import {
+  CommandFlag,
+  FrameKind,
+  highHalf,
+  joinHalves,
+  listCommandBytes,
+  recordsReplyBytes,
+  vectorEntryBytes,
+  writeCommandBytes,
+  writeReplyBytes,
+} from '../shard/command.ts'
+import {
+  contentTypeCodeOf,
+  contentTypeSpelledOut,
+  decodeRecord,
+  recordBytesAt,
+  recordHeaderBytes,
+  recordKeyBytes,
+} from '../storage/record.ts'
+import { ReadResult, type ResidentReader } from '../storage/resident-reader.ts'
+import { type ContextEntry, decodeContext, encodeContext } from '../versions/context.ts'
+import {
+  type ActorTable,
+  type Digest,
+  digest,
+  digestOfDot,
+  digestText,
+  liveVersions,
+  type Version,
+  type VersionSet,
+  winnerFirst,
+} from '../versions/version-set.ts'
+import { CursorCodec } from './cursor.ts'
+import { PendingTable } from './pending.ts'
+import { acksNeeded, checkLevel } from './quorum.ts'
+import type {
+  BatchOperation,
+  BatchResult,
+  Bucket,
+  Callback,
+  Coordinator,
+  ETag,
+  ListedKey,
+  ListOptions,
+  ListPage,
+  QuorumLevel,
+  ReadAnswer,
+  ReadOptions,
+  Receipt,
+  StoredValue,
+  WriteAnswer,
+  WriteOptions,
+} from './requests.ts'
+
+export type CoordinatorOptions = {
+  readonly clock: Clock
+  readonly shards: Shards
+  /** This thread's reader of a shard; replaced when the shard's memory is. */
+  readonly readerOf: (shard: number) => ResidentReader
+  readonly hashSeed: HashSeed
+  /** 16 bytes that all nodes of the cluster share. */
+  readonly clusterKey: Uint8Array
+  /** Durability of buckets that name none. */
+  readonly durability: Durability
+}
+
+/** Called back by the table of pending requests. */
+type Pending =
+  | {
+      readonly kind: 'write'
+      readonly bucketId: number
+      readonly key: Uint8Array
+      readonly done: Callback<WriteAnswer>
+    }
+  | { readonly kind: 'read'; readonly bucketId: number; readonly key: Uint8Array; readonly done: Callback<ReadAnswer> }
+  | { readonly kind: 'list'; readonly done: Callback<ListChunk> }
+
+/** What one list command brought. */
+type ListChunk = { readonly records: Uint8Array; readonly partition: number; readonly isComplete: boolean }
+
+/** One node alone never changes its topology. */
+const epochOfOneNode = 1
+const emptyBytes = new Uint8Array(0)
+const listReplyBytesMax = 4 * 1024 * 1024
+
+export class ShardCoordinator implements Coordinator {
+  readonly #options: CoordinatorOptions
+  readonly #hash: KeyHash
+  readonly #mac: SipHash
+  readonly #cursors: CursorCodec
+  readonly #pending = new PendingTable<Pending>()
+  #scratch = new Int32Array(16 * 1024)
+  #scratchBytes = new Uint8Array(this.#scratch.buffer)
+  readonly #contextScratch = new Uint8Array(Limits.contextBytesMax + 64)
+
+  constructor(options: CoordinatorOptions) {
+    this.#options = options
+    this.#hash = new KeyHash(options.hashSeed)
+    this.#mac = new SipHash(options.clusterKey)
+    this.#cursors = new CursorCodec(this.#mac)
+  }
+
+  /** Requests under way. */
+  get pendingCount(): number {
+    return this.#pending.count
+  }
+
+  /** Settles what is past its deadline. */
+  tick(): void {
+    this.#pending.sweep(this.#options.clock.monotonicMs(), (request) => {
+      this.#fail(
+        request,
+        new SunwiseError('TIMEOUT', 'The shard did not answer before the deadline', outcomeFor(request)),
+      )
+    })
+  }
+
+  /** Settles what waited for a shard that is gone: writes may or may not be in its log. */
+  shardDown(shard: number): void {
+    this.#pending.failShard(shard, (request) => {
+      this.#fail(
+        request,
+        new SunwiseError('SHARD_UNAVAILABLE', `Shard ${shard} stopped before it answered`, outcomeFor(request)),
+      )
+    })
+  }
+
+  /** Settles everything: the store is closing. */
+  close(): void {
+    this.#pending.failShard(-1, (request) => {
+      this.#fail(request, new SunwiseError('CLOSED', 'The store closed before the answer', outcomeFor(request)))
+    })
+  }
+
+  get(bucket: Bucket, key: Uint8Array, options: ReadOptions, done: Callback<ReadAnswer>): void {
+    const problem = this.#checkKey(key) ?? this.#checkRequest(options.r ?? bucket.r, bucket.n, 'r', options.timeoutMs)
+    if (problem !== undefined) return done(problem, undefined)
+    const bytes = this.#readRecord(bucket.id, key)
+    if (bytes === ReadResult.contended) return this.#askOwner(bucket, key, options, false, done)
+    if (bytes === ReadResult.unavailable) return done(this.#unavailable(key), undefined)
+    const i32 = this.#scratch
+    done(undefined, this.#readAnswer(bucket.id, key, bytes > 0 ? this.#scratchBytes : undefined, i32, 0))
+  }
+
+  put(bucket: Bucket, key: Uint8Array, value: Uint8Array, options: WriteOptions, done: Callback<WriteAnswer>): void {
+    if (value.length > bucket.valueBytesMax) {
+      const message = `Cannot store a value of ${value.length} bytes: bucket "${bucket.name}" takes at most ${bucket.valueBytesMax}`
+      return done(new SunwiseError('VALUE_TOO_LARGE', message, { extra: { limit: bucket.valueBytesMax } }), undefined)
+    }
+    this.#write(FrameKind.put, bucket, key, value, options, done)
+  }
+
+  delete(bucket: Bucket, key: Uint8Array, options: WriteOptions, done: Callback<WriteAnswer>): void {
+    this.#write(FrameKind.delete, bucket, key, emptyBytes, options, done)
+  }
+
+  batch(
+    bucket: Bucket,
+    operations: readonly BatchOperation[],
+    options: { readonly timeoutMs?: number | undefined },
+    done: Callback<readonly BatchResult[]>,
+  ): void {
+    if (operations.length > Limits.batchOperationsMax) {
+      const message = `Cannot take a batch of ${operations.length} operations: the limit is ${Limits.batchOperationsMax}`
+      return done(new SunwiseError('REQUEST_TOO_LARGE', message), undefined)
+    }
+    const results: BatchResult[] = new Array(operations.length)
+    let left = operations.length
+    if (left === 0) return done(undefined, results)
+    const isMixed = operations.some((operation) => operation.op === 'get') && operations.some(({ op }) => op !== 'get')
+    const touched = new Set<string>()
+    const settle = (index: number, result: BatchResult): void => {
+      results[index] = result
+      if (--left === 0) done(undefined, results)
+    }
+    for (let index = 0; index < operations.length; index++) {
+      const operation = operations[index]!
+      const { op, key } = operation
+      if (op === 'get') {
+        const answered: Callback<ReadAnswer> = (error, answer) =>
+          settle(index, error !== undefined ? { op, error } : { op, answer: answer! })
+        // A read behind a write of the same key in this batch must see it: the owner answers in the order of frames.
+        if (isMixed && touched.has(keyText(key))) this.#askOwner(bucket, key, options, true, answered)
+        else this.get(bucket, key, options, answered)
+        continue
+      }
+      if (isMixed) touched.add(keyText(key))
+      const answered: Callback<WriteAnswer> = (error, answer) =>
+        settle(index, error !== undefined ? { op, error } : { op, answer: answer! })
+      const merged = { timeoutMs: options.timeoutMs, ...operation.options }
+      if (op === 'put') this.put(bucket, key, operation.value, merged, answered)
+      else this.delete(bucket, key, merged, answered)
+    }
+  }
+
+  list(bucket: Bucket, options: ListOptions, done: Callback<ListPage>): void {
+    const problem = this.#checkRequest('one', 1, 'r', options.timeoutMs)
+    if (problem !== undefined) return done(problem, undefined)
+    if (!Number.isInteger(options.limit) || options.limit < 1 || options.limit > Limits.listLimitMax) {
+      const message = `Cannot list with limit ${options.limit}: it must be an integer from 1 to ${Limits.listLimitMax}`
+      return done(new SunwiseError('UNPROCESSABLE', message), undefined)
+    }
+    let partition = 0
+    let after: Uint8Array | undefined
+    if (options.cursor !== undefined) {
+      const position = this.#cursors.decode(bucket.id, options.cursor)
+      if (position === undefined) {
+        return done(
+          new SunwiseError('BAD_CURSOR', 'Cannot read the cursor: use one of this bucket, unchanged'),
+          undefined,
+        )
+      }
+      partition = position.partition
+      after = position.after
+    }
+    const keys: ListedKey[] = []
+    let bytes = 0
+    const deadlineMs = this.#deadline(options.timeoutMs)
+    const more = (): void => {
+      if (partition >= Limits.partitions) return done(undefined, { keys, cursor: undefined })
+      const request: Pending = {
+        kind: 'list',
+        done: (error, chunk) => {
+          if (error !== undefined || chunk === undefined) return done(error, undefined)
+          this.#takeChunk(bucket.id, partition, chunk.records, options.values, keys)
+          bytes += chunk.records.length
+          const last = keys.at(-1)?.key
+          partition = chunk.partition
+          after = chunk.isComplete ? undefined : last
+          if (keys.length < options.limit && bytes < listReplyBytesMax) return more()
+          const atEnd = partition >= Limits.partitions
+          done(undefined, { keys, cursor: atEnd ? undefined : this.#cursors.encode(bucket.id, { partition, after }) })
+        },
+      }
+      const limit = options.limit - keys.length
+      const failed = this.#sendList(request, bucket.id, partition, after, options, limit, deadlineMs)
+      if (failed !== undefined) done(failed, undefined)
+    }
+    more()
+  }
+
+  /** A reply frame for this thread; the bytes belong to the coordinator until this returns. */
+  receive(u8: Uint8Array, i32: Int32Array, start: number): void {
+    const word = start >>> 2
+    const request = this.#pending.take(i32[word + 1]! >>> 0)
+    if (request === undefined) return
+    const errorNumber = u8[start + 2]! | (u8[start + 3]! << 8)
+    if (request.kind === 'write') {
+      assert(u8[start] === FrameKind.writeReply, 'A write is answered by a write reply')
+      this.#receiveWrite(request, errorNumber, u8, i32, start)
+      return
+    }
+    assert(u8[start] === FrameKind.recordsReply, 'A read is answered by a records reply')
+    if (errorNumber !== 0) {
+      const code = errorCodeOf(errorNumber)
+      return this.#fail(request, new SunwiseError(code, messageOf(code), { outcome: 'none' }))
+    }
+    const bytes = i32[word + 2]! >>> 0
+    if (request.kind === 'list') {
+      const at = i32[word + 3]!
+      const records = u8.slice(start + recordsReplyBytes, start + recordsReplyBytes + bytes)
+      request.done(undefined, { records, partition: at & 0xffff, isComplete: (at & (1 << 16)) === 0 })
+      return
+    }
+    const source = bytes > 0 ? u8 : undefined
+    request.done(undefined, this.#readAnswer(request.bucketId, request.key, source, i32, start + recordsReplyBytes))
+  }
+
+  // Checks.
+
+  #checkKey(key: Uint8Array): SunwiseError | undefined {
+    if (key.length >= 1 && key.length <= Limits.keyBytesMax) return undefined
+    return new SunwiseError(
+      'BAD_KEY',
+      `Cannot use a key of ${key.length} bytes: it must have 1 to ${Limits.keyBytesMax}`,
+    )
+  }
+
+  #checkRequest(
+    level: QuorumLevel,
+    n: number,
+    name: 'r' | 'w',
+    timeoutMs: number | undefined,
+  ): SunwiseError | undefined {
+    if (timeoutMs !== undefined && !(timeoutMs > 0 && timeoutMs <= Limits.timeoutMsMax)) {
+      const message = `Cannot use a timeout of ${timeoutMs} ms: it must be above 0 and at most ${Limits.timeoutMsMax}`
+      return new SunwiseError('BAD_TIMEOUT', message)
+    }
+    return typeof level === 'number' ? checkLevel(level, n, 1, name) : undefined
+  }
+
+  #deadline(timeoutMs: number | undefined): number {
+    return this.#options.clock.monotonicMs() + (timeoutMs ?? Limits.timeoutMsDefault)
+  }
+
+  #unavailable(key: Uint8Array): SunwiseError {
+    const slot = slotOfKey(key, 0, key.length)
+    const shard = shardOfPartition(partitionOfSlot(slot), this.#options.shards.count)
+    return new SunwiseError('SHARD_UNAVAILABLE', `Shard ${shard}, which owns the key, is recovering; try again`)
+  }
+
+  #receipt(durable: boolean): Receipt {
+    return { acks: acksNeeded('all', 1), replicas: 1, sloppy: false, durable, epoch: epochOfOneNode }
+  }
+
+  // Reads.
+
+  /** Copies the record of a key into the scratch. Returns its bytes or a ReadResult. */
+  #readRecord(bucketId: number, key: Uint8Array): number {
+    const slot = slotOfKey(key, 0, key.length)
+    const partition = partitionOfSlot(slot)
+    const reader = this.#options.readerOf(shardOfPartition(partition, this.#options.shards.count))
+    this.#hash.update(bucketId, key, 0, key.length)
+    for (;;) {
+      const bytes = reader.readRecord(partition, this.#hash.low, bucketId, key, 0, key.length, this.#scratch)
+      if (bytes !== ReadResult.tooSmall) return bytes
+      this.#scratch = new Int32Array(1 << Math.ceil(Math.log2(reader.neededBytes >>> 2) + 0.01))
+      this.#scratchBytes = new Uint8Array(this.#scratch.buffer)
+    }
+  }
+
+  #actorsOf(key: Uint8Array): ActorTable {
+    const partition = partitionOfSlot(slotOfKey(key, 0, key.length))
+    return this.#options.readerOf(shardOfPartition(partition, this.#options.shards.count)).actors
+  }
+
+  /** The answer for a whole, validated record at `at` of `u8`/`i32`; undefined `u8`: there is none. */
+  #readAnswer(bucketId: number, key: Uint8Array, u8: Uint8Array | undefined, i32: Int32Array, at: number): ReadAnswer {
+    const receipt = this.#receipt(true)
+    if (u8 === undefined) return { values: [], etag: undefined, context: undefined, receipt }
+    const set = decodeRecord(u8, i32, at)
+    const actors = this.#actorsOf(key)
+    return {
+      values: this.#liveValues(set, actors),
+      etag: digestText(digest(set, actors)),
+      context: this.#contextOf(bucketId, key, set, actors),
+      receipt,
+    }
+  }
+
+  #liveValues(set: VersionSet, actors: ActorTable): readonly StoredValue[] {
+    const live = liveVersions(set, this.#options.clock.epochMs())
+    const ordered: readonly Version[] = live.length > 1 ? winnerFirst(live, actors) : live
+    return ordered.map(({ value, contentType, expiresAtMs }) => ({
+      value,
+      contentType,
+      expiresAtMs: expiresAtMs === 0 ? undefined : expiresAtMs,
+    }))
+  }
+
+  #contextOf(bucketId: number, key: Uint8Array, set: VersionSet, actors: ActorTable): Uint8Array {
+    const partition = partitionOfSlot(slotOfKey(key, 0, key.length))
+    const into = this.#contextScratch
+    const bytes = encodeContext(this.#mac, into, 0, partition, bucketId, key, 0, key.length, set.vector, actors)
+    return into.slice(0, bytes)
+  }
+
+  /** Asks the owner for a record: after a contended read, or (`behindWrites`) in order with writes sent before. */
+  #askOwner(
+    bucket: Bucket,
+    key: Uint8Array,
+    options: ReadOptions,
+    behindWrites: boolean,
+    done: Callback<ReadAnswer>,
+  ): void {
+    const problem = this.#checkKey(key)
+    if (problem !== undefined) return done(problem, undefined)
+    const slot = slotOfKey(key, 0, key.length)
+    const shard = shardOfPartition(partitionOfSlot(slot), this.#options.shards.count)
+    const bytes = writeCommandBytes + pad4(key.length)
+    const target = this.#begin(shard, bytes)
+    if (target instanceof SunwiseError) return done(target, undefined)
+    const request: Pending = { kind: 'read', bucketId: bucket.id, key: key.slice(), done }
+    const requestId = this.#pending.add(request, shard, this.#deadline(options.timeoutMs))
+    this.#hash.update(bucket.id, key, 0, key.length)
+    const { u8, i32, start } = target
+    const word = start >>> 2
+    i32.fill(0, word, word + writeCommandBytes / 4)
+    i32[word] = FrameKind.get | (behindWrites ? 1 << 8 : 0) | (slot << 16)
+    i32[word + 1] = requestId
+    i32[word + 2] = bucket.id
+    i32[word + 3] = this.#hash.low
+    i32[word + 5] = key.length
+    copyBytes(key, 0, u8, start + writeCommandBytes, key.length)
+    this.#options.shards.commit(shard)
+  }
+
+  /** Room for a frame, or why there is none: in both cases nothing was sent. */
+  #begin(shard: number, bytes: number): FrameTarget | SunwiseError {
+    const { shards } = this.#options
+    if (!shards.isUp(shard)) {
+      return new SunwiseError('SHARD_UNAVAILABLE', `Shard ${shard}, which owns the key, is recovering; try again`)
+    }
+    if (this.#pending.isFull) {
+      return new SunwiseError('OVERLOADED', `Cannot take the request: ${Limits.pendingRequestsMax} are under way here`)
+    }
+    const target = shards.begin(shard, bytes)
+    return target ?? new SunwiseError('OVERLOADED', `Cannot take the request: the queue to shard ${shard} is full`)
+  }
+
+  // Writes.
+
+  #write(
+    kind: number,
+    bucket: Bucket,
+    key: Uint8Array,
+    value: Uint8Array,
+    options: WriteOptions,
+    done: Callback<WriteAnswer>,
+  ): void {
+    const contentType = options.contentType ?? ''
+    const problem =
+      this.#checkKey(key) ??
+      this.#checkRequest(options.w ?? bucket.w, bucket.n, 'w', options.timeoutMs) ??
+      checkContentType(contentType) ??
+      checkTtl(options.ttlMs)
+    if (problem !== undefined) return done(problem, undefined)
+    const slot = slotOfKey(key, 0, key.length)
+    const partition = partitionOfSlot(slot)
+    let context: readonly ContextEntry[] = []
+    if (options.context !== undefined) {
+      const token = options.context
+      const decoded = decodeContext(this.#mac, token, 0, token.length, partition, bucket.id, key, 0, key.length)
+      if (typeof decoded === 'string') {
+        const message = `Cannot use the context (${decoded}): send the one of the last read of this key, unchanged`
+        return done(new SunwiseError('BAD_CONTEXT', message), undefined)
+      }
+      context = decoded
+    }
+    const matches = parseETags(options.ifMatch)
+    const typeCode = contentType === '' ? 0 : contentTypeCodeOf(contentType)
+    const typeBytes = typeCode === contentTypeSpelledOut ? contentType.length : 0
+    const shard = shardOfPartition(partition, this.#options.shards.count)
+    const bytes =
+      writeCommandBytes +
+      pad4(key.length) +
+      context.length * vectorEntryBytes +
+      matches.length * 8 +
+      pad4(typeBytes) +
+      pad4(value.length)
+    const target = this.#begin(shard, bytes)
+    if (target instanceof SunwiseError) return done(target, undefined)
+    const request: Pending = { kind: 'write', bucketId: bucket.id, key: key.slice(), done }
+    const requestId = this.#pending.add(request, shard, this.#deadline(options.timeoutMs))
+    const ttlMs = options.ttlMs ?? bucket.ttlMs ?? Infinity
+    const expiresAtMs =
+      kind === FrameKind.put && ttlMs !== Infinity ? this.#options.clock.epochMs() + Math.ceil(ttlMs) : 0
+    this.#hash.update(bucket.id, key, 0, key.length)
+    const { u8, i32, start } = target
+    const word = start >>> 2
+    const flags =
+      (options.context !== undefined ? CommandFlag.context : 0) |
+      (options.ifMatch === '*' ? CommandFlag.ifMatchAny : 0) |
+      (options.ifNoneMatch === '*' ? CommandFlag.ifNoneMatch : 0) |
+      (options.ifMatch !== undefined && options.ifMatch !== '*' ? CommandFlag.ifMatch : 0) |
+      (bucket.conflict === 'lww' ? CommandFlag.lastWriteWins : 0)
+    const durability = DurabilityNumber[options.durability ?? bucket.durability ?? this.#options.durability]
+    i32[word] = kind | (flags << 8) | (slot << 16)
+    i32[word + 1] = requestId
+    i32[word + 2] = bucket.id
+    i32[word + 3] = this.#hash.low
+    i32[word + 4] = versionSetBytesMax(bucket.valueBytesMax)
+    i32[word + 5] = key.length | (context.length << 16)
+    i32[word + 6] = value.length
+    i32[word + 7] = typeCode | (typeBytes << 8) | (durability << 16) | (matches.length << 24)
+    i32[word + 8] = expiresAtMs
+    i32[word + 9] = highHalf(expiresAtMs)
+    i32[word + 10] = 0
+    i32[word + 11] = 0
+    copyBytes(key, 0, u8, start + writeCommandBytes, key.length)
+    let at = start + writeCommandBytes + pad4(key.length)
+    for (const entry of context) {
+      i32[at >>> 2] = entry.low
+      i32[(at >>> 2) + 1] = entry.high
+      i32[(at >>> 2) + 2] = entry.counter
+      i32[(at >>> 2) + 3] = highHalf(entry.counter)
+      at += vectorEntryBytes
+    }
+    for (const match of matches) {
+      i32[at >>> 2] = match.low
+      i32[(at >>> 2) + 1] = match.high
+      at += 8
+    }
+    for (let index = 0; index < typeBytes; index++) u8[at + index] = contentType.charCodeAt(index)
+    copyBytes(value, 0, u8, at + pad4(typeBytes), value.length)
+    this.#options.shards.commit(shard)
+  }
+
+  #receiveWrite(
+    request: Pending & { kind: 'write' },
+    errorNumber: number,
+    u8: Uint8Array,
+    i32: Int32Array,
+    start: number,
+  ): void {
+    const word = start >>> 2
+    const isPresent = u8[start + 11] === 1
+    let etag: ETag | undefined
+    let context: Uint8Array | undefined
+    if (isPresent) {
+      const vectorCount = i32[word + 3]!
+      const low = i32[word + 4]! >>> 0
+      const high = i32[word + 5]! >>> 0
+      const first = word + writeReplyBytes / 4
+      etag = digestText(
+        low === 0 && high === 0
+          ? digestOfDot(i32[first]! >>> 0, i32[first + 1]! >>> 0, joinHalves(i32[first + 2]!, i32[first + 3]!), false)
+          : { low, high },
+      )
+      context = this.#contextFromReply(request, i32, first, vectorCount)
+    }
+    if (errorNumber !== 0) {
+      const code = errorCodeOf(errorNumber)
+      const extra = isPresent ? { etag, context } : undefined
+      request.done(
+        new SunwiseError(code, messageOf(code), {
+          outcome: outcomeOf(u8[start + 1]!),
+          ...(extra === undefined ? {} : { extra }),
+        }),
+        undefined,
+      )
+      return
+    }
+    const expiresAtMs = joinHalves(i32[word + 6]!, i32[word + 7]!)
+    request.done(undefined, {
+      etag,
+      context,
+      siblings: u8[start + 8]! | (u8[start + 9]! << 8),
+      expiresAtMs: expiresAtMs === 0 ? undefined : expiresAtMs,
+      receipt: this.#receipt(u8[start + 10] === 1),
+    })
+  }
+
+  #contextFromReply(
+    request: { readonly bucketId: number; readonly key: Uint8Array },
+    i32: Int32Array,
+    first: number,
+    count: number,
+  ): Uint8Array {
+    const vector = Array.from({ length: count }, (_, index) => ({
+      actor: index,
+      counter: joinHalves(i32[first + index * 4 + 2]!, i32[first + index * 4 + 3]!),
+    }))
+    const actors: ActorTable = {
+      lowOf: (index) => i32[first + index * 4]! >>> 0,
+      highOf: (index) => i32[first + index * 4 + 1]! >>> 0,
+    }
+    return this.#contextOf(request.bucketId, request.key, { versions: [], vector }, actors)
+  }
+
+  #fail(request: Pending, error: SunwiseError): void {
+    request.done(error, undefined)
+  }
+
+  // Lists.
+
+  #sendList(
+    request: Pending,
+    bucketId: number,
+    partition: number,
+    after: Uint8Array | undefined,
+    options: ListOptions,
+    limit: number,
+    deadlineMs: number,
+  ): SunwiseError | undefined {
+    const shard = shardOfPartition(partition, this.#options.shards.count)
+    const prefix = options.prefix ?? emptyBytes
+    const afterBytes = after ?? emptyBytes
+    if (prefix.length > Limits.keyBytesMax) {
+      return new SunwiseError('BAD_KEY', `Cannot list with a prefix of ${prefix.length} bytes: no key is that long`)
+    }
+    const bytes = listCommandBytes + pad4(prefix.length) + pad4(afterBytes.length)
+    const target = this.#begin(shard, bytes)
+    if (target instanceof SunwiseError) return target
+    const { u8, i32, start } = target
+    const word = start >>> 2
+    const nowMs = this.#options.clock.epochMs()
+    const flags = (options.values ? 1 : 0) | (after === undefined ? 0 : 2)
+    i32[word] = FrameKind.list | (flags << 8) | (partition << 16)
+    i32[word + 1] = this.#pending.add(request, shard, deadlineMs)
+    i32[word + 2] = bucketId
+    i32[word + 3] = limit
+    i32[word + 4] = listReplyBytesMax
+    i32[word + 5] = prefix.length | (afterBytes.length << 16)
+    i32[word + 6] = nowMs
+    i32[word + 7] = highHalf(nowMs)
+    copyBytes(prefix, 0, u8, start + listCommandBytes, prefix.length)
+    copyBytes(afterBytes, 0, u8, start + listCommandBytes + pad4(prefix.length), afterBytes.length)
+    this.#options.shards.commit(shard)
+    return undefined
+  }
+
+  #takeChunk(bucketId: number, partition: number, bytes: Uint8Array, values: boolean, keys: ListedKey[]): void {
+    const i32 = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2)
+    assert(partition < Limits.partitions, 'A list goes on inside the ring')
+    for (let at = 0; at < bytes.length; at += recordBytesAt(i32, at)) {
+      const keyStart = at + recordHeaderBytes
+      const key = bytes.slice(keyStart, keyStart + recordKeyBytes(bytes, at))
+      if (!values) {
+        keys.push({ key, answer: undefined })
+        continue
+      }
+      const answer = this.#readAnswer(bucketId, key, bytes, i32, at)
+      if (answer.values.length > 0) keys.push({ key, answer })
+    }
+  }
+}
+
+/** A write that was sent may take effect; a read never does. */
+function outcomeFor(request: Pending): { readonly outcome: 'unknown' | 'none' } {
+  return { outcome: request.kind === 'write' ? 'unknown' : 'none' }
+}
+
+function messageOf(code: ErrorCode): string {
+  if (code === 'PRECONDITION_FAILED') return 'The key is not as If-Match or If-None-Match demands; read it again'
+  return ErrorTable[code].title
+}
+
+function keyText(key: Uint8Array): string {
+  let text = ''
+  for (const byte of key) text += String.fromCharCode(byte)
+  return text
+}
+
+/** Visible ASCII and spaces, as in an HTTP header; anything else could not be given back. */
+function checkContentType(contentType: string): SunwiseError | undefined {
+  let isPlain = contentType.length <= Limits.contentTypeBytesMax
+  for (let index = 0; index < contentType.length && isPlain; index++) {
+    const code = contentType.charCodeAt(index)
+    isPlain = code >= 0x20 && code < 0x7f
+  }
+  if (isPlain) return undefined
+  const message = `Cannot store the content type "${contentType.slice(0, 64)}": it must be visible ASCII of at most ${Limits.contentTypeBytesMax} bytes`
+  return new SunwiseError('BAD_REQUEST', message)
+}
+
+function checkTtl(ttlMs: number | undefined): SunwiseError | undefined {
+  if (ttlMs === undefined || ttlMs === Infinity || (ttlMs > 0 && ttlMs <= Limits.ttlMsMax)) return undefined
+  return new SunwiseError(
+    'BAD_TTL',
+    `Cannot use a time to live of ${ttlMs} ms: it must be above 0 and at most ${Limits.ttlMsMax}`,
+  )
+}
+
+/** The digests of an If-Match list; one that is no digest of ours matches nothing and is left out. */
+function parseETags(ifMatch: readonly ETag[] | '*' | undefined): readonly Digest[] {
+  if (ifMatch === undefined || ifMatch === '*') return []
+  return ifMatch
+    .filter((etag) => /^[0-9a-f]{16}$/.test(etag))
+    .slice(0, 255)
+    .map((etag) => ({ high: Number.parseInt(etag.slice(0, 8), 16), low: Number.parseInt(etag.slice(8), 16) }))
+}

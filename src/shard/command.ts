@@ -1,0 +1,62 @@
+/**
+ * Frames between the threads of one process: commands to a shard and its replies. All little-endian, starting at a multiple of
+ * 4. Both ends run the same release, so there is no version; nothing here reaches disk or another node.
+ *
+ * Write command (kinds put and delete):
+ *
+ *      0 u8  kind   1 u8 CommandFlag   2 u16 slot   4 u32 requestId   8 u32 bucketId
+ *     12 u32 hash   16 u32 versionSetBytesMax   20 u16 keyBytes   22 u16 contextCount
+ *     24 u32 valueBytes   28 u8 contentTypeCode   29 u8 contentTypeBytes   30 u8 durability   31 u8 ifMatchCount
+ *     32 u32 x 2 expiresAtMs (0: never)   40 u32 x 2 timestamp (0: none)
+ *     48 key padded | contextCount x { u32 actorLow, u32 actorHigh, u32 counterLow, u32 counterHigh }
+ *        | ifMatchCount x { u32 low, u32 high } | content type padded | value padded
+ *
+ * Read command (kind get: the owner's answer where a lock-free read was contended): as above up to the key.
+ *
+ * List command (one page of one partition):
+ *
+ *      0 u8 kind   2 u16 partition   4 u32 requestId   8 u32 bucketId   12 u32 limit   16 u32 bytesMax
+ *     20 u16 prefixBytes   22 u16 afterBytes   24 u32 nowLow   28 u32 nowHigh   32 prefix padded | after padded
+ *
+ * Reply to a write:
+ *
+ *      0 u8 kind   1 u8 outcome   2 u16 error (0: none)   4 u32 requestId   8 u16 siblings   10 u8 durable   11 u8 present
+ *     12 u16 vectorCount   16 u32 x 2 digest (low, high)   24 u32 x 2 expiresAtMs
+ *     32 vectorCount x { u32 actorLow, u32 actorHigh, u32 counterLow, u32 counterHigh }
+ *
+ * Reply to a read or list: 0 u8 kind   1 u8 outcome   2 u16 error   4 u32 requestId   8 u32 recordBytes   12 u8 more
+ *     16 records (record.ts), one behind the other; actor indices are those of the shard's table
+ */
+
+/** First byte of a frame. */
+export const FrameKind = { put: 1, delete: 2, get: 3, list: 4, writeReply: 129, recordsReply: 130 } as const
+
+/** Second byte of a write command. */
+export const CommandFlag = {
+  /** A context was given: replace what it covers. Otherwise replace what is there. */
+  context: 1,
+  /** The key must have a live value. */
+  ifMatchAny: 2,
+  /** The key must have no live value. */
+  ifNoneMatch: 4,
+  /** The bucket keeps one version: the last write wins. */
+  lastWriteWins: 8,
+  /** The live digest must be among those given. */
+  ifMatch: 16,
+} as const
+
+export const writeCommandBytes = 48
+export const listCommandBytes = 32
+export const writeReplyBytes = 32
+export const recordsReplyBytes = 16
+export const vectorEntryBytes = 16
+
+/** A number below 2^53 from two u32 halves. */
+export function joinHalves(low: number, high: number): number {
+  return (low >>> 0) + (high >>> 0) * 0x1_0000_0000
+}
+
+/** High half of a number below 2^53; the low half is `value | 0` as an i32 store takes it. */
+export function highHalf(value: number): number {
+  return Math.floor(value / 0x1_0000_0000)
+}

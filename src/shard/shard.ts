@@ -1,0 +1,749 @@
+/**
+ * A shard: the single writer of its partitions. It takes command frames, applies them in order to its store, and answers when
+ * the records are as durable as asked. An object without a thread: `receive` frames, `flush` at the end of a turn, `tick`.
+ *
+ * Applying a write (decisions of the design, "Applying a write"): resolve the newest version set, staged ones included;
+ * evaluate precondition, context and dot here and nowhere else; encode into the arena; stage. The reply leaves after the
+ * group is written, and synced where some write of it asked for that.
+ *
+ * The common write (no context, no precondition, one version before or none, the same actor) is encoded from the frame without
+ * an allocation; everything else goes through the version set.
+ */
+import { assert } from '../base/assert.ts'
+import { compareBytes, pad4 } from '../base/bytes.ts'
+import { errorNumberOf, OutcomeNumber, SunwiseError } from '../base/errors.ts'
+import { firstPartitionOfShard } from '../cluster/slots.ts'
+import { DurabilityNumber, Limits } from '../config.ts'
+import type { FrameTarget } from '../env.ts'
+import { slabWordMask, wordsPerSlabBits } from '../storage/arena.ts'
+import {
+  ContentTypes,
+  contentTypeSpelledOut,
+  decodeRecord,
+  encodeRecord,
+  encodeSimple,
+  RecordFlag,
+  recordBucket,
+  recordBytesAt,
+  recordBytesOf,
+  recordHeaderBytes,
+  recordKeyBytes,
+  simpleActor,
+  simpleCounter,
+  simpleExpiry,
+  simpleRecordBytes,
+} from '../storage/record.ts'
+import { ControlWord, type ShardMemory } from '../storage/shard-memory.ts'
+import { Store, type StoreOptions } from '../storage/store.ts'
+import {
+  type ActorTable,
+  digest,
+  emptyVersionSet,
+  liveVersions,
+  resolveLastWriteWins,
+  update,
+  type Vector,
+  type Version,
+  type VersionSet,
+} from '../versions/version-set.ts'
+import { CommandFlag, FrameKind, highHalf, joinHalves, vectorEntryBytes, writeCommandBytes } from './command.ts'
+
+/** Where a shard's replies go: rings of the host, arrays of a simulator. */
+export type Replies = {
+  /**
+   * Starts a reply of `bytes` to `thread`. Undefined where the thread is gone or its queue is full to the brim: the reply is
+   * dropped, and the request ends by its deadline.
+   */
+  beginReply(thread: number, bytes: number): FrameTarget | undefined
+  commitReply(thread: number): void
+}
+
+export type ShardEvents = {
+  /** A write asked for less than `sync` before the catalog says that unsynced writes exist; it was made `sync`. */
+  readonly unsyncedWanted: () => void
+  /** A context names a counter of this run's actor that was never issued: the node must take a new actor. */
+  readonly actorIsStale: () => void
+  /** The log failed for good: the shard must be rebuilt from its files. */
+  readonly failed: (error: SunwiseError) => void
+}
+
+/** Wall-clock time as the shard needs it. */
+export type ShardClock = { epochMs(): number; monotonicMs(): number }
+
+const pendingMax = 1 << 16
+/** Records that one list command looks at before it answers, so that no stretch grows long. */
+const listVisitsMax = 6000
+const listPartitionsMax = 256
+/** Ordinals of pending answers that staged nothing: to a write, and to a read. */
+const noOrdinal = -1
+const readOrdinal = -2
+
+export class Shard {
+  readonly store: Store
+  readonly #replies: Replies
+  readonly #events: ShardEvents
+  readonly #clock: ShardClock
+  readonly #control: Int32Array
+  readonly #options: StoreOptions
+  readonly #actorTable: ActorTable
+
+  /** Set once the catalog durably says that unsynced writes may exist. */
+  unsyncedNoted = false
+
+  // Replies that wait for publication, a ring in the order of their commands.
+  readonly #pendingThrough = new Float64Array(pendingMax)
+  readonly #pendingOrdinal = new Float64Array(pendingMax)
+  readonly #pendingThread = new Uint16Array(pendingMax)
+  readonly #pendingRequest = new Uint32Array(pendingMax)
+  readonly #pendingAddress = new Uint32Array(pendingMax)
+  readonly #pendingError = new Uint16Array(pendingMax)
+  readonly #pendingDurable = new Uint8Array(pendingMax)
+  #pendingHead = 0
+  #pendingTail = 0
+  #isFailed = false
+  #writes = 0
+  #ownerReads = 0
+  #siblingWarnings = 0
+  #refusedFull = 0
+
+  constructor(options: StoreOptions, clock: ShardClock, replies: Replies, events: ShardEvents) {
+    this.#options = options
+    this.#clock = clock
+    this.#replies = replies
+    this.#events = events
+    this.#control = new Int32Array((options.memory satisfies ShardMemory).control)
+    this.store = new Store(options, {
+      published: (through) => this.#answerPublished(through),
+      failed: (from, error) => this.#answerFailed(from, error),
+    })
+    this.#actorTable = {
+      lowOf: (index) => this.store.actorLow(index),
+      highOf: (index) => this.store.actorHigh(index),
+    }
+  }
+
+  /** Whether frames may be handed over; otherwise `flush` and try again in a later turn. */
+  get canAccept(): boolean {
+    return this.#pendingTail - this.#pendingHead < pendingMax - 1024 && this.store.canAccept
+  }
+
+  /** Nothing waits for disk or for a reply. */
+  get isIdle(): boolean {
+    return this.#pendingHead === this.#pendingTail && this.store.isIdle
+  }
+
+  /** One command frame from `thread`; the bytes belong to the shard until this returns. */
+  receive(thread: number, u8: Uint8Array, i32: Int32Array, start: number): void {
+    const kind = u8[start]!
+    switch (kind) {
+      case FrameKind.put:
+      case FrameKind.delete:
+        this.#write(thread, u8, i32, start, kind === FrameKind.delete)
+        return
+      case FrameKind.get:
+        this.#get(thread, u8, i32, start)
+        return
+      case FrameKind.list:
+        this.#list(thread, u8, i32, start)
+        return
+      default:
+        assert(false, 'A command frame has a known kind')
+    }
+  }
+
+  /** End of a turn: everything staged goes to disk, and what is durable is published and answered. */
+  flush(): void {
+    this.store.flush()
+    this.#noteFailure()
+  }
+
+  /** Background work and statistics; every 20 to 100 ms. */
+  tick(): void {
+    this.store.step(this.#clock.monotonicMs(), this.#clock.epochMs())
+    this.flush()
+    this.#publishStatistics()
+  }
+
+  #noteFailure(): void {
+    const failure = this.store.failure
+    if (failure === undefined || this.#isFailed) return
+    this.#isFailed = true
+    this.#events.failed(failure)
+  }
+
+  #write(thread: number, u8: Uint8Array, i32: Int32Array, start: number, isDelete: boolean): void {
+    const word = start >>> 2
+    const requestId = i32[word + 1]! >>> 0
+    const slot = u8[start + 2]! | (u8[start + 3]! << 8)
+    const partition = this.#options.partitionOfSlot(slot)
+    const bucketId = i32[word + 2]! >>> 0
+    const hash = i32[word + 3]! >>> 0
+    const keyBytes = i32[word + 5]! & 0xffff
+    const keyStart = start + writeCommandBytes
+    const old = this.store.find(partition, hash, bucketId, u8, keyStart, keyBytes)
+    this.#writes++
+    const flags = u8[start + 1]!
+    if ((flags & ~CommandFlag.lastWriteWins) !== 0 || !this.#isPlain(old)) {
+      this.#writeGeneral(thread, requestId, u8, i32, start, isDelete, partition, slot, old)
+      return
+    }
+    if (isDelete && (old === 0 || this.#isTombstone(old))) {
+      this.#answerLater(thread, requestId, noOrdinal, old, 0, true)
+      return
+    }
+    const sync = this.#mustSync(u8[start + 30]!)
+    const valueBytes = isDelete ? 0 : i32[word + 6]! >>> 0
+    const typeBytes = isDelete ? 0 : u8[start + 29]!
+    const typeStart = keyStart + pad4(keyBytes)
+    const expiresAtMs = isDelete ? 0 : joinHalves(i32[word + 8]!, i32[word + 9]!)
+    const timestamp = joinHalves(i32[word + 10]!, i32[word + 11]!)
+    const recordFlags =
+      (isDelete ? RecordFlag.tombstone : 0) |
+      (expiresAtMs > 0 ? RecordFlag.expiry : 0) |
+      (timestamp > 0 ? RecordFlag.timestamp : 0)
+    const bytes = simpleRecordBytes(recordFlags, keyBytes, typeBytes, valueBytes)
+    const growth = bytes - (old === 0 ? 0 : this.#bytesAt(old))
+    const address = this.store.allocate(bytes, growth, isDelete)
+    if (address === 0) {
+      this.#refuse(thread, requestId, this.store.refusal!)
+      return
+    }
+    const counter = this.store.nextCounter(partition)
+    this.store.useCounter(partition, counter)
+    const slab = address >>> wordsPerSlabBits
+    encodeSimple(
+      this.store.arena.u8[slab]!,
+      this.store.arena.i32[slab]!,
+      (address & slabWordMask) << 2,
+      slot,
+      bucketId,
+      recordFlags,
+      isDelete ? 0 : u8[start + 28]!,
+      this.store.actor,
+      counter,
+      expiresAtMs,
+      timestamp,
+      u8,
+      keyStart,
+      keyBytes,
+      u8,
+      typeStart,
+      typeBytes,
+      u8,
+      typeStart + pad4(typeBytes),
+      valueBytes,
+    )
+    this.#answerLater(thread, requestId, this.store.stage(address, hash, sync), address, 0, sync)
+  }
+
+  /** Absent, or one version of this run's actor: a blind write needs nothing of it. */
+  #isPlain(address: number): boolean {
+    if (address === 0) return true
+    const at = (address & slabWordMask) << 2
+    const u8 = this.store.arena.u8[address >>> wordsPerSlabBits]!
+    return (u8[at + 12]! & RecordFlag.simple) !== 0 && simpleActor(u8, at) === this.store.actor
+  }
+
+  #isTombstone(address: number): boolean {
+    const u8 = this.store.arena.u8[address >>> wordsPerSlabBits]!
+    return (u8[((address & slabWordMask) << 2) + 12]! & RecordFlag.tombstone) !== 0
+  }
+
+  #bytesAt(address: number): number {
+    return recordBytesAt(this.store.arena.i32[address >>> wordsPerSlabBits]!, (address & slabWordMask) << 2)
+  }
+
+  #setAt(address: number): VersionSet {
+    if (address === 0) return emptyVersionSet
+    const slab = address >>> wordsPerSlabBits
+    return decodeRecord(this.store.arena.u8[slab]!, this.store.arena.i32[slab]!, (address & slabWordMask) << 2)
+  }
+
+  /** `sync` unless less was asked for and the catalog knows that unsynced writes exist. */
+  #mustSync(durability: number): boolean {
+    if (durability === DurabilityNumber.sync) return true
+    if (this.unsyncedNoted) return false
+    this.#events.unsyncedWanted()
+    return true
+  }
+
+  /** Any write, through its version set. */
+  #writeGeneral(
+    thread: number,
+    requestId: number,
+    u8: Uint8Array,
+    i32: Int32Array,
+    start: number,
+    isDelete: boolean,
+    partition: number,
+    slot: number,
+    old: number,
+  ): void {
+    const word = start >>> 2
+    const flags = u8[start + 1]!
+    const keyBytes = i32[word + 5]! & 0xffff
+    const keyStart = start + writeCommandBytes
+    const set = this.#setAt(old)
+    const nowMs = this.#clock.epochMs()
+    const live = liveVersions(set, nowMs)
+    const contextCount = i32[word + 5]! >>> 16
+    let at = keyStart + pad4(keyBytes)
+    let context: Vector | undefined
+    if (flags & CommandFlag.context) {
+      context = this.#readContext(i32, at, contextCount)
+      if (context === undefined) {
+        this.#refuse(thread, requestId, new SunwiseError('OVERLOADED', 'Cannot note the actors of the context now'))
+        return
+      }
+    }
+    at += contextCount * vectorEntryBytes
+    const ifMatchCount = u8[start + 31]!
+    if (!this.#preconditionHolds(flags, set, live.length, i32, at, ifMatchCount)) {
+      this.#answerLater(thread, requestId, noOrdinal, old, errorNumberOf.get('PRECONDITION_FAILED')!, true)
+      return
+    }
+    at += ifMatchCount * 8
+    if (isDelete && live.length === 0 && (old === 0 || context === undefined)) {
+      this.#answerLater(thread, requestId, noOrdinal, old, 0, true)
+      return
+    }
+    const own = context?.find((entry) => entry.actor === this.store.actor)?.counter ?? 0
+    const counter = this.store.nextCounter(partition)
+    if (own >= counter || set.vector.some((entry) => entry.actor === this.store.actor && entry.counter >= counter)) {
+      this.#events.actorIsStale()
+      this.#refuse(thread, requestId, new SunwiseError('NOT_READY', 'The node takes a new actor first; try again'))
+      return
+    }
+    const version = this.#readVersion(u8, i32, start, at, isDelete, counter)
+    let next = update(set, context, version)
+    if (flags & CommandFlag.lastWriteWins) next = resolveLastWriteWins(next, this.#actorTable)
+    const siblings = liveVersions(next, nowMs).length
+    if (siblings >= Limits.siblingsWarn) this.#siblingWarnings++
+    if (siblings > Limits.siblingsMax && siblings > live.length) {
+      this.#answerLater(thread, requestId, noOrdinal, old, errorNumberOf.get('TOO_MANY_SIBLINGS')!, true)
+      return
+    }
+    const bytes = recordBytesOf(next, keyBytes)
+    const oldBytes = old === 0 ? 0 : this.#bytesAt(old)
+    if (bytes > i32[word + 4]! >>> 0 && bytes > oldBytes && next.versions.length > 1) {
+      this.#answerLater(thread, requestId, noOrdinal, old, errorNumberOf.get('VERSION_SET_TOO_LARGE')!, true)
+      return
+    }
+    const address = this.store.allocate(bytes, bytes - oldBytes, isDelete && old !== 0)
+    if (address === 0) {
+      this.#refuse(thread, requestId, this.store.refusal!)
+      return
+    }
+    this.store.useCounter(partition, counter)
+    const slab = address >>> wordsPerSlabBits
+    encodeRecord(
+      this.store.arena.u8[slab]!,
+      this.store.arena.i32[slab]!,
+      (address & slabWordMask) << 2,
+      slot,
+      i32[word + 2]! >>> 0,
+      u8,
+      keyStart,
+      keyBytes,
+      next,
+    )
+    const sync = this.#mustSync(u8[start + 30]!)
+    this.#answerLater(thread, requestId, this.store.stage(address, i32[word + 3]! >>> 0, sync), address, 0, sync)
+  }
+
+  #readContext(i32: Int32Array, at: number, count: number): Vector | undefined {
+    const entries: { actor: number; counter: number }[] = []
+    for (let index = 0; index < count; index++) {
+      const word = (at >>> 2) + index * 4
+      const actor = this.store.actorIndex(i32[word]! >>> 0, i32[word + 1]! >>> 0)
+      if (actor < 0) return undefined
+      entries.push({ actor, counter: joinHalves(i32[word + 2]!, i32[word + 3]!) })
+    }
+    return entries.sort((a, b) => a.actor - b.actor)
+  }
+
+  #preconditionHolds(
+    flags: number,
+    set: VersionSet,
+    liveCount: number,
+    i32: Int32Array,
+    at: number,
+    count: number,
+  ): boolean {
+    if (flags & CommandFlag.ifNoneMatch && liveCount > 0) return false
+    if (flags & CommandFlag.ifMatchAny && liveCount === 0) return false
+    if ((flags & CommandFlag.ifMatch) === 0) return true
+    if (liveCount === 0) return false
+    const present = digest(set, this.#actorTable)
+    for (let index = 0; index < count; index++) {
+      const word = (at >>> 2) + index * 2
+      if (i32[word]! >>> 0 === present.low && i32[word + 1]! >>> 0 === present.high) return true
+    }
+    return false
+  }
+
+  #readVersion(
+    u8: Uint8Array,
+    i32: Int32Array,
+    start: number,
+    at: number,
+    isDelete: boolean,
+    counter: number,
+  ): Version {
+    const word = start >>> 2
+    const typeBytes = u8[start + 29]!
+    const code = u8[start + 28]!
+    let contentType = ContentTypes[code] ?? ContentTypes[0]!
+    if (code === contentTypeSpelledOut) {
+      contentType = ''
+      for (let index = 0; index < typeBytes; index++) contentType += String.fromCharCode(u8[at + index]!)
+    }
+    const valueStart = at + pad4(typeBytes)
+    return {
+      actor: this.store.actor,
+      counter,
+      tombstone: isDelete,
+      expiresAtMs: isDelete ? 0 : joinHalves(i32[word + 8]!, i32[word + 9]!),
+      timestamp: joinHalves(i32[word + 10]!, i32[word + 11]!),
+      contentType: isDelete ? ContentTypes[0]! : contentType,
+      value: isDelete ? new Uint8Array(0) : u8.slice(valueStart, valueStart + (i32[word + 6]! >>> 0)),
+    }
+  }
+
+  // Replies.
+
+  #refuse(thread: number, requestId: number, error: SunwiseError): void {
+    if (error.code === 'STORE_FULL') this.#refusedFull++
+    this.#replyToWrite(thread, requestId, errorNumberOf.get(error.code)!, OutcomeNumber.none, 0, false)
+    this.#noteFailure()
+  }
+
+  /** Answers when all that is staged now is published: what the answer shows must not be taken back by a crash. */
+  #answerLater(
+    thread: number,
+    requestId: number,
+    ordinal: number,
+    address: number,
+    errorNumber: number,
+    durable: boolean,
+  ): void {
+    if (ordinal === noOrdinal && this.#pendingHead === this.#pendingTail && this.store.isPublished) {
+      this.#replyToWrite(thread, requestId, errorNumber, OutcomeNumber.none, address, durable)
+      return
+    }
+    const at = this.#pendingTail++ % pendingMax
+    this.#pendingThrough[at] = this.store.nextOrdinal
+    this.#pendingOrdinal[at] = ordinal
+    this.#pendingThread[at] = thread
+    this.#pendingRequest[at] = requestId
+    this.#pendingAddress[at] = address
+    this.#pendingError[at] = errorNumber
+    this.#pendingDurable[at] = durable ? 1 : 0
+  }
+
+  #answerPublished(through: number): void {
+    while (this.#pendingHead < this.#pendingTail) {
+      const at = this.#pendingHead % pendingMax
+      if (this.#pendingThrough[at]! > through) return
+      this.#pendingHead++
+      if (this.#pendingOrdinal[at] === readOrdinal) {
+        this.#replyRecord(this.#pendingThread[at]!, this.#pendingRequest[at]!, this.#pendingAddress[at]!)
+        continue
+      }
+      this.#replyToWrite(
+        this.#pendingThread[at]!,
+        this.#pendingRequest[at]!,
+        this.#pendingError[at]!,
+        OutcomeNumber.none,
+        this.#pendingAddress[at]!,
+        this.#pendingDurable[at] === 1,
+      )
+    }
+  }
+
+  #answerFailed(from: number, error: SunwiseError): void {
+    let first = this.#pendingTail
+    while (first > this.#pendingHead && this.#pendingThrough[(first - 1) % pendingMax]! > from) first--
+    const number = errorNumberOf.get(error.code)!
+    for (let pending = first; pending < this.#pendingTail; pending++) {
+      const at = pending % pendingMax
+      if (this.#pendingOrdinal[at] === readOrdinal) {
+        this.#replyFailedRead(this.#pendingThread[at]!, this.#pendingRequest[at]!, number)
+        continue
+      }
+      const outcome = this.#pendingOrdinal[at]! >= from ? OutcomeNumber[error.outcome] : OutcomeNumber.none
+      this.#replyToWrite(this.#pendingThread[at]!, this.#pendingRequest[at]!, number, outcome, 0, false)
+    }
+    this.#pendingTail = first
+  }
+
+  /** `address`: the record that the key has now, or 0. */
+  #replyToWrite(
+    thread: number,
+    requestId: number,
+    errorNumber: number,
+    outcome: number,
+    address: number,
+    durable: boolean,
+  ): void {
+    if (address !== 0 && this.#isPlainLive(address)) {
+      this.#replyPlain(thread, requestId, errorNumber, outcome, address, durable)
+      return
+    }
+    const set = this.#setAt(address)
+    const live = address === 0 ? [] : liveVersions(set, this.#clock.epochMs())
+    const bytes = 32 + set.vector.length * vectorEntryBytes
+    const target = this.#replies.beginReply(thread, bytes)
+    if (target === undefined) return
+    const word = target.start >>> 2
+    const { i32 } = target
+    const present = address === 0 ? { low: 0, high: 0 } : digest(set, this.#actorTable)
+    const expiresAtMs = live.length === 1 ? live[0]!.expiresAtMs : 0
+    i32[word] = FrameKind.writeReply | (outcome << 8) | (errorNumber << 16)
+    i32[word + 1] = requestId
+    i32[word + 2] = live.length | (durable ? 1 << 16 : 0) | (address === 0 ? 0 : 1 << 24)
+    i32[word + 3] = set.vector.length
+    i32[word + 4] = present.low
+    i32[word + 5] = present.high
+    i32[word + 6] = expiresAtMs
+    i32[word + 7] = highHalf(expiresAtMs)
+    for (const [index, entry] of set.vector.entries()) {
+      const at = word + 8 + index * 4
+      i32[at] = this.store.actorLow(entry.actor)
+      i32[at + 1] = this.store.actorHigh(entry.actor)
+      i32[at + 2] = entry.counter
+      i32[at + 3] = highHalf(entry.counter)
+    }
+    this.#replies.commitReply(thread)
+  }
+
+  #isPlainLive(address: number): boolean {
+    const u8 = this.store.arena.u8[address >>> wordsPerSlabBits]!
+    const flags = u8[((address & slabWordMask) << 2) + 12]!
+    return (flags & (RecordFlag.simple | RecordFlag.tombstone)) === RecordFlag.simple
+  }
+
+  /** The reply for one live version, without an allocation; a digest of 0, 0 tells the receiver to derive it from the dot. */
+  #replyPlain(
+    thread: number,
+    requestId: number,
+    errorNumber: number,
+    outcome: number,
+    address: number,
+    durable: boolean,
+  ): void {
+    const slab = address >>> wordsPerSlabBits
+    const at = (address & slabWordMask) << 2
+    const u8 = this.store.arena.u8[slab]!
+    const source = this.store.arena.i32[slab]!
+    const actor = simpleActor(u8, at)
+    const counter = simpleCounter(u8, source, at)
+    const expiresAtMs = simpleExpiry(u8, source, at)
+    const target = this.#replies.beginReply(thread, 32 + vectorEntryBytes)
+    if (target === undefined) return
+    const word = target.start >>> 2
+    const { i32 } = target
+    i32[word] = FrameKind.writeReply | (outcome << 8) | (errorNumber << 16)
+    i32[word + 1] = requestId
+    i32[word + 2] = 1 | (durable ? 1 << 16 : 0) | (1 << 24)
+    i32[word + 3] = 1
+    i32[word + 4] = 0
+    i32[word + 5] = 0
+    i32[word + 6] = expiresAtMs
+    i32[word + 7] = highHalf(expiresAtMs)
+    i32[word + 8] = this.store.actorLow(actor)
+    i32[word + 9] = this.store.actorHigh(actor)
+    i32[word + 10] = counter
+    i32[word + 11] = highHalf(counter)
+    this.#replies.commitReply(thread)
+  }
+
+  // Reads by the owner.
+
+  #get(thread: number, u8: Uint8Array, i32: Int32Array, start: number): void {
+    const word = start >>> 2
+    const keyBytes = i32[word + 5]! & 0xffff
+    const partition = this.#options.partitionOfSlot(u8[start + 2]! | (u8[start + 3]! << 8))
+    const hash = i32[word + 3]! >>> 0
+    const bucketId = i32[word + 2]! >>> 0
+    this.#ownerReads++
+    const keyStart = start + writeCommandBytes
+    if (u8[start + 1] === 1 && !this.store.isPublished) {
+      // In order with the writes before it: what they staged, once it is visible.
+      const staged = this.store.find(partition, hash, bucketId, u8, keyStart, keyBytes)
+      this.#answerLater(thread, i32[word + 1]! >>> 0, readOrdinal, staged, 0, true)
+      return
+    }
+    const address = this.store.index.find(partition, hash, bucketId, u8, keyStart, keyBytes)
+    this.#replyRecord(thread, i32[word + 1]! >>> 0, address)
+  }
+
+  #replyRecord(thread: number, requestId: number, address: number): void {
+    const bytes = address === 0 ? 0 : this.#bytesAt(address)
+    const target = this.#replies.beginReply(thread, 16 + bytes)
+    if (target === undefined) return
+    const to = target.start >>> 2
+    target.i32[to] = FrameKind.recordsReply
+    target.i32[to + 1] = requestId
+    target.i32[to + 2] = bytes
+    target.i32[to + 3] = 0
+    if (address !== 0) this.#copyRecord(address, bytes, target.i32, to + 4)
+    this.#replies.commitReply(thread)
+  }
+
+  #replyFailedRead(thread: number, requestId: number, errorNumber: number): void {
+    const target = this.#replies.beginReply(thread, 16)
+    if (target === undefined) return
+    const to = target.start >>> 2
+    target.i32[to] = FrameKind.recordsReply | (errorNumber << 16)
+    target.i32[to + 1] = requestId
+    target.i32[to + 2] = 0
+    target.i32[to + 3] = 0
+    this.#replies.commitReply(thread)
+  }
+
+  #copyRecord(address: number, bytes: number, i32: Int32Array, word: number): void {
+    const from = address & slabWordMask
+    i32.set(this.store.arena.i32[address >>> wordsPerSlabBits]!.subarray(from, from + (bytes >>> 2)), word)
+  }
+
+  /** Keys of one bucket from (partition, after) on, in order, until the limit or until enough was looked at. */
+  #list(thread: number, u8: Uint8Array, i32: Int32Array, start: number): void {
+    const word = start >>> 2
+    const bucketId = i32[word + 2]! >>> 0
+    const limit = i32[word + 3]! >>> 0
+    const bytesMax = i32[word + 4]! >>> 0
+    const prefixBytes = i32[word + 5]! & 0xffff
+    const afterBytes = i32[word + 5]! >>> 16
+    const nowMs = joinHalves(i32[word + 6]!, i32[word + 7]!)
+    const prefix = u8.slice(start + 32, start + 32 + prefixBytes)
+    let after: Uint8Array | undefined
+    if (u8[start + 1]! & 2)
+      after = u8.slice(start + 32 + pad4(prefixBytes), start + 32 + pad4(prefixBytes) + afterBytes)
+    const withValues = (u8[start + 1]! & 1) !== 0
+    const chosen: number[] = []
+    let partition = u8[start + 2]! | (u8[start + 3]! << 8)
+    const end = firstPartitionOfShard(this.#options.shard + 1, this.#options.shards)
+    let visited = 0
+    let bytes = 0
+    let partitions = 0
+    let isComplete = true
+    while (partition < end && visited < listVisitsMax && partitions < listPartitionsMax) {
+      const keys = this.#keysOf(partition, bucketId, prefix, after, nowMs)
+      visited += this.store.index.entriesOf(partition)
+      partitions++
+      isComplete = true
+      for (const address of keys) {
+        const size = this.#listedBytes(address, withValues)
+        if (chosen.length >= limit || (chosen.length > 0 && bytes + size > bytesMax)) {
+          isComplete = false
+          break
+        }
+        chosen.push(address)
+        bytes += size
+      }
+      if (!isComplete) break
+      after = undefined
+      partition++
+    }
+    this.#replyList(thread, i32[word + 1]! >>> 0, chosen, bytes, withValues, partition, isComplete)
+  }
+
+  /** Addresses of the live records of one partition that belong to a list, in key order. */
+  #keysOf(
+    partition: number,
+    bucketId: number,
+    prefix: Uint8Array,
+    after: Uint8Array | undefined,
+    nowMs: number,
+  ): number[] {
+    const found: number[] = []
+    const { arena, index } = this.store
+    for (let position = 0; position < index.directorySize(partition); ) {
+      position = index.visitChunk(partition, position, (address) => {
+        const slab = address >>> wordsPerSlabBits
+        const at = (address & slabWordMask) << 2
+        const u8 = arena.u8[slab]!
+        const i32 = arena.i32[slab]!
+        if (recordBucket(i32, at) !== bucketId || u8[at + 12]! & RecordFlag.tombstone) return
+        const keyStart = at + recordHeaderBytes
+        const keyEnd = keyStart + recordKeyBytes(u8, at)
+        if (keyEnd - keyStart < prefix.length) return
+        if (compareBytes(u8, keyStart, keyStart + prefix.length, prefix, 0, prefix.length) !== 0) return
+        if (after !== undefined && compareBytes(u8, keyStart, keyEnd, after, 0, after.length) <= 0) return
+        if (u8[at + 12]! & RecordFlag.expiry && liveVersions(decodeRecord(u8, i32, at), nowMs).length === 0) return
+        found.push(address)
+      })
+    }
+    return found.sort((a, b) => this.#compareKeys(a, b))
+  }
+
+  #compareKeys(a: number, b: number): number {
+    const { arena } = this.store
+    const aU8 = arena.u8[a >>> wordsPerSlabBits]!
+    const bU8 = arena.u8[b >>> wordsPerSlabBits]!
+    const aStart = ((a & slabWordMask) << 2) + recordHeaderBytes
+    const bStart = ((b & slabWordMask) << 2) + recordHeaderBytes
+    return compareBytes(
+      aU8,
+      aStart,
+      aStart + recordKeyBytes(aU8, aStart - recordHeaderBytes),
+      bU8,
+      bStart,
+      bStart + recordKeyBytes(bU8, bStart - recordHeaderBytes),
+    )
+  }
+
+  #listedBytes(address: number, withValues: boolean): number {
+    if (withValues) return this.#bytesAt(address)
+    const u8 = this.store.arena.u8[address >>> wordsPerSlabBits]!
+    return recordHeaderBytes + pad4(recordKeyBytes(u8, (address & slabWordMask) << 2))
+  }
+
+  #replyList(
+    thread: number,
+    requestId: number,
+    chosen: readonly number[],
+    bytes: number,
+    withValues: boolean,
+    partition: number,
+    isComplete: boolean,
+  ): void {
+    const target = this.#replies.beginReply(thread, 16 + bytes)
+    if (target === undefined) return
+    let word = target.start >>> 2
+    target.i32[word] = FrameKind.recordsReply
+    target.i32[word + 1] = requestId
+    target.i32[word + 2] = bytes
+    target.i32[word + 3] = partition | (isComplete ? 0 : 1 << 16)
+    word += 4
+    for (const address of chosen) {
+      const size = this.#listedBytes(address, withValues)
+      this.#copyRecord(address, size, target.i32, word)
+      // Without its value a record is just its head and key.
+      if (!withValues) target.i32[word] = size
+      word += size >>> 2
+    }
+    this.#replies.commitReply(thread)
+  }
+
+  #publishStatistics(): void {
+    const control = this.#control
+    const { store } = this
+    control[ControlWord.writes] = this.#writes
+    control[ControlWord.groups] = store.groups
+    control[ControlWord.syncs] = store.syncs
+    control[ControlWord.entries] = store.index.entries
+    control[ControlWord.segmentsUsed] = store.segmentsUsed
+    control[ControlWord.indexKiB] = store.index.bytesUsed >>> 10
+    control[ControlWord.liveKiB] = Math.floor(store.liveBytes / 1024)
+    control[ControlWord.recycledSegments] = store.recycledSegments
+    control[ControlWord.expired] = store.expired
+    control[ControlWord.refusedFull] = this.#refusedFull
+    control[ControlWord.siblingWarnings] = this.#siblingWarnings
+    control[ControlWord.ownerReads] = this.#ownerReads
+    control[ControlWord.logKiB] = Math.floor(store.bytesWritten / 1024)
+    const refusal = store.writeRefusal
+    control[ControlWord.writeRefusal] = refusal === undefined ? 0 : refusal === 'memory' ? 1 : 2
+  }
+}

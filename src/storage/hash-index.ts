@@ -1,0 +1,349 @@
+/**
+ * The hash table in memory: for each partition an extendible hash table (Fagin et al., 1979) whose directory points to
+ * chunks of 64 buckets, a bucket being one cache line. A chunk that runs full splits in two (as in Dragonfly's dashtable),
+ * so the table grows by 4 KiB steps and a partition can be enumerated alone.
+ *
+ *   header of a partition, i32 x 4:  0 structure version   1 directory (offset << 5 | depth; 0: empty)   2 entries   3 0
+ *   directory, i32 x 2^depth:        chunk number, indexed by the top `depth` bits of the hash
+ *   bucket, i32 x 16:                0 version   1 reach   2..8 tags (the 32-bit hash)   9..15 addresses (0: free)
+ *
+ * An entry stands in its home bucket (low 6 bits of the hash) or in one of the next three; `reach` says how far a reader must
+ * look, so most misses touch one line.
+ *
+ * One writer, any readers, no locks. A reader (resident-reader.ts) trusts what it found, or that it found nothing, only if
+ * the structure version and the version of the home bucket are unchanged afterwards:
+ * - replacing an address is one atomic store and bumps nothing: old and new are both right for a moment;
+ * - adding and removing bump the home bucket's version before (odd) and after (even);
+ * - a split fills the new chunk, repoints the directory, bumps the structure version, and only then clears what moved.
+ */
+import { assert } from '../base/assert.ts'
+import { equalBytes } from '../base/bytes.ts'
+import { Limits } from '../config.ts'
+import { type Arena, slabWordMask, wordsPerSlabBits } from './arena.ts'
+import { recordBucket, recordHeaderBytes, recordKeyBytes } from './record.ts'
+
+/** The shared memory of one index; can be posted to any thread. */
+export type IndexMemory = {
+  readonly partitions: SharedArrayBuffer
+  readonly directories: SharedArrayBuffer
+  readonly chunks: readonly SharedArrayBuffer[]
+}
+
+export const chunkBytes = 4096
+export const chunkWords = chunkBytes / 4
+export const bucketsPerChunk = 64
+export const entriesPerBucket = 7
+export const probeReachMax = 3
+export const depthBits = 5
+const chunksPerSlabBits = Math.log2(Limits.slabBytesMax / chunkBytes)
+export const chunkSlabBits: number = chunksPerSlabBits
+export const chunkSlabMask: number = (1 << chunksPerSlabBits) - 1
+/** Above it a split would use the bits that pick the bucket. */
+const depthMax = 26
+
+/** Reserves memory for at most `chunksMax` chunks. */
+export function createIndexMemory(chunksMax: number): IndexMemory {
+  const chunks: SharedArrayBuffer[] = []
+  const perSlab = 1 << chunksPerSlabBits
+  for (let first = 0; first < chunksMax; first += perSlab) {
+    chunks.push(new SharedArrayBuffer(Math.min(perSlab, chunksMax - first) * chunkBytes))
+  }
+  // Directories hold at most one pointer per chunk times the skew of doubling, and every size they ever had.
+  return {
+    partitions: new SharedArrayBuffer(Limits.partitions * 16),
+    directories: new SharedArrayBuffer(4 * Math.max(1 << 16, Math.min(1 << 27, chunksMax * 16))),
+    chunks,
+  }
+}
+
+/** The owner's side of the table: the only writer. */
+export class HashIndex {
+  readonly #arena: Arena
+  readonly #partitions: Int32Array
+  readonly #directories: Int32Array
+  readonly #chunks: readonly Int32Array[]
+  readonly #chunksMax: number
+  #chunkDepth: Uint8Array
+  #chunkCount = 0
+  #directoryTop = 16
+  /** Freed directories by depth. */
+  readonly #freeDirectories: number[][] = Array.from({ length: depthMax + 1 }, () => [])
+  #entries = 0
+
+  /** Where the last `find` found its entry: view and word of its address; valid until the next change. */
+  #foundView: Int32Array
+  #foundWord = 0
+
+  constructor(memory: IndexMemory, arena: Arena) {
+    this.#arena = arena
+    this.#partitions = new Int32Array(memory.partitions)
+    this.#directories = new Int32Array(memory.directories)
+    this.#chunks = memory.chunks.map((slab) => new Int32Array(slab))
+    this.#chunksMax = memory.chunks.reduce((sum, slab) => sum + slab.byteLength / chunkBytes, 0)
+    this.#chunkDepth = new Uint8Array(1024)
+    this.#foundView = this.#partitions
+  }
+
+  get entries(): number {
+    return this.#entries
+  }
+
+  /** Bytes of chunks and directories in use. */
+  get bytesUsed(): number {
+    return this.#chunkCount * chunkBytes + this.#directoryTop * 4
+  }
+
+  entriesOf(partition: number): number {
+    return this.#partitions[partition * 4 + 2]!
+  }
+
+  /** Address of the record of a key; 0 if there is none. */
+  find(partition: number, hash: number, bucketId: number, key: Uint8Array, keyStart: number, keyBytes: number): number {
+    const packed = this.#partitions[partition * 4 + 1]!
+    if (packed === 0) return 0
+    const chunk = this.#chunkFor(packed, hash)
+    const view = this.#chunks[chunk >>> chunkSlabBits]!
+    const base = (chunk & chunkSlabMask) * chunkWords
+    const home = hash & (bucketsPerChunk - 1)
+    const reach = view[base + home * 16 + 1]!
+    const tag = hash | 0
+    for (let distance = 0; distance <= reach; distance++) {
+      const bucket = base + ((home + distance) & (bucketsPerChunk - 1)) * 16
+      for (let entry = 2; entry < 2 + entriesPerBucket; entry++) {
+        if (view[bucket + entry] !== tag) continue
+        const address = view[bucket + entry + 7]! >>> 0
+        if (address !== 0 && this.#isKey(address, bucketId, key, keyStart, keyBytes)) {
+          this.#foundView = view
+          this.#foundWord = bucket + entry + 7
+          return address
+        }
+      }
+    }
+    return 0
+  }
+
+  /** Points the entry that `find` found last at another record of the same key: readers see the old or the new one. */
+  replaceFound(address: number): void {
+    Atomics.store(this.#foundView, this.#foundWord, address | 0)
+  }
+
+  /** Removes the entry that `find` found last. */
+  removeFound(partition: number, hash: number): void {
+    const view = this.#foundView
+    const word = this.#foundWord
+    const chunkBase = word - (word % chunkWords)
+    const homeWord = chunkBase + (hash & (bucketsPerChunk - 1)) * 16
+    Atomics.add(view, homeWord, 1)
+    Atomics.store(view, word, 0)
+    view[word - 7] = 0
+    Atomics.add(view, homeWord, 1)
+    this.#entries--
+    Atomics.sub(this.#partitions, partition * 4 + 2, 1)
+  }
+
+  /** Adds an entry for a key that has none. Returns false when the reserved memory is used up. */
+  insert(partition: number, hash: number, address: number): boolean {
+    assert(address !== 0, 'An entry points to a record')
+    for (;;) {
+      const packed = this.#partitions[partition * 4 + 1]!
+      if (packed === 0) {
+        if (!this.#createPartition(partition)) return false
+        continue
+      }
+      const chunk = this.#chunkFor(packed, hash)
+      if (this.#place(chunk, hash, address)) {
+        this.#entries++
+        Atomics.add(this.#partitions, partition * 4 + 2, 1)
+        return true
+      }
+      if (!this.#split(partition, chunk, hash)) return false
+    }
+  }
+
+  /** Whether all that can be staged at once surely fits: at worst it splits a chunk in every partition, twice. */
+  hasRoom(): boolean {
+    return this.#chunkCount + 2 * Limits.partitions < this.#chunksMax
+  }
+
+  /** Number of chunks of a partition; walk them with `chunkAt`. */
+  directorySize(partition: number): number {
+    const packed = this.#partitions[partition * 4 + 1]!
+    return packed === 0 ? 0 : 1 << (packed & ((1 << depthBits) - 1))
+  }
+
+  /**
+   * Calls `visit(address, hash)` for every entry of the chunk at directory position `position` and returns the next
+   * position that holds another chunk. A position beyond the end visits nothing.
+   */
+  visitChunk(partition: number, position: number, visit: (address: number, hash: number) => void): number {
+    const packed = this.#partitions[partition * 4 + 1]!
+    if (packed === 0) return 0
+    const depth = packed & ((1 << depthBits) - 1)
+    const size = 1 << depth
+    if (position >= size) return size
+    const chunk = this.#directories[(packed >>> depthBits) + position]!
+    const view = this.#chunks[chunk >>> chunkSlabBits]!
+    const base = (chunk & chunkSlabMask) * chunkWords
+    for (let bucket = 0; bucket < bucketsPerChunk; bucket++) {
+      for (let entry = 0; entry < entriesPerBucket; entry++) {
+        const address = view[base + bucket * 16 + 9 + entry]! >>> 0
+        if (address !== 0) visit(address, view[base + bucket * 16 + 2 + entry]! >>> 0)
+      }
+    }
+    const span = 1 << (depth - this.#chunkDepth[chunk]!)
+    return position - (position % span) + span
+  }
+
+  #isKey(address: number, bucketId: number, key: Uint8Array, keyStart: number, keyBytes: number): boolean {
+    const slab = address >>> wordsPerSlabBits
+    const at = (address & slabWordMask) << 2
+    const u8 = this.#arena.u8[slab]!
+    return (
+      recordBucket(this.#arena.i32[slab]!, at) === bucketId &&
+      recordKeyBytes(u8, at) === keyBytes &&
+      equalBytes(u8, at + recordHeaderBytes, key, keyStart, keyBytes)
+    )
+  }
+
+  #chunkFor(packed: number, hash: number): number {
+    const depth = packed & ((1 << depthBits) - 1)
+    return this.#directories[(packed >>> depthBits) + (depth === 0 ? 0 : hash >>> (32 - depth))]!
+  }
+
+  #place(chunk: number, hash: number, address: number): boolean {
+    const view = this.#chunks[chunk >>> chunkSlabBits]!
+    const base = (chunk & chunkSlabMask) * chunkWords
+    const home = hash & (bucketsPerChunk - 1)
+    const homeWord = base + home * 16
+    for (let distance = 0; distance <= probeReachMax; distance++) {
+      const bucket = base + ((home + distance) & (bucketsPerChunk - 1)) * 16
+      for (let entry = 2; entry < 2 + entriesPerBucket; entry++) {
+        if (view[bucket + entry + 7] !== 0) continue
+        Atomics.add(view, homeWord, 1)
+        view[bucket + entry] = hash | 0
+        Atomics.store(view, bucket + entry + 7, address | 0)
+        if (distance > view[homeWord + 1]!) view[homeWord + 1] = distance
+        Atomics.add(view, homeWord, 1)
+        return true
+      }
+    }
+    return false
+  }
+
+  #takeChunk(depth: number): number {
+    if (this.#chunkCount >= this.#chunksMax) return -1
+    const chunk = this.#chunkCount++
+    if (chunk >= this.#chunkDepth.length) {
+      const grown = new Uint8Array(this.#chunkDepth.length * 2)
+      grown.set(this.#chunkDepth)
+      this.#chunkDepth = grown
+    }
+    this.#chunkDepth[chunk] = depth
+    return chunk
+  }
+
+  #takeDirectory(depth: number): number {
+    const free = this.#freeDirectories[depth]!.pop()
+    if (free !== undefined) return free
+    if (this.#directoryTop + (1 << depth) > this.#directories.length) return -1
+    const offset = this.#directoryTop
+    this.#directoryTop += 1 << depth
+    return offset
+  }
+
+  #createPartition(partition: number): boolean {
+    const chunk = this.#takeChunk(0)
+    if (chunk < 0) return false
+    const offset = this.#takeDirectory(0)
+    if (offset < 0) return false
+    this.#directories[offset] = chunk
+    Atomics.store(this.#partitions, partition * 4 + 1, offset << depthBits)
+    Atomics.add(this.#partitions, partition * 4, 1)
+    return true
+  }
+
+  #doubleDirectory(partition: number): boolean {
+    const packed = this.#partitions[partition * 4 + 1]!
+    const depth = packed & ((1 << depthBits) - 1)
+    const offset = packed >>> depthBits
+    if (depth + 1 > depthMax) return false
+    const doubled = this.#takeDirectory(depth + 1)
+    if (doubled < 0) return false
+    for (let position = 0; position < 1 << (depth + 1); position++) {
+      this.#directories[doubled + position] = this.#directories[offset + (position >>> 1)]!
+    }
+    Atomics.store(this.#partitions, partition * 4 + 1, (doubled << depthBits) | (depth + 1))
+    Atomics.add(this.#partitions, partition * 4, 1)
+    this.#freeDirectories[depth]!.push(offset)
+    return true
+  }
+
+  #split(partition: number, chunk: number, hash: number): boolean {
+    const local = this.#chunkDepth[chunk]!
+    if (
+      local === (this.#partitions[partition * 4 + 1]! & ((1 << depthBits) - 1)) &&
+      !this.#doubleDirectory(partition)
+    ) {
+      return false
+    }
+    const fresh = this.#takeChunk(local + 1)
+    if (fresh < 0) return false
+    this.#chunkDepth[chunk] = local + 1
+    const view = this.#chunks[chunk >>> chunkSlabBits]!
+    const base = (chunk & chunkSlabMask) * chunkWords
+    const movedBit = 31 - local
+    this.#copyMoved(view, base, fresh, movedBit)
+    const packed = this.#partitions[partition * 4 + 1]!
+    const depth = packed & ((1 << depthBits) - 1)
+    const span = 1 << (depth - local - 1)
+    const first = local === 0 ? 0 : (hash >>> (32 - local)) << (depth - local)
+    for (let position = first + span; position < first + 2 * span; position++) {
+      Atomics.store(this.#directories, (packed >>> depthBits) + position, fresh)
+    }
+    Atomics.add(this.#partitions, partition * 4, 1)
+    this.#clearMoved(view, base, movedBit)
+    return true
+  }
+
+  /** Fills a fresh chunk, which no reader knows yet; every entry keeps its place, so it surely fits. */
+  #copyMoved(view: Int32Array, base: number, fresh: number, movedBit: number): void {
+    const target = this.#chunks[fresh >>> chunkSlabBits]!
+    const targetBase = (fresh & chunkSlabMask) * chunkWords
+    for (let bucket = 0; bucket < bucketsPerChunk; bucket++) {
+      const word = bucket * 16
+      for (let entry = 2; entry < 2 + entriesPerBucket; entry++) {
+        const tag = view[base + word + entry]!
+        const address = view[base + word + entry + 7]!
+        if (address === 0 || ((tag >>> movedBit) & 1) === 0) continue
+        target[targetBase + word + entry] = tag
+        target[targetBase + word + entry + 7] = address
+        const home = tag & (bucketsPerChunk - 1)
+        const homeWord = targetBase + home * 16
+        target[homeWord + 1] = Math.max(target[homeWord + 1]!, (bucket - home) & (bucketsPerChunk - 1))
+      }
+    }
+  }
+
+  /** Removes from a chunk what its split moved away, and shortens the reach of its buckets. */
+  #clearMoved(view: Int32Array, base: number, movedBit: number): void {
+    const reach = new Int32Array(bucketsPerChunk)
+    for (let bucket = 0; bucket < bucketsPerChunk; bucket++) {
+      const word = base + bucket * 16
+      for (let entry = 2; entry < 2 + entriesPerBucket; entry++) {
+        if (view[word + entry + 7] === 0) continue
+        if ((view[word + entry]! >>> movedBit) & 1) {
+          Atomics.store(view, word + entry + 7, 0)
+        } else {
+          const home = view[word + entry]! & (bucketsPerChunk - 1)
+          reach[home] = Math.max(reach[home]!, (bucket - home) & (bucketsPerChunk - 1))
+        }
+      }
+    }
+    for (let bucket = 0; bucket < bucketsPerChunk; bucket++) {
+      const word = base + bucket * 16
+      Atomics.add(view, word, 1)
+      view[word + 1] = reach[bucket]!
+      Atomics.add(view, word, 1)
+    }
+  }
+}

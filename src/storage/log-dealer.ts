@@ -1,0 +1,322 @@
+/**
+ * Dealing logs anew: when the number of shards or the segment size changes, every old log is read once and its records are
+ * dealt, in their order, to the logs of the new owners. All records of a key lie in one old log, so the order per key holds.
+ *
+ * Each new log is written one segment at a time from a buffer of its own; actor tables of the old logs are joined into one.
+ * Nothing here decides when a log counts: the caller syncs, commits the new generation in its catalog, and only then removes
+ * the old files. Until then a crash leaves the old generation as it was.
+ */
+import { assert } from '../base/assert.ts'
+import type { Crc32 } from '../base/crc32.ts'
+import { SunwiseError } from '../base/errors.ts'
+import { Limits } from '../config.ts'
+import type { Disk, DiskFile } from '../env.ts'
+import { Arena, createArenaMemory } from './arena.ts'
+import { segmentFileName } from './commit-log.ts'
+import {
+  type ActorId,
+  type ClockEntry,
+  ControlKind,
+  controlKind,
+  decodeActors,
+  decodeClocks,
+  encodeActors,
+  encodeClocks,
+  encodeSegmentHead,
+  isControl,
+} from './log-control.ts'
+import { groupHeaderBytes, sealGroup } from './log-group.ts'
+import { listSegments, recoverLog } from './log-recovery.ts'
+import {
+  decodeRecord,
+  encodeRecord,
+  RecordFlag,
+  recordBucket,
+  recordBytesAt,
+  recordBytesOf,
+  recordHeaderBytes,
+  recordKeyBytes,
+  recordSlot,
+  simpleActor,
+  simpleCounter,
+} from './record.ts'
+
+/** Records are gathered into groups of about this size. */
+const groupBytesWanted = 64 * 1024
+
+export type DealOptions = {
+  readonly disk: Disk
+  readonly crc32: Crc32
+  readonly oldDirectories: readonly string[]
+  readonly oldSegmentBytes: number
+  /** One existing, empty directory per new shard. */
+  readonly newDirectories: readonly string[]
+  readonly newSegmentBytes: number
+  readonly shardOfSlot: (slot: number) => number
+  readonly partitionOfSlot: (slot: number) => number
+}
+
+/** Deals all old logs; `done` when every new file and its directory entry is on stable storage. */
+export function dealLogs(options: DealOptions, done: (error: SunwiseError | undefined, records: number) => void): void {
+  const dealer = new LogDealer(options)
+  let index = 0
+  const next = (): void => {
+    const directory = options.oldDirectories[index++]
+    if (directory === undefined) return dealer.finish(done)
+    dealer.deal(directory, (error) => (error === undefined ? next() : done(error, 0)))
+  }
+  next()
+}
+
+class LogDealer {
+  readonly #options: DealOptions
+  readonly #writers: SegmentWriter[]
+  readonly #actors: ActorId[] = []
+  readonly #actorOfId = new Map<string, number>()
+  /** Highest counters: partition -> actor -> counter. */
+  readonly #clocks = new Map<number, Map<number, number>>()
+  #records = 0
+
+  constructor(options: DealOptions) {
+    this.#options = options
+    this.#writers = options.newDirectories.map(
+      (directory, shard) => new SegmentWriter(options, directory, shard, () => this.#head(shard)),
+    )
+  }
+
+  deal(directory: string, done: (error: SunwiseError | undefined) => void): void {
+    const { disk, crc32, oldSegmentBytes } = this.#options
+    const segments = (listSegments(disk, directory).at(-1) ?? -1) + 1
+    if (segments === 0) return done(undefined)
+    const arena = new Arena(createArenaMemory(oldSegmentBytes, segments))
+    /** New index of each actor of this log's own table. */
+    const actorMap: number[] = []
+    let failure: SunwiseError | undefined
+    recoverLog(
+      {
+        disk,
+        directory,
+        arena,
+        crc32,
+        salvage: false,
+        visit: (_address, u8, i32, at) => {
+          if (failure !== undefined) return
+          try {
+            if (isControl(u8, at)) this.#takeControl(u8, i32, at, actorMap)
+            else this.#takeRecord(u8, i32, at, actorMap)
+          } catch (error) {
+            if (!(error instanceof SunwiseError)) throw error
+            failure = error
+          }
+        },
+      },
+      (error) => done(error ?? failure),
+    )
+  }
+
+  finish(done: (error: SunwiseError | undefined, records: number) => void): void {
+    let left = this.#writers.length
+    let failed: SunwiseError | undefined
+    for (const writer of this.#writers) {
+      writer.finish((error) => {
+        failed ??= error
+        if (--left === 0) done(failed, this.#records)
+      })
+    }
+  }
+
+  #takeControl(u8: Uint8Array, i32: Int32Array, at: number, actorMap: number[]): void {
+    const kind = controlKind(u8, at)
+    if (kind === ControlKind.actors) {
+      const table = decodeActors(u8, i32, at)
+      for (const [offset, id] of (table?.ids ?? []).entries()) actorMap[table!.first + offset] = this.#actorIndex(id)
+    } else if (kind === ControlKind.clocks) {
+      for (const { partition, actor, counter } of decodeClocks(u8, i32, at) ?? []) {
+        this.#note(partition, this.#mapped(actorMap, actor), counter)
+      }
+    }
+  }
+
+  #takeRecord(u8: Uint8Array, i32: Int32Array, at: number, actorMap: number[]): void {
+    const slot = recordSlot(u8, at)
+    const partition = this.#options.partitionOfSlot(slot)
+    const writer = this.#writers[this.#options.shardOfSlot(slot)]!
+    this.#records++
+    if (u8[at + 12]! & RecordFlag.simple) {
+      const actor = this.#mapped(actorMap, simpleActor(u8, at))
+      this.#note(partition, actor, simpleCounter(u8, i32, at))
+      const bytes = recordBytesAt(i32, at)
+      const to = writer.room(bytes)
+      writer.u8.set(u8.subarray(at, at + bytes), to)
+      writer.u8[to + 14] = actor & 0xff
+      writer.u8[to + 15] = actor >>> 8
+      return
+    }
+    const set = decodeRecord(u8, i32, at)
+    const mapped = {
+      versions: set.versions.map((version) => ({ ...version, actor: this.#mapped(actorMap, version.actor) })),
+      vector: set.vector.map(({ actor, counter }) => ({ actor: this.#mapped(actorMap, actor), counter })),
+    }
+    mapped.versions.sort((a, b) => a.actor - b.actor || a.counter - b.counter)
+    mapped.vector.sort((a, b) => a.actor - b.actor)
+    for (const entry of mapped.vector) this.#note(partition, entry.actor, entry.counter)
+    const keyBytes = recordKeyBytes(u8, at)
+    const to = writer.room(recordBytesOf(mapped, keyBytes))
+    encodeRecord(writer.u8, writer.i32, to, slot, recordBucket(i32, at), u8, at + recordHeaderBytes, keyBytes, mapped)
+  }
+
+  #mapped(actorMap: readonly number[], actor: number): number {
+    const index = actorMap[actor]
+    if (index === undefined) {
+      throw new SunwiseError(
+        'LOG_CORRUPT',
+        `A record names actor ${actor}, which its log does not define; restore a backup`,
+      )
+    }
+    return index
+  }
+
+  #actorIndex(id: ActorId): number {
+    const text = `${id.high}:${id.low}`
+    const present = this.#actorOfId.get(text)
+    if (present !== undefined) return present
+    const index = this.#actors.push(id) - 1
+    this.#actorOfId.set(text, index)
+    // Segments opened before did not know it.
+    for (const writer of this.#writers) writer.append(encodeActors(index, [id]))
+    return index
+  }
+
+  #note(partition: number, actor: number, counter: number): void {
+    let counters = this.#clocks.get(partition)
+    if (counters === undefined) {
+      counters = new Map()
+      this.#clocks.set(partition, counters)
+    }
+    if (counter > (counters.get(actor) ?? 0)) counters.set(actor, counter)
+  }
+
+  /** Actors and clocks for the start of a segment, and again at the end of the log. */
+  #head(shard: number): Uint8Array[] {
+    const entries: ClockEntry[] = []
+    const slotsPerPartition = Limits.slots / Limits.partitions
+    for (const [partition, counters] of this.#clocks) {
+      if (this.#options.shardOfSlot(partition * slotsPerPartition) !== shard) continue
+      for (const [actor, counter] of counters) entries.push({ partition, actor, counter })
+    }
+    return [encodeActors(0, this.#actors), encodeClocks(entries)]
+  }
+}
+
+/** Writes one new log, a whole segment at a time. */
+class SegmentWriter {
+  readonly u8: Uint8Array
+  readonly i32: Int32Array
+  readonly #options: DealOptions
+  readonly #directory: string
+  readonly #shard: number
+  readonly #head: () => Uint8Array[]
+  readonly #files: DiskFile[] = []
+  #segment = -1
+  #groupNumber = 0
+  #groupStart = 0
+  #end = 0
+  #previousBytes = 0
+
+  constructor(options: DealOptions, directory: string, shard: number, head: () => Uint8Array[]) {
+    this.#options = options
+    this.#directory = directory
+    this.#shard = shard
+    this.#head = head
+    const buffer = new ArrayBuffer(options.newSegmentBytes)
+    this.u8 = new Uint8Array(buffer)
+    this.i32 = new Int32Array(buffer)
+  }
+
+  /** Offset at which a record of `bytes` is to be encoded. @throws DISK_FULL, DISK_FAILED */
+  room(bytes: number): number {
+    assert(bytes + 4096 <= this.u8.length, 'A record fits into a segment')
+    if (this.#segment < 0) this.#open()
+    if (this.#end - this.#groupStart >= groupBytesWanted) this.#seal()
+    if (this.#end + bytes + groupHeaderBytes > this.u8.length) {
+      this.#write()
+      this.#open()
+    }
+    if (this.#end === this.#groupStart) this.#end += groupHeaderBytes
+    const at = this.#end
+    this.#end += bytes
+    return at
+  }
+
+  append(record: Uint8Array): void {
+    if (this.#segment < 0) return
+    this.u8.set(record, this.room(record.length))
+  }
+
+  finish(done: (error: SunwiseError | undefined) => void): void {
+    const { disk } = this.#options
+    try {
+      if (this.#segment >= 0) {
+        for (const record of this.#head()) this.append(record)
+        this.#write()
+      }
+    } catch (error) {
+      if (error instanceof SunwiseError) return done(error)
+      throw error
+    }
+    let left = this.#files.length + 1
+    let failed: SunwiseError | undefined
+    const finished = (error: SunwiseError | undefined): void => {
+      failed ??= error
+      if (--left === 0) done(failed)
+    }
+    for (const file of this.#files) {
+      file.sync((error) => {
+        file.close()
+        finished(error)
+      })
+    }
+    disk.syncDirectory(this.#directory, finished)
+  }
+
+  #open(): void {
+    this.#segment++
+    this.#groupNumber = 0
+    this.#groupStart = 0
+    this.#end = groupHeaderBytes
+    this.u8.fill(0)
+    const head = encodeSegmentHead({
+      segmentBytes: this.u8.length,
+      previousSequence: this.#segment,
+      previousBytes: this.#previousBytes,
+      oldestSequence: 1,
+      shard: this.#shard,
+      shards: this.#options.newDirectories.length,
+      partitions: Limits.partitions,
+    })
+    for (const record of [head, ...this.#head()]) {
+      this.u8.set(record, this.#end)
+      this.#end += record.length
+    }
+  }
+
+  #seal(): void {
+    if (this.#end === this.#groupStart) return
+    const bytes = this.#end - this.#groupStart
+    const { crc32 } = this.#options
+    const sequence = this.#segment + 1
+    // The log counts only once all of it is synced, so each header may say that what stands before it is.
+    const start = this.#groupStart
+    sealGroup(this.u8, this.i32, start, bytes, sequence, this.#groupNumber++, sequence, start, crc32)
+    this.#groupStart = this.#end
+  }
+
+  #write(): void {
+    this.#seal()
+    const path = `${this.#directory}/${segmentFileName(this.#segment)}`
+    const file = this.#options.disk.createNow(path)
+    this.#files.push(file)
+    file.writeNow(this.u8, 0, this.#end, 0)
+    this.#previousBytes = this.#end
+  }
+}

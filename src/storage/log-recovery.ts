@@ -1,0 +1,418 @@
+/**
+ * Reading a shard's commit log back: files into the arena byte for byte, groups checked, records handed out oldest first.
+ *
+ * The result is a prefix of what was written. At the first bad group the log ends, if no valid header says that this place was
+ * on stable storage (a torn tail; everything behind it, later segments too, is dropped and marked as retired so that it can
+ * never come back). If a header does say so, that is damage: recovery stops with LOG_CORRUPT, naming file and offset, and
+ * nothing is changed; or, with `salvage`, goes on behind the damage and reports what was lost.
+ */
+import { assert } from '../base/assert.ts'
+import type { Crc32 } from '../base/crc32.ts'
+import { SunwiseError } from '../base/errors.ts'
+import type { Disk, DiskFile } from '../env.ts'
+import type { Arena } from './arena.ts'
+import { segmentFileName } from './commit-log.ts'
+import { ControlKind, controlKind, decodeSegmentHead, isControl, type SegmentHead } from './log-control.ts'
+import {
+  groupBytes,
+  groupHeaderBytes,
+  groupMagic,
+  groupNumber,
+  groupSequence,
+  groupSyncedBytes,
+  groupSyncedSequence,
+  isGroup,
+  logFormatVersion,
+  retiredSequence,
+  retirementMark,
+  retirementMarkBytes,
+} from './log-group.ts'
+import { recordBytesAt, recordHeaderBytes } from './record.ts'
+
+/** A place in the log. */
+type Position = { readonly sequence: number; readonly bytes: number }
+
+/** A damaged range that salvage skipped. */
+export type Damage = { readonly path: string; readonly from: number; readonly to: number }
+
+export type RecoveredLog = {
+  /** Live segments, oldest first. */
+  readonly segments: readonly { readonly segment: number; readonly sequence: number }[]
+  readonly endSequence: number
+  readonly endBytes: number
+  readonly sequenceMax: number
+  readonly records: number
+  readonly bytes: number
+  /** Bytes behind the end that were dropped as a torn tail, whole later segments included. */
+  readonly droppedBytes: number
+  /** Empty unless salvaging. */
+  readonly damages: readonly Damage[]
+}
+
+export type RecoveryOptions = {
+  readonly disk: Disk
+  readonly directory: string
+  readonly arena: Arena
+  readonly crc32: Crc32
+  readonly salvage: boolean
+  /** Called for every record of the log, control records too, in the order in which they were written. */
+  readonly visit: (address: number, u8: Uint8Array, i32: Int32Array, at: number) => void
+}
+
+type LoadedFile = {
+  readonly segment: number
+  readonly path: string
+  readonly file: DiskFile
+  readonly bytes: number
+  /** Sequence of the valid first group; -1 without one. */
+  sequence: number
+  head: SegmentHead | undefined
+  /** Highest sequence that the file shows anywhere. */
+  sequenceSeen: number
+}
+
+const isBefore = (a: Position, b: Position): boolean =>
+  a.sequence < b.sequence || (a.sequence === b.sequence && a.bytes < b.bytes)
+
+/** Numbers of the arena segments that have a file in `directory`. */
+export function listSegments(disk: Disk, directory: string): number[] {
+  return disk
+    .listNow(directory)
+    .filter((name) => name.length === 9 && name.endsWith('.log') && /^\d{5}$/.test(name.slice(0, 5)))
+    .map((name) => Number(name.slice(0, 5)))
+}
+
+/** Recovers the log of one shard; see the file header. `done` comes after all surviving bytes are on stable storage. */
+export function recoverLog(
+  options: RecoveryOptions,
+  done: (error: SunwiseError | undefined, log: RecoveredLog | undefined) => void,
+): void {
+  const recovery = new Recovery(options)
+  let log: RecoveredLog
+  try {
+    log = recovery.run()
+  } catch (error) {
+    recovery.close()
+    if (error instanceof SunwiseError) return done(error, undefined)
+    throw error
+  }
+  recovery.settle((error) => done(error, error === undefined ? log : undefined))
+}
+
+class Recovery {
+  readonly #options: RecoveryOptions
+  readonly #files: LoadedFile[] = []
+  readonly #damages: Damage[] = []
+  /** Files whose content is dropped and must be marked before anything new is written. */
+  readonly #dropped: LoadedFile[] = []
+  readonly #kept: LoadedFile[] = []
+  #synced: Position = { sequence: 0, bytes: 0 }
+  #records = 0
+  #bytes = 0
+  #droppedBytes = 0
+
+  constructor(options: RecoveryOptions) {
+    this.#options = options
+  }
+
+  run(): RecoveredLog {
+    this.#load()
+    const chain = this.#chain()
+    let end: Position = { sequence: 0, bytes: 0 }
+    let ended = false
+    for (const [index, loaded] of chain.entries()) {
+      if (ended) {
+        this.#drop(loaded)
+        continue
+      }
+      const next = chain[index + 1]
+      const limit = next?.head === undefined ? loaded.bytes : next.head.previousBytes
+      const reached = this.#walk(loaded, limit, next === undefined)
+      end = { sequence: loaded.sequence, bytes: reached }
+      this.#kept.push(loaded)
+      if (next !== undefined && reached < limit) ended = true
+    }
+    let sequenceMax = 0
+    for (const loaded of this.#files) sequenceMax = Math.max(sequenceMax, loaded.sequenceSeen, loaded.sequence)
+    return {
+      segments: this.#kept.map(({ segment, sequence }) => ({ segment, sequence })),
+      endSequence: end.sequence,
+      endBytes: end.bytes,
+      sequenceMax,
+      records: this.#records,
+      bytes: this.#bytes,
+      droppedBytes: this.#droppedBytes,
+      damages: this.#damages,
+    }
+  }
+
+  /** Marks what was dropped, syncs what was kept, closes everything. */
+  settle(done: (error: SunwiseError | undefined) => void): void {
+    const files = [...this.#dropped, ...this.#kept]
+    let left = files.length
+    let failed: SunwiseError | undefined
+    const finish = (error: SunwiseError | undefined): void => {
+      failed ??= error
+      if (--left > 0) return
+      this.close()
+      done(failed)
+    }
+    if (left === 0) {
+      left = 1
+      return finish(undefined)
+    }
+    for (const loaded of this.#dropped) {
+      try {
+        const mark = retirementMark(Math.max(loaded.sequence, loaded.sequenceSeen), this.#options.crc32)
+        loaded.file.writeNow(mark, 0, retirementMarkBytes, 0)
+      } catch (error) {
+        failed ??= error as SunwiseError
+      }
+    }
+    for (const loaded of files) loaded.file.sync(finish)
+  }
+
+  close(): void {
+    for (const loaded of this.#files) loaded.file.close()
+  }
+
+  /** Reads every file into its arena segment. */
+  #load(): void {
+    const { disk, directory, arena, crc32 } = this.#options
+    for (const segment of listSegments(disk, directory)) {
+      const path = `${directory}/${segmentFileName(segment)}`
+      assert(segment < arena.segments, 'The arena was planned for every segment file')
+      const file = disk.openNow(path)
+      const slab = arena.slabOfSegment(segment)
+      const start = arena.startOfSegment(segment)
+      const u8 = arena.u8[slab]!
+      const i32 = arena.i32[slab]!
+      const wanted = Math.min(file.sizeNow(), arena.segmentBytes)
+      let bytes = 0
+      while (bytes < wanted) {
+        const read = file.readNow(u8, start + bytes, start + wanted, bytes)
+        if (read === 0) break
+        bytes += read
+      }
+      bytes -= bytes & 3
+      const loaded: LoadedFile = { segment, path, file, bytes, sequence: -1, head: undefined, sequenceSeen: 0 }
+      this.#files.push(loaded)
+      if (bytes < groupHeaderBytes) continue
+      const retired = retiredSequence(u8, i32, start, crc32)
+      if (retired >= 0) {
+        loaded.sequenceSeen = retired
+        continue
+      }
+      this.#readHead(loaded, u8, i32, start)
+    }
+  }
+
+  #readHead(loaded: LoadedFile, u8: Uint8Array, i32: Int32Array, start: number): void {
+    const { crc32, arena } = this.#options
+    const end = start + loaded.bytes
+    if (isGroup(u8, i32, start, end, crc32) && groupNumber(i32, start) === 0) {
+      const at = start + groupHeaderBytes
+      if (at + recordHeaderBytes <= end && isControl(u8, at) && controlKind(u8, at) === ControlKind.segmentHead) {
+        const head = decodeSegmentHead(u8, i32, at)
+        if (head !== undefined && head.formatVersion !== logFormatVersion) {
+          throw new SunwiseError(
+            'LOG_CORRUPT',
+            `Cannot read "${loaded.path}": its format version is ${head.formatVersion}, this program reads ${logFormatVersion}; use a matching release`,
+          )
+        }
+        if (head !== undefined && head.segmentBytes === arena.segmentBytes) {
+          loaded.head = head
+          loaded.sequence = groupSequence(i32, start)
+          return
+        }
+      }
+    }
+    this.#scan(loaded, 0, -1)
+  }
+
+  /**
+   * The segments from the oldest live one to the newest, following the links of the heads. Notes a missing link as the end of
+   * the log or as damage.
+   */
+  #chain(): LoadedFile[] {
+    const bySequence = new Map<number, LoadedFile>()
+    for (const loaded of this.#files) if (loaded.head !== undefined) bySequence.set(loaded.sequence, loaded)
+    let newest: LoadedFile | undefined
+    for (const loaded of bySequence.values())
+      if (newest === undefined || loaded.sequence > newest.sequence) newest = loaded
+    // A file without a readable head, but with groups newer than every head: the newest segment lost its head.
+    for (const loaded of this.#files) {
+      if (loaded.head !== undefined || loaded.sequenceSeen <= (newest?.sequence ?? 0)) continue
+      if (this.#isRetired(loaded)) continue
+      this.#endAt(loaded, { sequence: loaded.sequenceSeen, bytes: 0 }, 0)
+      this.#drop(loaded)
+    }
+    if (newest === undefined) return []
+    const oldestSequence = newest.head!.oldestSequence
+    const chain: LoadedFile[] = [newest]
+    for (let first = newest; ; ) {
+      const { previousSequence, previousBytes } = first.head!
+      if (previousSequence === 0 || previousSequence < oldestSequence) break
+      const previous = bySequence.get(previousSequence)
+      if (previous === undefined) {
+        if (previousBytes > 0) this.#missing(previousSequence, previousBytes, chain)
+        break
+      }
+      chain.unshift(previous)
+      first = previous
+    }
+    for (const loaded of bySequence.values()) if (!chain.includes(loaded)) this.#drop(loaded)
+    return chain
+  }
+
+  #isRetired(loaded: LoadedFile): boolean {
+    const { arena, crc32 } = this.#options
+    const slab = arena.slabOfSegment(loaded.segment)
+    return (
+      loaded.bytes >= groupHeaderBytes &&
+      retiredSequence(arena.u8[slab]!, arena.i32[slab]!, arena.startOfSegment(loaded.segment), crc32) >= 0
+    )
+  }
+
+  /** A segment that a later one continues is gone or lost its head. */
+  #missing(sequence: number, bytes: number, chain: LoadedFile[]): void {
+    const headless = this.#files.find((loaded) => loaded.head === undefined && loaded.sequenceSeen === sequence)
+    for (const loaded of chain) this.#noteSynced(loaded)
+    const path = headless?.path ?? `${this.#options.directory} (segment ${sequence})`
+    if (headless === undefined || isBefore({ sequence, bytes: 0 }, this.#synced)) {
+      if (!this.#options.salvage) throw this.#corrupt(path, 0)
+      this.#damages.push({ path, from: 0, to: bytes })
+      if (headless !== undefined) this.#salvageHeadless(headless)
+      return
+    }
+    // Never synced: the log ended before this segment, and what follows it goes too.
+    for (const loaded of chain.splice(0)) this.#drop(loaded)
+    this.#drop(headless)
+  }
+
+  /** Reads the groups that a segment without a head still has; its file stays, as the oldest. */
+  #salvageHeadless(loaded: LoadedFile): void {
+    loaded.sequence = loaded.sequenceSeen
+    this.#walkFrom(loaded, 0, loaded.bytes)
+    this.#kept.push(loaded)
+  }
+
+  /** Hands out the records of a segment up to `limit`; returns where its valid groups end. */
+  #walk(loaded: LoadedFile, limit: number, isNewest: boolean): number {
+    const reached = this.#walkFrom(loaded, 0, limit)
+    if (reached >= limit && !isNewest) return limit
+    if (!isNewest || reached < loaded.bytes) this.#scan(loaded, reached, loaded.sequence)
+    for (const other of this.#files) if (other.sequence > loaded.sequence) this.#noteSynced(other)
+    return this.#endAt(loaded, { sequence: loaded.sequence, bytes: reached }, limit)
+  }
+
+  /** Decides about the first bad place: end of the log, or damage. Returns where the log goes on or ends in this segment. */
+  #endAt(loaded: LoadedFile, position: Position, limit: number): number {
+    if (!isBefore(position, this.#synced)) {
+      this.#droppedBytes += this.#usedBehind(loaded, position.bytes)
+      return position.bytes
+    }
+    if (!this.#options.salvage) throw this.#corrupt(loaded.path, position.bytes)
+    const next = this.#nextGroup(loaded, position.bytes + 4, loaded.sequence)
+    this.#damages.push({ path: loaded.path, from: position.bytes, to: next < 0 ? limit : next })
+    if (next < 0 || next >= limit) return limit
+    const reached = this.#walkFrom(loaded, next, limit)
+    return reached >= limit ? limit : this.#endAt(loaded, { sequence: loaded.sequence, bytes: reached }, limit)
+  }
+
+  #walkFrom(loaded: LoadedFile, from: number, limit: number): number {
+    const { arena, crc32 } = this.#options
+    const slab = arena.slabOfSegment(loaded.segment)
+    const u8 = arena.u8[slab]!
+    const i32 = arena.i32[slab]!
+    const start = arena.startOfSegment(loaded.segment)
+    const end = start + Math.min(limit, loaded.bytes)
+    let at = start + from
+    let expected = -1
+    while (at < end && isGroup(u8, i32, at, end, crc32) && groupSequence(i32, at) === loaded.sequence) {
+      if (expected >= 0 && groupNumber(i32, at) !== expected) break
+      if (!this.#visitGroup(loaded, u8, i32, start, at)) throw this.#corrupt(loaded.path, at - start)
+      this.#noteHeader(i32, at)
+      expected = groupNumber(i32, at) + 1
+      at += groupBytes(i32, at)
+    }
+    return at - start
+  }
+
+  /** False where the checksum holds but the records inside do not add up: a bug of the writer, or a forged file. */
+  #visitGroup(loaded: LoadedFile, u8: Uint8Array, i32: Int32Array, start: number, at: number): boolean {
+    const end = at + groupBytes(i32, at)
+    for (let record = at + groupHeaderBytes; record < end; ) {
+      const bytes = recordBytesAt(i32, record)
+      if (bytes < recordHeaderBytes || (bytes & 3) !== 0 || bytes > end - record) return false
+      this.#options.visit(this.#options.arena.address(loaded.segment, record - start), u8, i32, record)
+      this.#records++
+      record += bytes
+    }
+    this.#bytes += end - at
+    return true
+  }
+
+  #noteHeader(i32: Int32Array, at: number): void {
+    const synced = { sequence: groupSyncedSequence(i32, at), bytes: groupSyncedBytes(i32, at) }
+    if (isBefore(this.#synced, synced)) this.#synced = synced
+  }
+
+  /** Notes what every valid header of a segment says about synced places. */
+  #noteSynced(loaded: LoadedFile): void {
+    this.#scan(loaded, 0, loaded.sequence)
+  }
+
+  /** Looks for valid groups anywhere from `from` on and notes their headers; `sequence` -1: any, remembering the highest. */
+  #scan(loaded: LoadedFile, from: number, sequence: number): void {
+    const { arena } = this.#options
+    const i32 = arena.i32[arena.slabOfSegment(loaded.segment)]!
+    const start = arena.startOfSegment(loaded.segment)
+    for (let at = from; ; ) {
+      at = this.#nextGroup(loaded, at, sequence)
+      if (at < 0) return
+      loaded.sequenceSeen = Math.max(loaded.sequenceSeen, groupSequence(i32, start + at))
+      this.#noteHeader(i32, start + at)
+      at += groupBytes(i32, start + at)
+    }
+  }
+
+  /** Offset of the first valid group at or behind `from`; -1 if there is none. */
+  #nextGroup(loaded: LoadedFile, from: number, sequence: number): number {
+    const { arena, crc32 } = this.#options
+    const slab = arena.slabOfSegment(loaded.segment)
+    const u8 = arena.u8[slab]!
+    const i32 = arena.i32[slab]!
+    const start = arena.startOfSegment(loaded.segment)
+    const end = start + loaded.bytes
+    for (let at = start + from; at + groupHeaderBytes <= end; at += 4) {
+      if (i32[at >>> 2] !== groupMagic || !isGroup(u8, i32, at, end, crc32)) continue
+      if (sequence < 0 || groupSequence(i32, at) === sequence) return at - start
+    }
+    return -1
+  }
+
+  /** Bytes behind `from` up to the last that is not zero: what a torn tail loses. */
+  #usedBehind(loaded: LoadedFile, from: number): number {
+    const { arena } = this.#options
+    const i32 = arena.i32[arena.slabOfSegment(loaded.segment)]!
+    const start = arena.startOfSegment(loaded.segment)
+    let end = start + loaded.bytes
+    while (end > start + from && i32[(end >>> 2) - 1] === 0) end -= 4
+    return end - start - from
+  }
+
+  #drop(loaded: LoadedFile): void {
+    if (this.#dropped.includes(loaded)) return
+    this.#dropped.push(loaded)
+    this.#droppedBytes += this.#usedBehind(loaded, 0)
+  }
+
+  #corrupt(path: string, offset: number): SunwiseError {
+    return new SunwiseError(
+      'LOG_CORRUPT',
+      `Cannot recover the commit log: "${path}" is damaged at byte ${offset}, before its synced end (segment ${this.#synced.sequence}, byte ${this.#synced.bytes}); restore a backup, or keep what is readable with "sunwise doctor --salvage"`,
+      { extra: { path, offset } },
+    )
+  }
+}

@@ -1,0 +1,867 @@
+/**
+ * The store of one shard: memtable (arena and index), commit log and recycler behind four verbs. The owner finds a key,
+ * allocates room for its next record, encodes it there, and stages it; `flush` writes the open group, syncs if a staged record
+ * asked for it, and publishes in order.
+ *
+ *   ordinals of staged records:   published <= written <= staged
+ *
+ * A record becomes visible to readers only when it is published: in `sync` mode nobody reads what a crash could take back.
+ *
+ * Until tables exist, the memory of overwritten records comes back by recycling, first in, first out, as in a log-structured
+ * file system (Rosenblum and Ousterhout, 1992): what is still live in the oldest segment is appended again, synced, published,
+ * and only then is the segment retired. Because the oldest goes first, a tombstone in it has outlived everything older, and
+ * may be dropped. At its budget the store refuses to grow and keeps serving reads, and deletes from a reserve.
+ */
+import { assert } from '../base/assert.ts'
+import { copyWords } from '../base/bytes.ts'
+import type { Crc32 } from '../base/crc32.ts'
+import { SunwiseError } from '../base/errors.ts'
+import { type HashSeed, KeyHash } from '../base/key-hash.ts'
+import { Limits } from '../config.ts'
+import type { Disk } from '../env.ts'
+import { Arena, slabWordMask, wordsPerSlabBits } from './arena.ts'
+import { CommitLog } from './commit-log.ts'
+import { HashIndex } from './hash-index.ts'
+import {
+  type ActorId,
+  type ClockEntry,
+  ControlKind,
+  controlKind,
+  decodeActors,
+  decodeClocks,
+  encodeActors,
+  encodeClocks,
+  encodeSegmentHead,
+  isControl,
+} from './log-control.ts'
+import { groupBytes, groupHeaderBytes, groupMagic, groupNumber, groupSequence } from './log-group.ts'
+import { type RecoveredLog, recoverLog } from './log-recovery.ts'
+import {
+  decodeRecord,
+  RecordFlag,
+  recordBucket,
+  recordBytesAt,
+  recordHeaderBytes,
+  recordKeyBytes,
+  recordSlot,
+  simpleActor,
+  simpleCounter,
+  simpleExpiry,
+} from './record.ts'
+import type { ShardMemory } from './shard-memory.ts'
+
+export type StoreOptions = {
+  readonly disk: Disk
+  readonly directory: string
+  readonly memory: ShardMemory
+  readonly budgetBytes: number
+  readonly crc32: Crc32
+  readonly hashSeed: HashSeed
+  readonly shard: number
+  readonly shards: number
+  /** The actor that names this run's writes. */
+  readonly actor: ActorId
+  readonly preallocate: boolean
+  readonly syncIntervalMs: number
+  readonly salvage: boolean
+  readonly partitionOfSlot: (slot: number) => number
+  /** Data of such a bucket is gone; its records are dropped where they are met. */
+  readonly isRetiredBucket: (bucketId: number) => boolean
+}
+
+/** What the owner of a store is told. */
+export type StoreEvents = {
+  /** All records staged up to this ordinal are as durable as they asked to be, and visible. */
+  readonly published: (throughOrdinal: number) => void
+  /** The records with ordinals from `from` on failed, and will not become visible in this run. */
+  readonly failed: (from: number, error: SunwiseError) => void
+}
+
+const stagedMax = 1 << 15
+const stagedBuckets = 1 << 15
+/** Open group bytes at which the owner should flush before it takes more. */
+const openBytesMax = 512 * 1024
+/** Segments that only deletes and the recycler may use. */
+const reservedSegments = 2
+/** Live data beyond this share of the segments makes recycling too costly: growth is refused. */
+const liveShareMax = 0.9
+/** Below this share of garbage the recycler rests. */
+const recycleShareMin = 0.05
+/** With less room than this left in the active segment, and more on its way, the owner waits for it. */
+const waitRoomBytes = 64 * 1024
+const recycleBytesPerStep = 256 * 1024
+const sweepChunksPerStep = 16
+
+export class Store {
+  readonly #options: StoreOptions
+  readonly #events: StoreEvents
+  readonly #arena: Arena
+  readonly #index: HashIndex
+  readonly #hash: KeyHash
+  readonly #actors: Int32Array
+  #actorCount = 0
+  #actor = 0
+  #log: CommitLog | undefined
+
+  /** Highest counter of this run's actor per partition. */
+  readonly #counters = new Float64Array(Limits.partitions)
+  /** Highest counters of other actors per partition: partition -> actor -> counter. */
+  readonly #otherCounters = new Map<number, Map<number, number>>()
+
+  // Staged records, a ring by ordinal.
+  readonly #stagedAddress = new Uint32Array(stagedMax)
+  readonly #stagedHash = new Uint32Array(stagedMax)
+  readonly #stagedNext = new Float64Array(stagedMax)
+  readonly #stagedRelocates = new Uint8Array(stagedMax)
+  /** Ordinal of the newest staged record per hash bucket; -1: none. */
+  readonly #stagedHeads = new Float64Array(stagedBuckets).fill(-1)
+  #staged = 0
+  #written = 0
+  #published = 0
+  /** Records up to this ordinal must be synced before they are published. */
+  #syncThrough = 0
+
+  #liveBytes = 0
+  #expiring = 0
+  #lastIntervalSyncMs = 0
+  #sweepPartition = 0
+  #sweepPosition = 0
+  #recycleSegment = -1
+  #recycleSequence = 0
+  #recycleOffset = 0
+  #recycleGroup = 0
+  /** Ordinal whose publication lets the oldest segment be retired; -1: not there yet. */
+  #retireAfter = -1
+
+  /** Why the last `allocate` returned 0. */
+  refusal: SunwiseError | undefined
+  recycledSegments = 0
+  expired = 0
+
+  constructor(options: StoreOptions, events: StoreEvents) {
+    this.#options = options
+    this.#events = events
+    this.#arena = new Arena(options.memory.arena)
+    this.#index = new HashIndex(options.memory.index, this.#arena)
+    this.#hash = new KeyHash(options.hashSeed)
+    this.#actors = new Int32Array(options.memory.actors)
+  }
+
+  get arena(): Arena {
+    return this.#arena
+  }
+
+  get index(): HashIndex {
+    return this.#index
+  }
+
+  get liveBytes(): number {
+    return this.#liveBytes
+  }
+
+  /** Index of this run's actor in the log's table. */
+  get actor(): number {
+    return this.#actor
+  }
+
+  get failure(): SunwiseError | undefined {
+    return this.#log?.failure
+  }
+
+  get #openLog(): CommitLog {
+    assert(this.#log !== undefined, 'The store has recovered')
+    return this.#log
+  }
+
+  get groups(): number {
+    return this.#openLog.groups
+  }
+
+  get syncs(): number {
+    return this.#openLog.syncs
+  }
+
+  get bytesWritten(): number {
+    return this.#openLog.bytesWritten
+  }
+
+  get segmentsUsed(): number {
+    return this.#openLog.segmentsUsed
+  }
+
+  /** Bytes that count against the budget: segments taken and the index. */
+  get bytesUsed(): number {
+    return this.#openLog.segmentsUsed * this.#arena.segmentBytes + this.#index.bytesUsed
+  }
+
+  /** Ordinal that the next staged record gets. */
+  get nextOrdinal(): number {
+    return this.#staged
+  }
+
+  /** Nothing is staged, written or in flight. */
+  get isIdle(): boolean {
+    return this.#published === this.#staged && !this.#openLog.syncing && !this.#openLog.retiring
+  }
+
+  /** All that was staged is visible. */
+  get isPublished(): boolean {
+    return this.#published === this.#staged
+  }
+
+  /** Whether the owner may take more commands now; otherwise it flushes and comes back. */
+  get canAccept(): boolean {
+    const log = this.#openLog
+    if (log.failure !== undefined) return true
+    if (this.#staged - this.#published >= stagedMax - 1024 || log.openBytes >= openBytesMax) return false
+    return log.roomBytes >= waitRoomBytes || !this.#roomWillCome(waitRoomBytes)
+  }
+
+  /** Reads the log and builds the index; `done` when the store is ready. */
+  recover(
+    progress: (records: number) => void,
+    done: (error: SunwiseError | undefined, log: RecoveredLog | undefined) => void,
+  ): void {
+    const { disk, directory, crc32, salvage } = this.#options
+    let records = 0
+    let damage: SunwiseError | undefined
+    recoverLog(
+      {
+        disk,
+        directory,
+        arena: this.#arena,
+        crc32,
+        salvage,
+        visit: (address, u8, i32, at) => {
+          damage ??= this.#replay(address, u8, i32, at)
+          if ((++records & 0xffff) === 0) progress(records)
+        },
+      },
+      (error, log) => {
+        if (error !== undefined || damage !== undefined) return done(error ?? damage, undefined)
+        this.#adoptActor()
+        this.#log = new CommitLog({
+          disk,
+          directory,
+          arena: this.#arena,
+          crc32,
+          segments: log!.segments,
+          endSequence: log!.endSequence,
+          endBytes: log!.endBytes,
+          sequenceMax: log!.sequenceMax,
+          preallocate: this.#options.preallocate,
+          mayTakeSegment: () => this.#openLog.segmentsUsed < this.#segmentsAllowed(),
+          segmentHead: (previousSequence, previousBytes, oldestSequence) =>
+            this.#segmentHead(previousSequence, previousBytes, oldestSequence),
+        })
+        progress(records)
+        this.#log.prepare()
+        done(undefined, log)
+      },
+    )
+  }
+
+  /** Address of the newest record of a key, staged ones included; 0 if there is none. */
+  find(partition: number, hash: number, bucketId: number, key: Uint8Array, keyStart: number, keyBytes: number): number {
+    for (let ordinal = this.#stagedHeads[hash & (stagedBuckets - 1)]!; ordinal >= this.#published; ) {
+      const at = ordinal % stagedMax
+      if (this.#stagedHash[at] === hash && this.#isKey(this.#stagedAddress[at]!, bucketId, key, keyStart, keyBytes)) {
+        return this.#stagedAddress[at]!
+      }
+      ordinal = this.#stagedNext[at]!
+    }
+    return this.#index.find(partition, hash, bucketId, key, keyStart, keyBytes)
+  }
+
+  /** Counter for the next write of this run's actor in a partition. */
+  nextCounter(partition: number): number {
+    return this.#counters[partition]! + 1
+  }
+
+  useCounter(partition: number, counter: number): void {
+    assert(counter > this.#counters[partition]!, 'A counter never goes back')
+    this.#counters[partition] = counter
+  }
+
+  /** The index of an actor named by a context, adding it to the table if it is new; -1 if the table is full. */
+  actorIndex(low: number, high: number): number {
+    for (let index = 0; index < this.#actorCount; index++) {
+      if (this.#actors[index * 2]! >>> 0 === low && this.#actors[index * 2 + 1]! >>> 0 === high) return index
+    }
+    if (this.#actorCount >= 65535) return -1
+    const record = encodeActors(this.#actorCount, [{ low, high }])
+    const address = this.allocate(record.length, 0, true)
+    if (address === 0) return -1
+    this.#arena.u8[address >>> wordsPerSlabBits]!.set(record, (address & slabWordMask) << 2)
+    return this.#addActor(low, high)
+  }
+
+  /** Takes a new actor for this run: the one before may have named writes that this log does not hold. */
+  changeActor(actor: ActorId): void {
+    for (let partition = 0; partition < Limits.partitions; partition++) {
+      const counter = this.#counters[partition]!
+      if (counter > 0) this.#noteCounter(partition, this.#actor, counter)
+    }
+    this.#counters.fill(0)
+    const index = this.actorIndex(actor.low, actor.high)
+    assert(index >= 0, 'The actor table has room for one more incarnation')
+    this.#actor = index
+  }
+
+  actorLow(index: number): number {
+    return this.#actors[index * 2]! >>> 0
+  }
+
+  actorHigh(index: number): number {
+    return this.#actors[index * 2 + 1]! >>> 0
+  }
+
+  /**
+   * Room for a record of `bytes` in the open group; 0 with `refusal` set where there is none. `growthBytes` is by how much live
+   * data grows; `frees` says that the record makes room in the end (a delete, a relocation): it may use the reserve.
+   */
+  allocate(bytes: number, growthBytes: number, frees: boolean): number {
+    const log = this.#openLog
+    this.refusal = undefined
+    if (log.failure !== undefined) {
+      this.refusal = log.failure
+      return 0
+    }
+    if (!frees && growthBytes > 0 && this.#isFull(growthBytes)) {
+      this.refusal = new SunwiseError(
+        'STORE_FULL',
+        `Cannot store ${bytes} bytes: the memory budget of shard ${this.#options.shard} (${this.#options.budgetBytes} bytes) is used up; delete data or start with more --memory`,
+      )
+      return 0
+    }
+    if (!frees && bytes > log.roomBytes && log.segmentsUsed >= this.#segmentsUsable()) {
+      this.refusal = new SunwiseError('OVERLOADED', 'Cannot store the value now: memory is being recycled; try again')
+      return 0
+    }
+    const groupsBefore = log.groups
+    let address = 0
+    try {
+      address = log.append(bytes)
+    } catch (error) {
+      this.refusal = error as SunwiseError
+      this.#dropUnwritten(this.refusal)
+      return 0
+    }
+    if (log.groups !== groupsBefore) this.#written = this.#staged
+    if (address === 0) {
+      this.refusal =
+        log.failure ??
+        log.spaceError ??
+        new SunwiseError('OVERLOADED', 'Cannot store the value now: the next log segment is being prepared; try again')
+      log.prepare()
+    }
+    return address
+  }
+
+  /** Stages the record encoded at `address`. Returns its ordinal. */
+  stage(address: number, hash: number, sync: boolean): number {
+    return this.#stageRecord(address, hash, sync, 0)
+  }
+
+  /** Writes the open group and moves what is staged towards publication; see the file header. Call at the end of a turn. */
+  flush(): void {
+    const log = this.#openLog
+    log.prepare()
+    if (this.#published === this.#staged && log.openBytes === 0) return
+    if (this.#written !== this.#staged || log.openBytes > 0) {
+      try {
+        log.write()
+        this.#written = this.#staged
+      } catch (error) {
+        this.#dropUnwritten(error as SunwiseError)
+      }
+    }
+    this.#advance()
+  }
+
+  /** Background work in small steps: interval syncs, expiry, recycling, trying a full disk again. Then call `flush`. */
+  step(monotonicMs: number, epochMs: number): void {
+    const log = this.#openLog
+    if (log.failure !== undefined) return
+    if (monotonicMs - this.#lastIntervalSyncMs >= this.#options.syncIntervalMs) {
+      this.#lastIntervalSyncMs = monotonicMs
+      log.retrySpace()
+      if (log.unsyncedSegments > 0 && !log.syncing) this.#sync()
+    }
+    log.prepare()
+    this.#sweepExpired(epochMs)
+    this.#recycle(epochMs)
+  }
+
+  /** Syncs whatever has been written, then closes the files. Nothing may be staged. */
+  close(done: (error: SunwiseError | undefined) => void): void {
+    const log = this.#log
+    if (log === undefined) return done(undefined)
+    assert(this.#published === this.#staged && !log.syncing, 'Everything is published before the store closes')
+    log.sync((error) => {
+      log.close()
+      done(error)
+    })
+  }
+
+  /** Whether growth is refused now, and why: for readiness and metrics. */
+  get writeRefusal(): 'memory' | 'disk' | undefined {
+    if (this.#openLog.spaceError !== undefined && !this.#openLog.hasSpare) return 'disk'
+    return this.#isFull(4096) ? 'memory' : undefined
+  }
+
+  #segmentsAllowed(): number {
+    const indexBytes = this.#index.bytesUsed
+    return Math.max(4, Math.floor((this.#options.budgetBytes - indexBytes) / this.#arena.segmentBytes))
+  }
+
+  /** Segments that data may take: the rest is for deletes and the recycler. */
+  #segmentsUsable(): number {
+    return this.#segmentsAllowed() - reservedSegments
+  }
+
+  /** Whether live data leaves no room to grow by `bytes`, however much is recycled. */
+  #isFull(bytes: number): boolean {
+    if (!this.#index.hasRoom()) return true
+    return this.#liveBytes + bytes > this.#segmentsUsable() * this.#arena.segmentBytes * liveShareMax
+  }
+
+  /** Whether a segment for `bytes` is on its way, so that waiting for it helps. */
+  #roomWillCome(bytes: number): boolean {
+    const log = this.#openLog
+    if (log.spaceError !== undefined || this.#isFull(bytes)) return false
+    return log.segmentsUsed >= this.#segmentsUsable() || !log.hasSpare
+  }
+
+  /** Whether recycling can still win memory: with less garbage than this it would only copy. */
+  #recyclable(): boolean {
+    const used = this.#openLog.segmentsUsed * this.#arena.segmentBytes
+    return used - this.#liveBytes > used * recycleShareMin
+  }
+
+  #stageRecord(address: number, hash: number, sync: boolean, relocates: number): number {
+    assert(this.#staged - this.#published < stagedMax, 'The staged table has room')
+    const ordinal = this.#staged++
+    const at = ordinal % stagedMax
+    const bucket = hash & (stagedBuckets - 1)
+    this.#stagedAddress[at] = address
+    this.#stagedHash[at] = hash
+    this.#stagedRelocates[at] = relocates
+    this.#stagedNext[at] = this.#stagedHeads[bucket]!
+    this.#stagedHeads[bucket] = ordinal
+    if (sync) this.#syncThrough = this.#staged
+    return ordinal
+  }
+
+  /** Moves published forward as far as durability allows; starts a sync where one is due. */
+  #advance(): void {
+    const log = this.#openLog
+    while (this.#published < this.#written && !log.syncing) {
+      if (log.failure !== undefined) {
+        this.#failAll(log.failure)
+        return
+      }
+      if (this.#syncThrough > this.#published) {
+        this.#sync()
+        if (log.syncing) return
+      } else {
+        this.#publish(this.#written)
+      }
+    }
+    if (log.failure !== undefined && this.#published < this.#staged) this.#failAll(log.failure)
+  }
+
+  #sync(): void {
+    const through = this.#written
+    let finished = false
+    this.#openLog.sync((error) => {
+      const isLate = finished
+      if (error !== undefined) this.#failAll(error)
+      else this.#publish(through)
+      // A sync on the pool ends in a later turn: go on from here.
+      if (isLate && error === undefined) this.flush()
+    })
+    finished = true
+  }
+
+  #publish(through: number): void {
+    if (through <= this.#published) return
+    for (let ordinal = this.#published; ordinal < through; ordinal++) this.#publishOne(ordinal)
+    this.#published = through
+    this.#events.published(through)
+    if (this.#retireAfter >= 0 && through >= this.#retireAfter) this.#retire()
+  }
+
+  #publishOne(ordinal: number): void {
+    const at = ordinal % stagedMax
+    const address = this.#stagedAddress[at]!
+    const hash = this.#stagedHash[at]!
+    this.#unlink(ordinal, hash)
+    const slab = address >>> wordsPerSlabBits
+    const byte = (address & slabWordMask) << 2
+    const u8 = this.#arena.u8[slab]!
+    const i32 = this.#arena.i32[slab]!
+    const partition = this.#options.partitionOfSlot(recordSlot(u8, byte))
+    this.#point(partition, hash, address, u8, i32, byte)
+  }
+
+  /** Points the index at a record, and keeps the books. */
+  #point(partition: number, hash: number, address: number, u8: Uint8Array, i32: Int32Array, byte: number): void {
+    const old = this.#index.find(
+      partition,
+      hash,
+      recordBucket(i32, byte),
+      u8,
+      byte + recordHeaderBytes,
+      recordKeyBytes(u8, byte),
+    )
+    if (old !== 0) {
+      this.#countOut(old)
+      this.#index.replaceFound(address)
+    } else {
+      const inserted = this.#index.insert(partition, hash, address)
+      assert(inserted, 'The index has room for what was accepted')
+    }
+    this.#liveBytes += recordBytesAt(i32, byte)
+    if (u8[byte + 12]! & RecordFlag.expiry) this.#expiring++
+  }
+
+  #countOut(address: number): void {
+    const slab = address >>> wordsPerSlabBits
+    const byte = (address & slabWordMask) << 2
+    this.#liveBytes -= recordBytesAt(this.#arena.i32[slab]!, byte)
+    if (this.#arena.u8[slab]![byte + 12]! & RecordFlag.expiry) this.#expiring--
+  }
+
+  #unlink(ordinal: number, hash: number): void {
+    const bucket = hash & (stagedBuckets - 1)
+    if (this.#stagedHeads[bucket] === ordinal) {
+      this.#stagedHeads[bucket] = -1
+      return
+    }
+    // Published oldest first, so the rest of the chain behind this one is already gone.
+    for (let link = this.#stagedHeads[bucket]!; link >= 0; ) {
+      const at = link % stagedMax
+      if (this.#stagedNext[at] === ordinal) {
+        this.#stagedNext[at] = -1
+        return
+      }
+      link = this.#stagedNext[at]!
+    }
+  }
+
+  /** The open group could not be written and is gone: its records fail, what was written before goes on. */
+  #dropUnwritten(error: SunwiseError): void {
+    const from = this.#written
+    this.#forget(from)
+    this.#events.failed(from, error)
+    if (this.#openLog.failure !== undefined) this.#failAll(this.#openLog.failure)
+  }
+
+  #failAll(error: SunwiseError): void {
+    const from = this.#published
+    if (from === this.#staged) return
+    this.#forget(from)
+    this.#written = this.#staged
+    this.#events.failed(
+      from,
+      new SunwiseError(error.code, error.message, { outcome: 'unknown', cause: error.cause ?? error }),
+    )
+  }
+
+  /** Takes records from `from` on off the staged table. */
+  #forget(from: number): void {
+    for (let ordinal = this.#staged - 1; ordinal >= from; ordinal--) {
+      const at = ordinal % stagedMax
+      this.#stagedHeads[this.#stagedHash[at]! & (stagedBuckets - 1)] = this.#stagedNext[at]!
+    }
+    this.#staged = from
+    if (this.#syncThrough > from) this.#syncThrough = from
+    if (this.#retireAfter > from) {
+      // Relocations among them must be made again.
+      this.#retireAfter = -1
+      this.#recycleSegment = -1
+    }
+    if (this.#recycleSegment >= 0) this.#recycleSegment = -1
+  }
+
+  #isKey(address: number, bucketId: number, key: Uint8Array, keyStart: number, keyBytes: number): boolean {
+    const slab = address >>> wordsPerSlabBits
+    const at = (address & slabWordMask) << 2
+    const u8 = this.#arena.u8[slab]!
+    if (recordBucket(this.#arena.i32[slab]!, at) !== bucketId || recordKeyBytes(u8, at) !== keyBytes) return false
+    for (let index = 0; index < keyBytes; index++) {
+      if (u8[at + recordHeaderBytes + index] !== key[keyStart + index]) return false
+    }
+    return true
+  }
+
+  // Recovery.
+
+  #replay(address: number, u8: Uint8Array, i32: Int32Array, at: number): SunwiseError | undefined {
+    if (isControl(u8, at)) return this.#replayControl(u8, i32, at)
+    const partition = this.#options.partitionOfSlot(recordSlot(u8, at))
+    this.#noteCounters(partition, u8, i32, at)
+    const keyStart = at + recordHeaderBytes
+    this.#hash.update(recordBucket(i32, at), u8, keyStart, keyStart + recordKeyBytes(u8, at))
+    this.#point(partition, this.#hash.low, address, u8, i32, at)
+    return undefined
+  }
+
+  #replayControl(u8: Uint8Array, i32: Int32Array, at: number): SunwiseError | undefined {
+    const kind = controlKind(u8, at)
+    if (kind === ControlKind.actors) {
+      const table = decodeActors(u8, i32, at)
+      if (table === undefined) return this.#damagedControl('actors')
+      for (const [offset, id] of table.ids.entries()) {
+        const index = table.first + offset
+        if (index < this.#actorCount) {
+          if (this.actorLow(index) !== id.low || this.actorHigh(index) !== id.high)
+            return this.#damagedControl('actors')
+        } else if (index === this.#actorCount) {
+          this.#addActor(id.low, id.high)
+        } else {
+          return this.#damagedControl('actors')
+        }
+      }
+    } else if (kind === ControlKind.clocks) {
+      const entries = decodeClocks(u8, i32, at)
+      if (entries === undefined) return this.#damagedControl('clocks')
+      for (const entry of entries) this.#noteCounter(entry.partition, entry.actor, entry.counter)
+    }
+    return undefined
+  }
+
+  #damagedControl(what: string): SunwiseError {
+    return new SunwiseError(
+      'LOG_CORRUPT',
+      `Cannot recover the commit log in "${this.#options.directory}": its ${what} record contradicts itself; restore a backup`,
+    )
+  }
+
+  #noteCounters(partition: number, u8: Uint8Array, i32: Int32Array, at: number): void {
+    if (u8[at + 12]! & RecordFlag.simple) {
+      this.#noteCounter(partition, simpleActor(u8, at), simpleCounter(u8, i32, at))
+      return
+    }
+    for (const entry of decodeRecord(u8, i32, at).vector) this.#noteCounter(partition, entry.actor, entry.counter)
+  }
+
+  #noteCounter(partition: number, actor: number, counter: number): void {
+    let counters = this.#otherCounters.get(partition)
+    if (counters === undefined) {
+      counters = new Map()
+      this.#otherCounters.set(partition, counters)
+    }
+    if (counter > (counters.get(actor) ?? 0)) counters.set(actor, counter)
+  }
+
+  #addActor(low: number, high: number): number {
+    const index = this.#actorCount++
+    Atomics.store(this.#actors, index * 2, low | 0)
+    Atomics.store(this.#actors, index * 2 + 1, high | 0)
+    return index
+  }
+
+  /** Finds or adds this run's actor, and takes up its counters. */
+  #adoptActor(): void {
+    const { low, high } = this.#options.actor
+    this.#actor = -1
+    for (let index = 0; index < this.#actorCount; index++) {
+      if (this.actorLow(index) === low && this.actorHigh(index) === high) this.#actor = index
+    }
+    // A new one is written with the head of the segment that this run opens before its first record.
+    if (this.#actor < 0) this.#actor = this.#addActor(low, high)
+    for (const [partition, counters] of this.#otherCounters) {
+      this.#counters[partition] = counters.get(this.#actor) ?? 0
+      counters.delete(this.#actor)
+    }
+  }
+
+  #segmentHead(previousSequence: number, previousBytes: number, oldestSequence: number): Uint8Array {
+    const { shard, shards } = this.#options
+    const ids: ActorId[] = []
+    for (let index = 0; index < this.#actorCount; index++) {
+      ids.push({ low: this.actorLow(index), high: this.actorHigh(index) })
+    }
+    const clocks: ClockEntry[] = []
+    for (let partition = 0; partition < Limits.partitions; partition++) {
+      const counter = this.#counters[partition]!
+      if (counter > 0) clocks.push({ partition, actor: this.#actor, counter })
+      const others = this.#otherCounters.get(partition)
+      if (others === undefined) continue
+      for (const [actor, other] of others) clocks.push({ partition, actor, counter: other })
+    }
+    const parts = [
+      encodeSegmentHead({
+        segmentBytes: this.#arena.segmentBytes,
+        previousSequence,
+        previousBytes,
+        oldestSequence,
+        shard,
+        shards,
+        partitions: Limits.partitions,
+      }),
+      encodeActors(0, ids),
+      encodeClocks(clocks),
+    ]
+    const head = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
+    let at = 0
+    for (const part of parts) {
+      head.set(part, at)
+      at += part.length
+    }
+    return head
+  }
+
+  // Expiry and recycling.
+
+  /** Turns versions past expiry and grace into tombstones, a few chunks at a time. */
+  #sweepExpired(epochMs: number): void {
+    if (this.#expiring === 0) return
+    const due: number[] = []
+    for (let chunks = 0; chunks < sweepChunksPerStep; chunks++) {
+      const size = this.#index.directorySize(this.#sweepPartition)
+      if (this.#sweepPosition >= size) {
+        this.#sweepPartition = (this.#sweepPartition + 1) % Limits.partitions
+        this.#sweepPosition = 0
+        continue
+      }
+      this.#sweepPosition = this.#index.visitChunk(this.#sweepPartition, this.#sweepPosition, (address, hash) => {
+        if (this.#isExpired(address, epochMs)) due.push(address, hash)
+      })
+      if (due.length > 1024) break
+    }
+    for (let index = 0; index < due.length; index += 2) this.#expireOne(due[index]!, due[index + 1]!)
+  }
+
+  /** A simple, live record past its expiry and grace. */
+  #isExpired(address: number, epochMs: number): boolean {
+    const slab = address >>> wordsPerSlabBits
+    const byte = (address & slabWordMask) << 2
+    const u8 = this.#arena.u8[slab]!
+    const wanted = RecordFlag.simple | RecordFlag.expiry
+    if ((u8[byte + 12]! & (wanted | RecordFlag.tombstone)) !== wanted) return false
+    return simpleExpiry(u8, this.#arena.i32[slab]!, byte) + Limits.expiryGraceMs <= epochMs
+  }
+
+  /** Replaces an expired record by a tombstone with the same dot. */
+  #expireOne(address: number, hash: number): void {
+    const slab = address >>> wordsPerSlabBits
+    const byte = (address & slabWordMask) << 2
+    const u8 = this.#arena.u8[slab]!
+    const i32 = this.#arena.i32[slab]!
+    const keyBytes = recordKeyBytes(u8, byte)
+    const keyStart = byte + recordHeaderBytes
+    const partition = this.#options.partitionOfSlot(recordSlot(u8, byte))
+    if (this.find(partition, hash, recordBucket(i32, byte), u8, keyStart, keyBytes) !== address) return
+    if (this.#staged - this.#published >= stagedMax - 1024) return
+    const bytes = recordHeaderBytes + ((keyBytes + 3) & ~3)
+    const target = this.allocate(bytes, 0, true)
+    if (target === 0) return
+    const targetI32 = this.#arena.i32[target >>> wordsPerSlabBits]!
+    const word = target & slabWordMask
+    copyWords(i32, byte >>> 2, targetI32, word, bytes >>> 2)
+    targetI32[word] = bytes
+    const actorBits = targetI32[word + 3]! & 0xffff_0000
+    targetI32[word + 3] = actorBits | RecordFlag.simple | RecordFlag.tombstone
+    targetI32[word + 5] = targetI32[word + 5]! & 0xffff
+    this.#stageRecord(target, hash, false, 0)
+    this.expired++
+  }
+
+  #recycle(epochMs: number): void {
+    const log = this.#openLog
+    if (log.retiring || this.#retireAfter >= 0) return
+    if (this.#recycleSegment < 0) {
+      const allowed = this.#segmentsAllowed()
+      const low = Math.max(reservedSegments + 2, Math.ceil(allowed / 8))
+      const oldest = log.oldest
+      if (oldest === undefined || log.segmentsUsed + low <= allowed || !this.#recyclable()) return
+      this.#recycleSegment = oldest.segment
+      this.#recycleSequence = oldest.sequence
+      this.#recycleOffset = 0
+      this.#recycleGroup = 0
+    }
+    let budget = recycleBytesPerStep
+    while (budget > 0) {
+      const bytes = this.#recycleOneGroup(epochMs)
+      if (bytes === 0) return
+      if (bytes < 0) {
+        // The whole segment has been gone through: retire it when the copies are durable and visible.
+        this.#retireAfter = this.#staged
+        this.#syncThrough = Math.max(this.#syncThrough, this.#staged)
+        if (this.#published >= this.#retireAfter) this.#retire()
+        return
+      }
+      budget -= bytes
+    }
+  }
+
+  /** Copies what is live in the next group. Returns its bytes, -1 at the end of the segment, 0 where there is no room now. */
+  #recycleOneGroup(epochMs: number): number {
+    const segment = this.#recycleSegment
+    const slab = this.#arena.slabOfSegment(segment)
+    const u8 = this.#arena.u8[slab]!
+    const i32 = this.#arena.i32[slab]!
+    const start = this.#arena.startOfSegment(segment)
+    const at = start + this.#recycleOffset
+    const end = start + this.#arena.segmentBytes
+    if (
+      at + groupHeaderBytes > end ||
+      i32[at >>> 2] !== groupMagic ||
+      groupSequence(i32, at) !== this.#recycleSequence ||
+      groupNumber(i32, at) !== this.#recycleGroup
+    ) {
+      return -1
+    }
+    const bytes = groupBytes(i32, at)
+    for (let record = at + groupHeaderBytes; record < at + bytes; record += recordBytesAt(i32, record)) {
+      if (isControl(u8, record)) continue
+      if (!this.#recycleRecord(this.#arena.address(segment, record - start), u8, i32, record, epochMs)) return 0
+    }
+    this.#recycleOffset += bytes
+    this.#recycleGroup++
+    return bytes
+  }
+
+  /** False where there is no room for a copy now; copies already made are found dead on the next try. */
+  #recycleRecord(address: number, u8: Uint8Array, i32: Int32Array, at: number, epochMs: number): boolean {
+    const keyStart = at + recordHeaderBytes
+    const keyBytes = recordKeyBytes(u8, at)
+    const bucketId = recordBucket(i32, at)
+    const partition = this.#options.partitionOfSlot(recordSlot(u8, at))
+    this.#hash.update(bucketId, u8, keyStart, keyStart + keyBytes)
+    const hash = this.#hash.low
+    if (this.find(partition, hash, bucketId, u8, keyStart, keyBytes) !== address) return true
+    // Still staged itself: come back when it is published.
+    if (this.#index.find(partition, hash, bucketId, u8, keyStart, keyBytes) !== address) return false
+    const isGone =
+      (u8[at + 12]! & RecordFlag.tombstone) !== 0 ||
+      this.#isExpired(address, epochMs) ||
+      this.#options.isRetiredBucket(bucketId)
+    if (isGone) {
+      // Nothing older can exist behind the oldest segment, so nothing can come back.
+      this.#countOut(address)
+      this.#index.removeFound(partition, hash)
+      return true
+    }
+    if (this.#staged - this.#published >= stagedMax - 1024) return false
+    const bytes = recordBytesAt(i32, at)
+    const target = this.allocate(bytes, 0, true)
+    if (target === 0) return false
+    copyWords(i32, at >>> 2, this.#arena.i32[target >>> wordsPerSlabBits]!, target & slabWordMask, bytes >>> 2)
+    this.#stageRecord(target, hash, false, 1)
+    return true
+  }
+
+  #retire(): void {
+    this.#retireAfter = -1
+    this.#recycleSegment = -1
+    if (this.#openLog.failure !== undefined) return
+    this.#openLog.retireOldest((error) => {
+      if (error !== undefined) this.#failAll(error)
+      else this.recycledSegments++
+    })
+  }
+}
