@@ -12,7 +12,6 @@ import type { Exchange, ExchangeConnection } from './exchange.ts'
 export class Connection implements ExchangeConnection {
   readonly #start: (exchange: Exchange) => void
   readonly socket: Socket
-  /** Requests without an answer yet. */
   unanswered = 0
   /** The request that arrived last, until it is answered. */
   latest: Exchange | undefined = undefined

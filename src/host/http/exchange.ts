@@ -33,6 +33,8 @@ const joinedBytesMax = 4096
 /** What an exchange needs of its connection. */
 export type ExchangeConnection = {
   readonly socket: Socket
+  /** Requests without an answer yet. */
+  readonly unanswered: number
   /** The last answer is sent; what still arrives is thrown away until the connection closes. */
   lingering: boolean
   /** The exchange is over: called once. */
@@ -207,7 +209,8 @@ export class Exchange {
     if (this.#settled) return false
     this.#begun = true
     headers.push('Sunwise-Request-Id', this.requestId)
-    if (this.front.draining) headers.push('Connection', 'close')
+    // With pipelined requests behind it, the last of them closes: theirs would be lost.
+    if (this.front.draining && this.#connection.unanswered === 1) headers.push('Connection', 'close')
     return true
   }
 
