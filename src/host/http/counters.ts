@@ -170,7 +170,7 @@ export function renderHttpMetrics(counters: readonly HttpCounters[]): string {
       const bound = bucket === boundsMs.length ? '+Inf' : String(boundsMs[bucket]! / 1000)
       lines.push(`sunwise_http_request_duration_seconds_bucket{method="${method}",le="${bound}"} ${cumulative}`)
     }
-    const sumSeconds = total[start + boundsMs.length + 1]! / 1000
+    const sumSeconds = Math.round(total[start + boundsMs.length + 1]! * 1e6) / 1e9
     lines.push(`sunwise_http_request_duration_seconds_sum{method="${method}"} ${sumSeconds}`)
     lines.push(`sunwise_http_request_duration_seconds_count{method="${method}"} ${cumulative}`)
   })
