@@ -35,6 +35,8 @@ export type ImportCounts = {
 export type ImporterOptions = {
   /** Batches in flight. */
   readonly concurrency: number
+  /** Most records of a batch; 250 if left out. */
+  readonly batchRecords?: number
   /** How long records that the server refuses for the moment are sent again. */
   readonly retryMs: number
   readonly signal?: AbortSignal
@@ -85,7 +87,7 @@ export class Importer {
     this.#lastOrdinal = ordinal
     this.#building.push({ ordinal, name, record })
     this.#buildingBytes += bytes
-    if (this.#building.length >= BATCH_RECORDS) await this.#flush()
+    if (this.#building.length >= (this.#options.batchRecords ?? BATCH_RECORDS)) await this.#flush()
   }
 
   /** Notes that a record needs nothing done: it counts as settled for `resumeAfter`. */
