@@ -79,19 +79,21 @@ function sourceOfMember(text: string, name: string): string {
 /** Bytes of base64 in either alphabet, padded or not; undefined if it is anything else. */
 export function decodeBase64(text: string): Uint8Array | undefined {
   if (!/^[A-Za-z0-9+/_-]*={0,2}$/.test(text)) return undefined
+  if (text.endsWith('=') && text.length % 4 !== 0) return undefined
   const bytes = Buffer.from(text, 'base64')
   const digits = text.replace(/=+$/, '')
   return bytes.toString('base64url') === digits.replaceAll('+', '-').replaceAll('/', '_') ? bytes : undefined
 }
 
 function ttlOf(members: Readonly<Record<string, unknown>>, nowMs: number): number | 'expired' | undefined | string {
-  const { ttl, expires } = members
+  const ttl = members['ttl'] ?? undefined
+  const expires = members['expires'] ?? undefined
   if (ttl !== undefined && expires !== undefined) return 'has both ttl and expires'
-  if (expires !== undefined && expires !== null) {
+  if (expires !== undefined) {
     if (typeof expires !== 'number' || !Number.isSafeInteger(expires)) return 'expires must be milliseconds since 1970'
     return expires <= nowMs ? 'expired' : expires - nowMs
   }
-  if (ttl === undefined || ttl === null) return undefined
+  if (ttl === undefined) return undefined
   const ttlMs = typeof ttl === 'number' ? ttl : typeof ttl === 'string' ? parseDurationMs(ttl) : undefined
   if (ttlMs === undefined || !Number.isSafeInteger(ttlMs) || ttlMs < 1) return 'ttl must be a positive duration'
   return ttlMs
