@@ -628,21 +628,23 @@ export class Shard {
     let bytes = 0
     let partitions = 0
     let isComplete = true
-    while (partition < end && visited < listVisitsMax && partitions < listPartitionsMax) {
+    while (partition < end && chosen.length < limit && visited < listVisitsMax && partitions < listPartitionsMax) {
       const keys = this.#keysOf(partition, bucketId, prefix, after, nowMs)
       visited += this.store.index.entriesOf(partition)
       partitions++
+      const before = chosen.length
       isComplete = true
       for (const address of keys) {
         const size = this.#listedBytes(address, withValues)
         if (chosen.length >= limit || (chosen.length > 0 && bytes + size > bytesMax)) {
-          isComplete = false
+          // Go on behind the last key of this partition; without one, from its start.
+          isComplete = chosen.length === before && after === undefined
           break
         }
         chosen.push(address)
         bytes += size
       }
-      if (!isComplete) break
+      if (chosen.length - before < keys.length) break
       after = undefined
       partition++
     }
