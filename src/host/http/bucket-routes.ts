@@ -1,5 +1,7 @@
-/** `GET|PUT|DELETE /v1/buckets[/{bucket}]`: buckets and their properties as JSON. Field names and types are checked here;
- * whether the numbers fit together is for the owner of the buckets. */
+/**
+ * `GET|PUT|DELETE /v1/buckets[/{bucket}]`: buckets and their properties as JSON. Field names and types are checked here;
+ * whether the numbers fit together is for the owner of the buckets.
+ */
 import { SunwiseError } from '../../base/errors.ts'
 import type { Durability } from '../../config.ts'
 import type { Bucket, BucketProperties, QuorumLevel } from '../../replication/requests.ts'

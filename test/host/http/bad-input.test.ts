@@ -4,7 +4,7 @@ import { connect } from 'node:net'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { HttpLimitDefaults } from '../../../src/host/http/front.ts'
-import { Harness, problemCodeOf, statusesOf } from './http-harness.ts'
+import { Harness, problemCodeOf, statusesOf, until } from './http-harness.ts'
 
 const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
 const put = 'PUT /v1/kv/default/k HTTP/1.1\r\nHost: localhost\r\n'
@@ -232,6 +232,19 @@ test('A body that breaks off half-way changes nothing and gives its memory back'
   assert.equal((await harness.call('PUT', '/v1/kv/default/k', { body: Buffer.alloc(900) })).status, 204)
 })
 
+test('A refused body without an end is answered, read for a while, and then cut', async () => {
+  await using harness = await Harness.start({ limits: { ...HttpLimitDefaults, valueBytesMax: 1000 } })
+  const chunk = `800\r\n${'x'.repeat(2048)}\r\n`
+  const chunked = await harness.raw([`${put}Transfer-Encoding: chunked\r\n\r\n`, chunk, chunk])
+  assert.deepEqual(statusesOf(chunked), [413])
+  assert.match(chunked, /Connection: close/)
+  const announced = await harness.raw([`${put}Content-Length: 99999999\r\n\r\n`, 'x'.repeat(5000)])
+  assert.deepEqual(statusesOf(announced), [413])
+  const more = harness.raw([`${put}Content-Length: 99999999\r\n\r\n`, Buffer.alloc(20 * 1024 * 1024)])
+  assert.deepEqual(statusesOf(await more), [413])
+  await checkAlive(harness, 'an endless body')
+})
+
 test('A body in chunks of one byte costs its bytes, not its chunks', async () => {
   await using harness = await Harness.start()
   const value = Array.from({ length: 20_000 }, (_, index) => String(index % 10)).join('')
@@ -289,14 +302,7 @@ test('A client that never reads its answers is cut off', async () => {
   socket.pause()
   const request = 'GET /v1/kv/default/big HTTP/1.1\r\nHost: localhost\r\n\r\n'
   for (let index = 0; index < 64; index++) socket.write(request)
-  const { promise, resolve } = Promise.withResolvers<void>()
-  const watch = setInterval(async () => {
-    if (harness.counters.values[0] === 0 && harness.counters.values[1] === 1) {
-      clearInterval(watch)
-      resolve()
-    }
-  }, 10)
-  await promise
+  await until(() => harness.counters.values[0] === 0 && harness.counters.values[1] === 1)
   socket.destroy()
   await checkAlive(harness, 'a slow reader')
 })

@@ -86,11 +86,18 @@ export class Harness {
     pieces: readonly (string | Buffer)[],
     options: { end?: boolean; enough?: (text: string) => boolean } = {},
   ): Promise<string> {
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       const socket = connect(this.port, '127.0.0.1')
       let text = ''
+      const timer = setTimeout(() => {
+        socket.destroy()
+        reject(new Error(`The server left the connection open after ${JSON.stringify(text.slice(0, 500))}`))
+      }, 10_000)
       socket.on('error', () => {})
-      socket.on('close', () => resolve(text))
+      socket.on('close', () => {
+        clearTimeout(timer)
+        resolve(text)
+      })
       socket.on('data', (chunk) => {
         text += chunk.toString('latin1')
         if (options.enough?.(text) === true) socket.destroy()
@@ -109,4 +116,17 @@ export function statusesOf(text: string): number[] {
 /** The code of the first problem document in a raw response text. */
 export function problemCodeOf(text: string): string | undefined {
   return /"code":"([A-Z_]+)"/.exec(text)?.[1]
+}
+
+/** Waits until a condition that another part of this process makes true is true; rejects after `limitMs`. */
+export function until(condition: () => boolean, limitMs = 10_000): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const deadlineMs = performance.now() + limitMs
+    const look = (): void => {
+      if (condition()) resolve()
+      else if (performance.now() > deadlineMs) reject(new Error(`Not so within ${limitMs} ms: ${condition}`))
+      else setImmediate(look)
+    }
+    look()
+  })
 }

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { SunwiseError } from '../../../src/base/errors.ts'
 import { Limits } from '../../../src/config.ts'
-import { Harness } from './http-harness.ts'
+import { Harness, until } from './http-harness.ts'
 
 const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
 
@@ -438,14 +438,7 @@ test('An answer for a client that went away is dropped quietly', async () => {
   harness.coordinator.holding = true
   const request = 'GET /v1/kv/default/k HTTP/1.1\r\nHost: localhost\r\n\r\n'
   const gone = harness.raw([request], { end: false, enough: () => false })
-  const { promise: arrived, resolve } = Promise.withResolvers<void>()
-  const watch = setInterval(() => {
-    if (harness.coordinator.held.length > 0) {
-      clearInterval(watch)
-      resolve()
-    }
-  }, 1)
-  await arrived
+  await until(() => harness.coordinator.held.length > 0)
   // The server is told to cut everything while the answer is still out.
   const drained = harness.server.drain(0)
   await gone
@@ -453,4 +446,5 @@ test('An answer for a client that went away is dropped quietly', async () => {
   harness.coordinator.holding = false
   for (const finish of harness.coordinator.held) finish()
   assert.deepEqual(harness.logged, [])
+  assert.equal(harness.counters.values[6], 1)
 })

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import { SunwiseError } from '../../../src/base/errors.ts'
-import { Harness, statusesOf } from './http-harness.ts'
+import { Harness, statusesOf, until } from './http-harness.ts'
 
 const lines = { Accept: 'application/x-ndjson' }
 
@@ -127,14 +127,7 @@ test('A stream waits for a reader that is slow and stops when it goes away', asy
   const resting = harness.coordinator.lists
   assert.ok(resting < 50, `${resting} of 63 pages were asked for although nobody read`)
   socket.destroy()
-  await new Promise<void>((resolve) => {
-    const watch = setInterval(() => {
-      if (harness.counters.values[0] === 0) {
-        clearInterval(watch)
-        resolve()
-      }
-    }, 5)
-  })
+  await until(() => harness.counters.values[0] === 0)
   assert.ok(harness.coordinator.lists <= resting + 1)
   assert.deepEqual(harness.logged, [])
 })

@@ -7,20 +7,9 @@ import { Limits } from '../../../src/config.ts'
 import { probeBind } from '../../../src/host/http/address.ts'
 import { renderHttpMetrics } from '../../../src/host/http/counters.ts'
 import { HttpLimitDefaults } from '../../../src/host/http/front.ts'
-import { Harness, problemCodeOf, statusesOf } from './http-harness.ts'
+import { Harness, problemCodeOf, statusesOf, until } from './http-harness.ts'
 
 const hasCode = (code: string) => (error: unknown) => error instanceof SunwiseError && error.code === code
-
-/** Waits until a condition that another part of this process makes true is true. */
-function until(condition: () => boolean): Promise<void> {
-  return new Promise((resolve) => {
-    const look = (): void => {
-      if (condition()) resolve()
-      else setImmediate(look)
-    }
-    look()
-  })
-}
 
 test('Health, readiness, version, limits and metrics are served', async () => {
   await using harness = await Harness.start()
