@@ -23,6 +23,7 @@ import type {
   ReadAnswer,
   Receipt,
   WriteAnswer,
+  WriteOptions,
 } from './replication/requests.ts'
 
 export type { BucketProperties, Durability, Outcome, QuorumLevel, Receipt }
@@ -80,8 +81,8 @@ export type Entry = {
   readonly value: Uint8Array
   readonly contentType: string
   readonly etag: string
-  /** Give it to the next `put` or `delete` of the key. */
-  readonly context: Uint8Array
+  /** Give it to the next `put` or `delete` of the key. Undefined where more actors wrote the key than a token can name. */
+  readonly context: Uint8Array | undefined
   /** All values, the winner first; one unless concurrent writes met. */
   readonly siblings: readonly Uint8Array[]
   /** Milliseconds since 1970; undefined: never. */
@@ -117,7 +118,22 @@ export type ListOptions = CallOptions & {
 }
 
 const encoder = new TextEncoder()
-const toBytes = (text: Key | Value): Uint8Array => (typeof text === 'string' ? encoder.encode(text) : text)
+/** Strings up to this length are encoded here: a call into the encoder costs more. */
+const shortTextMax = 64
+
+/** The UTF-8 bytes of a string key, fresh. */
+function bytesOfText(text: string): Uint8Array {
+  if (text.length > shortTextMax) return encoder.encode(text)
+  const bytes = new Uint8Array(text.length)
+  for (let index = 0; index < text.length; index++) {
+    const code = text.charCodeAt(index)
+    if (code >= 0x80) return encoder.encode(text)
+    bytes[index] = code
+  }
+  return bytes
+}
+
+const toBytes = (text: Key | Value): Uint8Array => (typeof text === 'string' ? bytesOfText(text) : text)
 
 /** Opens the store in a directory. Rejects with DIRECTORY_LOCKED where another process has it open, LOG_CORRUPT, BAD_CONFIG. */
 export async function open(options: OpenOptions): Promise<Store> {
@@ -153,16 +169,16 @@ export class BucketStore {
   }
 
   /** Stores a value. */
-  put(key: Key, value: Value, options: PutOptions = {}): Promise<Written> {
+  put(key: Key, value: Value, options: PutOptions = noOptions): Promise<Written> {
     return this.#call<WriteAnswer, Written>(options.signal, writtenOf, (bucket, done) => {
-      this.#embedded.runtime.coordinator.put(bucket, toBytes(key), toBytes(value), writeOptionsOf(options), done)
+      this.#embedded.runtime.coordinator.put(bucket, toBytes(key), toBytes(value), writeOptionsOf(key, options), done)
     })
   }
 
   /** Deletes a key; no error if there is none. */
-  delete(key: Key, options: DeleteOptions = {}): Promise<Written> {
+  delete(key: Key, options: DeleteOptions = noOptions): Promise<Written> {
     return this.#call<WriteAnswer, Written>(options.signal, writtenOf, (bucket, done) => {
-      this.#embedded.runtime.coordinator.delete(bucket, toBytes(key), writeOptionsOf(options), done)
+      this.#embedded.runtime.coordinator.delete(bucket, toBytes(key), writeOptionsOf(key, options), done)
     })
   }
 
@@ -177,9 +193,13 @@ export class BucketStore {
                 op: 'put',
                 key: toBytes(operation.key),
                 value: toBytes(operation.value),
-                options: writeOptionsOf(operation.options ?? {}),
+                options: writeOptionsOf(operation.key, operation.options ?? noOptions),
               }
-            : { op: 'delete', key: toBytes(operation.key), options: writeOptionsOf(operation.options ?? {}) },
+            : {
+                op: 'delete',
+                key: toBytes(operation.key),
+                options: writeOptionsOf(operation.key, operation.options ?? noOptions),
+              },
     )
     return this.#call<readonly CoordinatorResult[], readonly BatchResult[]>(
       options.signal,
@@ -355,11 +375,16 @@ function aborted(signal: AbortSignal, outcome: Outcome): SunwiseError {
   return new SunwiseError('ABORTED', 'The caller aborted the request', { outcome, cause: signal.reason })
 }
 
-function writeOptionsOf(
-  options: PutOptions | DeleteOptions,
-): Parameters<EmbeddedStore['runtime']['coordinator']['put']>[3] {
+const noOptions: PutOptions = Object.freeze({})
+const ownedKey: WriteOptions = Object.freeze({ ownsKey: true })
+const copiedKey: WriteOptions = Object.freeze({})
+
+function writeOptionsOf(key: Key, options: PutOptions | DeleteOptions): WriteOptions {
+  const ownsKey = typeof key === 'string'
+  if (options === noOptions) return ownsKey ? ownedKey : copiedKey
   const { ifMatch } = options
   return {
+    ownsKey,
     w: options.w,
     timeoutMs: options.deadline,
     context: options.context,
@@ -374,7 +399,7 @@ function writeOptionsOf(
 function entryOf(answer: ReadAnswer): Entry | undefined {
   const winner = answer.values[0]
   if (winner === undefined) return undefined
-  assert(answer.etag !== undefined && answer.context !== undefined, 'A live value has an etag and a context')
+  assert(answer.etag !== undefined, 'A live value has an etag')
   return {
     value: winner.value,
     contentType: winner.contentType,
@@ -386,9 +411,37 @@ function entryOf(answer: ReadAnswer): Entry | undefined {
   }
 }
 
+/** An answer under the library's names; etag and context are still made only when asked for. */
+class WrittenAnswer implements Written {
+  readonly #answer: WriteAnswer
+
+  constructor(answer: WriteAnswer) {
+    this.#answer = answer
+  }
+
+  get etag(): string | undefined {
+    return this.#answer.etag
+  }
+
+  get context(): Uint8Array | undefined {
+    return this.#answer.context
+  }
+
+  get siblings(): number {
+    return this.#answer.siblings
+  }
+
+  get expires(): number | undefined {
+    return this.#answer.expiresAtMs
+  }
+
+  get receipt(): Receipt {
+    return this.#answer.receipt
+  }
+}
+
 function writtenOf(answer: WriteAnswer): Written {
-  const { etag, context, siblings, expiresAtMs, receipt } = answer
-  return { etag, context, siblings, expires: expiresAtMs, receipt }
+  return new WrittenAnswer(answer)
 }
 
 function resultsOf(results: readonly CoordinatorResult[]): readonly BatchResult[] {

@@ -42,6 +42,7 @@ import {
   digestOfDot,
   digestText,
   liveVersions,
+  type Vector,
   type Version,
   type VersionSet,
   winnerFirst,
@@ -97,6 +98,13 @@ type ListChunk = { readonly records: Uint8Array; readonly partition: number; rea
 /** One node alone never changes its topology. */
 const epochOfOneNode = 1
 const emptyBytes = new Uint8Array(0)
+const oneReplica = { acks: acksNeeded('all', 1), replicas: 1, sloppy: false, epoch: epochOfOneNode }
+const durableReceipt: Receipt = Object.freeze({ ...oneReplica, durable: true })
+/** The kernel has the bytes, stable storage not yet. */
+const receivedReceipt: Receipt = Object.freeze({ ...oneReplica, durable: false })
+const noOptions: WriteOptions = Object.freeze({})
+/** Operations of a batch after which the shards may start. */
+const batchPublishOperations = 64
 const listReplyBytesMax = 4 * 1024 * 1024
 
 export class ShardCoordinator implements Coordinator {
@@ -192,6 +200,7 @@ export class ShardCoordinator implements Coordinator {
     for (let index = 0; index < operations.length; index++) {
       const operation = operations[index]!
       const { op, key } = operation
+      if (index % batchPublishOperations === batchPublishOperations - 1) this.#options.shards.publish()
       if (op === 'get') {
         const answered: Callback<ReadAnswer> = (error, answer) =>
           settle(index, error !== undefined ? { op, error } : { op, answer: answer! })
@@ -203,7 +212,10 @@ export class ShardCoordinator implements Coordinator {
       if (isMixed) touched.add(keyText(key))
       const answered: Callback<WriteAnswer> = (error, answer) =>
         settle(index, error !== undefined ? { op, error } : { op, answer: answer! })
-      const merged = { timeoutMs: options.timeoutMs, ...operation.options }
+      const merged =
+        options.timeoutMs === undefined
+          ? (operation.options ?? noOptions)
+          : { timeoutMs: options.timeoutMs, ...operation.options }
       if (op === 'put') this.put(bucket, key, operation.value, merged, answered)
       else this.delete(bucket, key, merged, answered)
     }
@@ -315,10 +327,6 @@ export class ShardCoordinator implements Coordinator {
     return new SunwiseError('SHARD_UNAVAILABLE', `Shard ${shard}, which owns the key, is recovering; try again`)
   }
 
-  #receipt(durable: boolean): Receipt {
-    return { acks: acksNeeded('all', 1), replicas: 1, sloppy: false, durable, epoch: epochOfOneNode }
-  }
-
   // Reads.
 
   /** Copies the record of a key into the scratch. Returns its bytes or a ReadResult. */
@@ -342,14 +350,14 @@ export class ShardCoordinator implements Coordinator {
 
   /** The answer for a whole, validated record at `at` of `u8`/`i32`; undefined `u8`: there is none. */
   #readAnswer(bucketId: number, key: Uint8Array, u8: Uint8Array | undefined, i32: Int32Array, at: number): ReadAnswer {
-    const receipt = this.#receipt(true)
+    const receipt = durableReceipt
     if (u8 === undefined) return { values: [], etag: undefined, context: undefined, receipt }
     const set = decodeRecord(u8, i32, at)
     const actors = this.#actorsOf(key)
     return {
       values: this.#liveValues(set, actors),
       etag: digestText(digest(set, actors)),
-      context: this.#contextOf(bucketId, key, set, actors),
+      context: this.#contextOf(bucketId, key, set.vector, actors),
       receipt,
     }
   }
@@ -364,11 +372,12 @@ export class ShardCoordinator implements Coordinator {
     }))
   }
 
-  #contextOf(bucketId: number, key: Uint8Array, set: VersionSet, actors: ActorTable): Uint8Array {
+  /** Undefined where the vector names more actors than a token holds: the next write is then blind. */
+  #contextOf(bucketId: number, key: Uint8Array, vector: Vector, actors: ActorTable): Uint8Array | undefined {
     const partition = partitionOfSlot(slotOfKey(key, 0, key.length))
     const into = this.#contextScratch
-    const bytes = encodeContext(this.#mac, into, 0, partition, bucketId, key, 0, key.length, set.vector, actors)
-    return into.slice(0, bytes)
+    const bytes = encodeContext(this.#mac, into, 0, partition, bucketId, key, 0, key.length, vector, actors)
+    return bytes === 0 ? undefined : into.slice(0, bytes)
   }
 
   /** Asks the owner for a record: after a contended read, or (`behindWrites`) in order with writes sent before. */
@@ -456,7 +465,8 @@ export class ShardCoordinator implements Coordinator {
       pad4(value.length)
     const target = this.#begin(shard, bytes)
     if (target instanceof SunwiseError) return done(target, undefined)
-    const request: Pending = { kind: 'write', bucketId: bucket.id, key: key.slice(), done }
+    const kept = options.ownsKey === true ? key : key.slice()
+    const request: Pending = { kind: 'write', bucketId: bucket.id, key: kept, done }
     const requestId = this.#pending.add(request, shard, this.#deadline(options.timeoutMs))
     const ttlMs = options.ttlMs ?? bucket.ttlMs ?? Infinity
     const expiresAtMs =
@@ -510,59 +520,40 @@ export class ShardCoordinator implements Coordinator {
     start: number,
   ): void {
     const word = start >>> 2
-    const isPresent = u8[start + 11] === 1
-    let etag: ETag | undefined
-    let context: Uint8Array | undefined
-    if (isPresent) {
-      const vectorCount = i32[word + 3]!
-      const low = i32[word + 4]! >>> 0
-      const high = i32[word + 5]! >>> 0
-      const first = word + writeReplyBytes / 4
-      etag = digestText(
-        low === 0 && high === 0
-          ? digestOfDot(i32[first]! >>> 0, i32[first + 1]! >>> 0, joinHalves(i32[first + 2]!, i32[first + 3]!), false)
-          : { low, high },
-      )
-      context = this.#contextFromReply(request, i32, first, vectorCount)
-    }
-    if (errorNumber !== 0) {
-      const code = errorCodeOf(errorNumber)
-      const extra = isPresent ? { etag, context } : undefined
-      request.done(
-        new SunwiseError(code, messageOf(code), {
-          outcome: outcomeOf(u8[start + 1]!),
-          ...(extra === undefined ? {} : { extra }),
-        }),
-        undefined,
-      )
-      return
+    const count = i32[word + 3]!
+    const entries = Array.from<number>({ length: 4 * count })
+    for (let index = 0; index < entries.length; index++) {
+      entries[index] = i32[word + writeReplyBytes / 4 + index]! >>> 0
     }
     const expiresAtMs = joinHalves(i32[word + 6]!, i32[word + 7]!)
-    request.done(undefined, {
-      etag,
-      context,
-      siblings: u8[start + 8]! | (u8[start + 9]! << 8),
-      expiresAtMs: expiresAtMs === 0 ? undefined : expiresAtMs,
-      receipt: this.#receipt(u8[start + 10] === 1),
-    })
+    const answer = new ShardWriteAnswer(
+      this.#makeContext,
+      request,
+      u8[start + 11] === 1,
+      i32[word + 4]! >>> 0,
+      i32[word + 5]! >>> 0,
+      entries,
+      u8[start + 8]! | (u8[start + 9]! << 8),
+      expiresAtMs === 0 ? undefined : expiresAtMs,
+      u8[start + 10] === 1 ? durableReceipt : receivedReceipt,
+    )
+    if (errorNumber === 0) {
+      request.done(undefined, answer)
+      return
+    }
+    const code = errorCodeOf(errorNumber)
+    const outcome = outcomeOf(u8[start + 1]!)
+    const { etag, context } = answer
+    const extra = etag === undefined ? {} : { extra: { etag, context } }
+    request.done(new SunwiseError(code, messageOf(code), { outcome, ...extra }), undefined)
   }
 
-  #contextFromReply(
-    request: { readonly bucketId: number; readonly key: Uint8Array },
-    i32: Int32Array,
-    first: number,
-    count: number,
-  ): Uint8Array {
-    const vector = Array.from({ length: count }, (_, index) => ({
-      actor: index,
-      counter: joinHalves(i32[first + index * 4 + 2]!, i32[first + index * 4 + 3]!),
-    }))
-    const actors: ActorTable = {
-      lowOf: (index) => i32[first + index * 4]! >>> 0,
-      highOf: (index) => i32[first + index * 4 + 1]! >>> 0,
-    }
-    return this.#contextOf(request.bucketId, request.key, { versions: [], vector }, actors)
-  }
+  readonly #makeContext = (
+    bucketId: number,
+    key: Uint8Array,
+    vector: Vector,
+    actors: ActorTable,
+  ): Uint8Array | undefined => this.#contextOf(bucketId, key, vector, actors)
 
   #fail(request: Pending, error: SunwiseError): void {
     request.done(error, undefined)
@@ -619,6 +610,73 @@ export class ShardCoordinator implements Coordinator {
       const answer = this.#readAnswer(bucketId, key, bytes, i32, at)
       if (answer.values.length > 0) keys.push({ key, answer })
     }
+  }
+}
+
+/**
+ * The answer to a write. Etag and context are made when they are asked for: many writers never look, and a context costs a MAC.
+ */
+class ShardWriteAnswer implements WriteAnswer {
+  readonly siblings: number
+  readonly expiresAtMs: number | undefined
+  readonly receipt: Receipt
+  readonly #makeContext: (
+    bucketId: number,
+    key: Uint8Array,
+    vector: Vector,
+    actors: ActorTable,
+  ) => Uint8Array | undefined
+  readonly #request: { readonly bucketId: number; readonly key: Uint8Array }
+  readonly #isPresent: boolean
+  readonly #digestLow: number
+  readonly #digestHigh: number
+  /** Four numbers per vector entry: actor low and high, counter low and high. */
+  readonly #entries: readonly number[]
+
+  constructor(
+    makeContext: (bucketId: number, key: Uint8Array, vector: Vector, actors: ActorTable) => Uint8Array | undefined,
+    request: { readonly bucketId: number; readonly key: Uint8Array },
+    isPresent: boolean,
+    digestLow: number,
+    digestHigh: number,
+    entries: readonly number[],
+    siblings: number,
+    expiresAtMs: number | undefined,
+    receipt: Receipt,
+  ) {
+    this.siblings = siblings
+    this.expiresAtMs = expiresAtMs
+    this.receipt = receipt
+    this.#makeContext = makeContext
+    this.#request = request
+    this.#isPresent = isPresent
+    this.#digestLow = digestLow
+    this.#digestHigh = digestHigh
+    this.#entries = entries
+  }
+
+  get etag(): ETag | undefined {
+    if (!this.#isPresent) return undefined
+    const [low, high, counterLow, counterHigh] = this.#entries
+    // A digest of 0, 0 says: one live version, whose dot is the whole vector.
+    if (this.#digestLow === 0 && this.#digestHigh === 0) {
+      return digestText(digestOfDot(low!, high!, joinHalves(counterLow!, counterHigh!), false))
+    }
+    return digestText({ low: this.#digestLow, high: this.#digestHigh })
+  }
+
+  get context(): Uint8Array | undefined {
+    if (!this.#isPresent) return undefined
+    const entries = this.#entries
+    const vector: { actor: number; counter: number }[] = []
+    for (let at = 0; at < entries.length; at += 4) {
+      vector.push({ actor: at >>> 2, counter: joinHalves(entries[at + 2]!, entries[at + 3]!) })
+    }
+    const actors = {
+      lowOf: (index: number) => entries[index * 4]!,
+      highOf: (index: number) => entries[index * 4 + 1]!,
+    }
+    return this.#makeContext(this.#request.bucketId, this.#request.key, vector, actors)
   }
 }
 

@@ -51,6 +51,8 @@ export type WriteOptions = {
   /** Stored with the value and given back; undefined: application/octet-stream. */
   readonly contentType?: string | undefined
   readonly durability?: Durability | undefined
+  /** The bytes of `key` never change, so the coordinator may keep them instead of a copy. */
+  readonly ownsKey?: boolean | undefined
 }
 
 /** Which consistency an answer really got. */

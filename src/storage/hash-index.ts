@@ -72,6 +72,7 @@ export class HashIndex {
 
   /** Where the last `find` found its entry: view and word of its address; valid until the next change. */
   #foundView: Int32Array
+  #foundSlab = 0
   #foundWord = 0
 
   constructor(memory: IndexMemory, arena: Arena) {
@@ -114,12 +115,33 @@ export class HashIndex {
         const address = view[bucket + entry + 7]! >>> 0
         if (address !== 0 && this.#isKey(address, bucketId, key, keyStart, keyBytes)) {
           this.#foundView = view
+          this.#foundSlab = chunk >>> chunkSlabBits
           this.#foundWord = bucket + entry + 7
           return address
         }
       }
     }
     return 0
+  }
+
+  /** Place of the entry that `find` found last, to be given to `replaceAt`: chunk slab and word. */
+  get foundSlab(): number {
+    return this.#foundSlab
+  }
+
+  get foundWord(): number {
+    return this.#foundWord
+  }
+
+  /**
+   * Points the entry at a place noted earlier at another record of its key, if it still points to `from`: an address is in the
+   * table once, so the entry is still that key's. False where it has moved since.
+   */
+  replaceAt(slab: number, word: number, from: number, to: number): boolean {
+    const view = this.#chunks[slab]!
+    if (view[word] !== (from | 0)) return false
+    Atomics.store(view, word, to | 0)
+    return true
   }
 
   /** Points the entry that `find` found last at another record of the same key: readers see the old or the new one. */

@@ -112,7 +112,10 @@ export class Store {
   readonly #stagedAddress = new Uint32Array(stagedMax)
   readonly #stagedHash = new Uint32Array(stagedMax)
   readonly #stagedNext = new Float64Array(stagedMax)
-  readonly #stagedRelocates = new Uint8Array(stagedMax)
+  /** Index entry that the record replaces, as `find` saw it: where it is and what it points to; 0: none. */
+  readonly #stagedSlab = new Uint8Array(stagedMax)
+  readonly #stagedWord = new Uint32Array(stagedMax)
+  readonly #stagedOld = new Uint32Array(stagedMax)
   /** Ordinal of the newest staged record per hash bucket; -1: none. */
   readonly #stagedHeads = new Float64Array(stagedBuckets).fill(-1)
   #staged = 0
@@ -121,6 +124,8 @@ export class Store {
   /** Records up to this ordinal must be synced before they are published. */
   #syncThrough = 0
 
+  /** What the last `find` found in the index. */
+  #foundOld = 0
   #liveBytes = 0
   #expiring = 0
   #lastIntervalSyncMs = 0
@@ -263,6 +268,7 @@ export class Store {
 
   /** Address of the newest record of a key, staged ones included; 0 if there is none. */
   find(partition: number, hash: number, bucketId: number, key: Uint8Array, keyStart: number, keyBytes: number): number {
+    this.#foundOld = 0
     for (let ordinal = this.#stagedHeads[hash & (stagedBuckets - 1)]!; ordinal >= this.#published; ) {
       const at = ordinal % stagedMax
       if (this.#stagedHash[at] === hash && this.#isKey(this.#stagedAddress[at]!, bucketId, key, keyStart, keyBytes)) {
@@ -270,7 +276,8 @@ export class Store {
       }
       ordinal = this.#stagedNext[at]!
     }
-    return this.#index.find(partition, hash, bucketId, key, keyStart, keyBytes)
+    this.#foundOld = this.#index.find(partition, hash, bucketId, key, keyStart, keyBytes)
+    return this.#foundOld
   }
 
   /** Counter for the next write of this run's actor in a partition. */
@@ -358,9 +365,9 @@ export class Store {
     return address
   }
 
-  /** Stages the record encoded at `address`. Returns its ordinal. */
+  /** Stages the record encoded at `address`, of the key that `find` looked for last. Returns its ordinal. */
   stage(address: number, hash: number, sync: boolean): number {
-    return this.#stageRecord(address, hash, sync, 0)
+    return this.#stageRecord(address, hash, sync)
   }
 
   /** Writes the open group and moves what is staged towards publication; see the file header. Call at the end of a turn. */
@@ -439,14 +446,16 @@ export class Store {
     return used - this.#liveBytes > used * recycleShareMin
   }
 
-  #stageRecord(address: number, hash: number, sync: boolean, relocates: number): number {
+  #stageRecord(address: number, hash: number, sync: boolean): number {
     assert(this.#staged - this.#published < stagedMax, 'The staged table has room')
     const ordinal = this.#staged++
     const at = ordinal % stagedMax
     const bucket = hash & (stagedBuckets - 1)
     this.#stagedAddress[at] = address
     this.#stagedHash[at] = hash
-    this.#stagedRelocates[at] = relocates
+    this.#stagedOld[at] = this.#foundOld
+    this.#stagedSlab[at] = this.#index.foundSlab
+    this.#stagedWord[at] = this.#index.foundWord
     this.#stagedNext[at] = this.#stagedHeads[bucket]!
     this.#stagedHeads[bucket] = ordinal
     if (sync) this.#syncThrough = this.#staged
@@ -501,8 +510,13 @@ export class Store {
     const byte = (address & slabWordMask) << 2
     const u8 = this.#arena.u8[slab]!
     const i32 = this.#arena.i32[slab]!
-    const partition = this.#options.partitionOfSlot(recordSlot(u8, byte))
-    this.#point(partition, hash, address, u8, i32, byte)
+    const old = this.#stagedOld[at]!
+    if (old !== 0 && this.#index.replaceAt(this.#stagedSlab[at]!, this.#stagedWord[at]!, old, address)) {
+      this.#countOut(old)
+      this.#countIn(u8, i32, byte)
+      return
+    }
+    this.#point(this.#options.partitionOfSlot(recordSlot(u8, byte)), hash, address, u8, i32, byte)
   }
 
   /** Points the index at a record, and keeps the books. */
@@ -522,6 +536,10 @@ export class Store {
       const inserted = this.#index.insert(partition, hash, address)
       assert(inserted, 'The index has room for what was accepted')
     }
+    this.#countIn(u8, i32, byte)
+  }
+
+  #countIn(u8: Uint8Array, i32: Int32Array, byte: number): void {
     this.#liveBytes += recordBytesAt(i32, byte)
     if (u8[byte + 12]! & RecordFlag.expiry) this.#expiring++
   }
@@ -766,7 +784,7 @@ export class Store {
     const actorBits = targetI32[word + 3]! & 0xffff_0000
     targetI32[word + 3] = actorBits | RecordFlag.simple | RecordFlag.tombstone
     targetI32[word + 5] = targetI32[word + 5]! & 0xffff
-    this.#stageRecord(target, hash, false, 0)
+    this.#stageRecord(target, hash, false)
     this.expired++
   }
 
@@ -851,7 +869,7 @@ export class Store {
     const target = this.allocate(bytes, 0, true)
     if (target === 0) return false
     copyWords(i32, at >>> 2, this.#arena.i32[target >>> wordsPerSlabBits]!, target & slabWordMask, bytes >>> 2)
-    this.#stageRecord(target, hash, false, 1)
+    this.#stageRecord(target, hash, false)
     return true
   }
 
