@@ -42,11 +42,24 @@ test('Package: it holds the built program and its papers, and nothing of the wor
   for (const name of ['src', 'test', 'scripts', 'native-free-bench'])
     assert.ok(!names.includes(name), `${name} is shipped`)
   const files = readdirSync(join(installed, 'dist'), { recursive: true }) as string[]
-  assert.ok(files.includes('main.js') && files.includes('main.d.ts'))
+  assert.ok(['main.js', 'index.js', 'index.d.ts'].every((name) => files.includes(name)))
   assert.deepEqual(
     files.filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts')),
     [],
   )
+})
+
+test('Package: the installed library opens a store', async () => {
+  const script = join(app, 'library.js')
+  writeFileSync(
+    script,
+    `import { open } from 'sunwise'
+    await using store = await open({ dir: ${JSON.stringify(join(folder, 'library-data'))}, shards: 1 })
+    await store.put('greeting', 'hello')
+    const entry = await store.get('greeting')
+    process.stdout.write(Buffer.from(entry.value))`,
+  )
+  assert.equal((await run(process.execPath, [script], { cwd: app, timeout: 30_000 })).stdout, 'hello')
 })
 
 test('Package: the installed server starts its workers, serves, and stops cleanly', async () => {

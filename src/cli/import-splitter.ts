@@ -69,6 +69,11 @@ export class ImportSplitter {
     return this.#mode === 'broken'
   }
 
+  /** Bytes kept of the record that is not complete yet. */
+  get bytesKept(): number {
+    return this.#parts.reduce((bytes, part) => bytes + part.length, 0)
+  }
+
   /** Pieces that end within `chunk`, which belongs to the splitter from now on. */
   push(chunk: Uint8Array): Piece[] {
     this.#pieces = []

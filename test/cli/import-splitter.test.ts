@@ -82,6 +82,17 @@ test('ImportSplitter skips a record that is too long and reads on', () => {
   ])
 })
 
+test('ImportSplitter keeps nothing of a record that is too long already', () => {
+  for (const opening of ['{"a":"', '[{"a":"']) {
+    const splitter = new ImportSplitter(1_000)
+    splitter.push(Buffer.from(opening))
+    for (let chunk = 0; chunk < 100; chunk++) {
+      assert.deepEqual(splitter.push(Buffer.alloc(400, 'x')), [])
+      assert.ok(splitter.bytesKept <= 1_000, `${splitter.bytesKept} bytes kept`)
+    }
+  }
+})
+
 test('ImportSplitter ends an array at the first fault between its elements', () => {
   const faults: [string, string[]][] = [
     ['[{"a":1}', ['{"a":1}', '! the JSON array is not closed: the input may have been cut short']],
