@@ -1,9 +1,15 @@
 /**
  * The real disk: the door `Disk` over node:fs, below one root directory.
  *
- * A write is synchronous: it copies into the page cache and costs a few microseconds. A sync runs inline while its recent 99th
- * percentile is under a millisecond (a fast device answers sooner than the thread pool would), else on the pool. Errors map to
- * DISK_FULL (no space, quota) or DISK_FAILED; an error of write or sync is final for its file, except DISK_FULL of a write.
+ * A `writeNow` copies into the page cache and costs a few microseconds. A sync runs inline while that is fast (see `SyncPace`),
+ * else on the thread pool. Everything else that waits for the device runs on the pool.
+ *
+ * Errors: no space or quota is DISK_FULL, everything else DISK_FAILED, with the path in the message and the system's error as
+ * the cause. After a failed sync, or a write that failed otherwise than for want of space, the object of the file refuses all
+ * writes and syncs for good: kernels drop the pages of a failed write-back and report success the next time.
+ *
+ * A descriptor is closed only when the last operation under way has come back: its number may be given to another file at once,
+ * and a late write would go there.
  */
 import {
   closeSync,
@@ -12,6 +18,7 @@ import {
   fstatSync,
   fsync,
   fsyncSync,
+  ftruncateSync,
   mkdirSync,
   constants as modes,
   open,
@@ -26,16 +33,18 @@ import {
   writeSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { assert } from '../base/assert.ts'
 import { SunwiseError } from '../base/errors.ts'
 import type { Disk, DiskFile, Done, ReadDone } from '../env.ts'
 
+/** What `create` writes at a time. */
 const zeros = new Uint8Array(1024 * 1024)
-const durationsKept = 128
-const inlineSyncMsMax = 1
+const fileMode = 0o600
+const directoryMode = 0o700
 
-/** The coded form of a file system error. */
+/** The coded form of a file system's error. */
 export function diskError(action: string, path: string, error: unknown): SunwiseError {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown'
+  const code = codeOf(error)
   if (code === 'ENOSPC' || code === 'EDQUOT') {
     const message = `Cannot ${action} "${path}": no space is left (${code}); free some, deletes go on meanwhile`
     return new SunwiseError('DISK_FULL', message, { outcome: 'none', cause: error })
@@ -44,24 +53,59 @@ export function diskError(action: string, path: string, error: unknown): Sunwise
   return new SunwiseError('DISK_FAILED', `Cannot ${action} "${path}": ${detail}`, { cause: error })
 }
 
-/** Totals of one disk, for metrics. */
-export type DiskCounters = { writes: number; writtenBytes: number; syncs: number; inlineSyncs: number; reads: number }
+/**
+ * The error of a sync or a close. Want of space is no better than another error here: the data had been taken and is gone now,
+ * so nothing may go on as if it could be tried again.
+ */
+function final(error: SunwiseError): SunwiseError {
+  return error.code === 'DISK_FAILED' ? error : new SunwiseError('DISK_FAILED', error.message, { cause: error.cause })
+}
 
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error ? String(error.code) : undefined
+}
+
+/** Totals of one disk since it was opened, for metrics. `syncMsTotal` is the time from call to return or callback. */
+export type DiskCounters = {
+  reads: number
+  readBytes: number
+  writes: number
+  writtenBytes: number
+  syncs: number
+  inlineSyncs: number
+  syncMsTotal: number
+  syncMsMax: number
+  /** Operations that ended in an error. */
+  errors: number
+}
+
+/** The door `Disk` over one directory of the file system. */
 export class HostDisk implements Disk {
   readonly #root: string
-  readonly counters: DiskCounters = { writes: 0, writtenBytes: 0, syncs: 0, inlineSyncs: 0, reads: 0 }
-  readonly syncDurations: SyncDurations = new SyncDurations()
+  readonly counters: DiskCounters = {
+    reads: 0,
+    readBytes: 0,
+    writes: 0,
+    writtenBytes: 0,
+    syncs: 0,
+    inlineSyncs: 0,
+    syncMsTotal: 0,
+    syncMsMax: 0,
+    errors: 0,
+  }
+  readonly pace: SyncPace = new SyncPace()
 
+  /** `root` must exist. */
   constructor(root: string) {
     this.#root = root
   }
 
   openNow(path: string): DiskFile {
-    return this.#openWith(path, modes.O_RDWR)
+    return this.#openNow(path, modes.O_RDWR)
   }
 
   createNow(path: string): DiskFile {
-    return this.#openWith(path, modes.O_RDWR | modes.O_CREAT)
+    return this.#openNow(path, modes.O_RDWR | modes.O_CREAT)
   }
 
   create(
@@ -69,119 +113,187 @@ export class HostDisk implements Disk {
     bytes: number,
     done: (error: SunwiseError | undefined, file: DiskFile | undefined) => void,
   ): void {
-    const full = join(this.#root, path)
-    open(full, modes.O_RDWR | modes.O_CREAT, 0o600, (error, descriptor) => {
-      if (error !== null) return done(diskError('create', path, error), undefined)
-      const fail = (action: string, cause: unknown): void => {
-        closeSync(descriptor)
-        done(diskError(action, path, cause), undefined)
-      }
-      const finish = (): void => {
-        fsync(descriptor, (cause) => {
-          if (cause !== null) return fail('sync', cause)
-          this.syncDirectory(dirname(path), (failed) => {
-            if (failed === undefined) return done(undefined, new HostFile(path, descriptor, this))
-            closeSync(descriptor)
-            done(failed, undefined)
-          })
+    assert(Number.isSafeInteger(bytes) && bytes >= 0, 'A file is created with a number of bytes')
+    open(this.#resolve(path), modes.O_RDWR | modes.O_CREAT, fileMode, (error, descriptor) => {
+      if (error !== null) return done(this.failure('create', path, error), undefined)
+      zeroFill(descriptor, bytes, (cause) => {
+        if (cause !== undefined) {
+          closeQuietly(descriptor)
+          return done(this.failure('create', path, cause), undefined)
+        }
+        this.syncDirectory(parentOf(path), (failed) => {
+          if (failed === undefined) return done(undefined, new HostFile(path, descriptor, this))
+          closeQuietly(descriptor)
+          done(failed, undefined)
         })
-      }
-      let at = 0
-      try {
-        at = fstatSync(descriptor).size
-      } catch (cause) {
-        return fail('inspect', cause)
-      }
-      const extend = (): void => {
-        if (at >= bytes) return finish()
-        write(descriptor, zeros, 0, Math.min(zeros.length, bytes - at), at, (cause, written) => {
-          if (cause !== null) return fail('extend', cause)
-          at += written
-          extend()
-        })
-      }
-      extend()
+      })
     })
   }
 
   rename(from: string, to: string, done: Done): void {
-    rename(join(this.#root, from), join(this.#root, to), (error) => {
-      done(error === null ? undefined : diskError('rename', from, error))
+    rename(this.#resolve(from), this.#resolve(to), (error) => {
+      done(error === null ? undefined : this.failure(`rename to "${to}"`, from, error))
     })
   }
 
   remove(path: string, done: Done): void {
-    const full = join(this.#root, path)
+    const full = this.#resolve(path)
     unlink(full, (error) => {
       if (error === null || error.code === 'ENOENT') return done(undefined)
-      if (error.code !== 'EISDIR' && error.code !== 'EPERM') return done(diskError('remove', path, error))
+      // Linux says EISDIR for a directory, POSIX and macOS EPERM.
+      if (error.code !== 'EISDIR' && error.code !== 'EPERM') return done(this.failure('remove', path, error))
       rmdir(full, (cause) => {
-        done(cause === null || cause.code === 'ENOENT' ? undefined : diskError('remove', path, cause))
+        done(cause === null || cause.code === 'ENOENT' ? undefined : this.failure('remove', path, cause))
       })
     })
   }
 
   syncDirectory(path: string, done: Done): void {
-    open(join(this.#root, path), modes.O_RDONLY, (error, descriptor) => {
-      if (error !== null) return done(diskError('open directory', path, error))
+    open(this.#resolve(path), modes.O_RDONLY | modes.O_DIRECTORY, (error, descriptor) => {
+      if (error !== null) return done(this.failure('sync directory', path, error))
       fsync(descriptor, (cause) => {
-        closeSync(descriptor)
-        done(cause === null ? undefined : diskError('sync directory', path, cause))
+        closeQuietly(descriptor)
+        done(cause === null ? undefined : final(this.failure('sync directory', path, cause)))
       })
     })
   }
 
   listNow(path: string): string[] {
     try {
-      return readdirSync(join(this.#root, path)).sort()
+      return readdirSync(this.#resolve(path)).sort()
     } catch (error) {
-      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return []
-      throw diskError('list', path, error)
+      if (codeOf(error) === 'ENOENT') return []
+      throw this.failure('list', path, error)
     }
   }
 
   makeDirectoryNow(path: string): void {
     try {
-      mkdirSync(join(this.#root, path), { recursive: true, mode: 0o700 })
-      // Each level's entry lies in its parent.
-      const parts = path.split('/')
-      for (let depth = parts.length - 1; depth >= 0; depth--) {
-        const descriptor = openSync(join(this.#root, ...parts.slice(0, depth)), modes.O_RDONLY)
-        try {
-          fsyncSync(descriptor)
-        } finally {
-          closeSync(descriptor)
-        }
-      }
+      mkdirSync(this.#resolve(path), { recursive: true, mode: directoryMode })
+      // The entry of each level lies in its parent. A level that was there already may never have been synced.
+      const names = path.split('/')
+      for (let depth = names.length - 1; depth >= 0; depth--)
+        syncDirectoryNow(join(this.#root, ...names.slice(0, depth)))
     } catch (error) {
-      throw diskError('create directory', path, error)
+      throw this.failure('create directory', path, error)
     }
   }
 
-  #openWith(path: string, flags: number): DiskFile {
+  /** The coded error, counted. */
+  failure(action: string, path: string, error: unknown): SunwiseError {
+    this.counters.errors++
+    return diskError(action, path, error)
+  }
+
+  #openNow(path: string, flags: number): DiskFile {
+    const full = this.#resolve(path)
     try {
-      return new HostFile(path, openSync(join(this.#root, path), flags, 0o600), this)
+      return new HostFile(path, openSync(full, flags, fileMode), this)
     } catch (error) {
-      throw diskError('open', path, error)
+      throw this.failure('open', path, error)
     }
+  }
+
+  #resolve(path: string): string {
+    assert(!path.startsWith('/') && !path.split('/').includes('..'), 'A path stays below the root')
+    return join(this.#root, path)
   }
 }
 
-/** The latest sync durations, to choose between inline and pool. */
-export class SyncDurations {
-  readonly #latest = new Float64Array(durationsKept)
-  #count = 0
+function parentOf(path: string): string {
+  const parent = dirname(path)
+  return parent === '.' ? '' : parent
+}
 
-  add(milliseconds: number): void {
-    this.#latest[this.#count++ % durationsKept] = milliseconds
+/**
+ * Extends a file with zeros to at least `bytes` and syncs it. After an error the file has its old length again, so that a full
+ * disk gets its space back and a second try writes the zeros anew instead of trusting pages that the kernel may have dropped.
+ */
+export function zeroFill(descriptor: number, bytes: number, done: (error: unknown) => void): void {
+  let oldBytes: number
+  try {
+    oldBytes = fstatSync(descriptor).size
+  } catch (error) {
+    return done(error)
+  }
+  let at = oldBytes
+  const fail = (error: unknown): void => {
+    try {
+      if (at > oldBytes) ftruncateSync(descriptor, oldBytes)
+    } catch {
+      // The first error says more; the file keeps some zeros, as the door allows.
+    }
+    done(error)
+  }
+  const extend = (): void => {
+    if (at >= bytes) return fsync(descriptor, (error) => (error === null ? done(undefined) : fail(error)))
+    write(descriptor, zeros, 0, Math.min(zeros.length, bytes - at), at, (error, written) => {
+      if (error !== null) return fail(error)
+      at += written
+      extend()
+    })
+  }
+  extend()
+}
+
+/** For descriptors whose data is synced or given up: an error of closing would say nothing new. */
+function closeQuietly(descriptor: number): void {
+  try {
+    closeSync(descriptor)
+  } catch {
+    // The descriptor is gone in any case (Linux), and nothing unsynced hangs on it.
+  }
+}
+
+function syncDirectoryNow(full: string): void {
+  const descriptor = openSync(full, modes.O_RDONLY | modes.O_DIRECTORY)
+  try {
+    fsyncSync(descriptor)
+  } finally {
+    closeQuietly(descriptor)
+  }
+}
+
+const durationsKept = 128
+const slowMs = 1
+/** Of the latest 128 pool syncs so many may be slow when inline syncs are tried again: waiting for a busy thread counts as slow, too. */
+const slowOnPoolMax = 8
+
+/**
+ * Decides whether a sync runs inline or on the pool, from the durations of the latest 128: inline while their 99th percentile is
+ * under a millisecond. A fast device answers sooner than the pool would hand over; a slow one would stall everything else on
+ * the thread.
+ *
+ * On the pool a duration includes the time until the thread gets to its callback, which says nothing about the device. So the
+ * way back is judged more mildly, and whatever the way, the durations of the other one are forgotten at the change.
+ */
+export class SyncPace {
+  readonly #latestMs = new Float64Array(durationsKept)
+  #known = 0
+  #next = 0
+  #slow = 0
+  #isInline = true
+
+  /** Whether the next sync should run inline. A disk of which nothing is known yet counts as fast. */
+  get isInline(): boolean {
+    return this.#isInline
   }
 
-  /** Whether the recent 99th percentile is under a millisecond; a disk not yet known counts as fast. */
-  get isFast(): boolean {
-    const known = Math.min(this.#count, durationsKept)
-    let slow = 0
-    for (let index = 0; index < known; index++) if (this.#latest[index]! >= inlineSyncMsMax) slow++
-    return slow <= known / 100 + 1
+  /** Takes the duration of a sync that ran the way `wasInline` says. */
+  add(durationMs: number, wasInline: boolean): void {
+    if (wasInline !== this.#isInline) return
+    if (this.#known === durationsKept) {
+      if (this.#latestMs[this.#next]! >= slowMs) this.#slow--
+    } else this.#known++
+    if (durationMs >= slowMs) this.#slow++
+    this.#latestMs[this.#next] = durationMs
+    this.#next = (this.#next + 1) % durationsKept
+    const mustChange = this.#isInline ? this.#slow > 1 : this.#known === durationsKept && this.#slow <= slowOnPoolMax
+    if (!mustChange) return
+    this.#isInline = !this.#isInline
+    this.#known = 0
+    this.#next = 0
+    this.#slow = 0
   }
 }
 
@@ -191,6 +303,8 @@ class HostFile implements DiskFile {
   readonly #disk: HostDisk
   #failure: SunwiseError | undefined
   #isClosed = false
+  /** Operations on the pool that use the descriptor. */
+  #underWay = 0
 
   constructor(path: string, descriptor: number, disk: HostDisk) {
     this.path = path
@@ -199,89 +313,163 @@ class HostFile implements DiskFile {
   }
 
   sizeNow(): number {
+    this.#checkOpen()
     try {
       return fstatSync(this.#descriptor).size
     } catch (error) {
-      throw diskError('inspect', this.path, error)
+      throw this.#disk.failure('inspect', this.path, error)
     }
   }
 
   readNow(buffer: Uint8Array, start: number, end: number, at: number): number {
+    this.#checkRange(buffer, start, end, at)
     this.#disk.counters.reads++
+    let next = start
     try {
-      return readSync(this.#descriptor, buffer, start, end - start, at)
+      while (next < end) {
+        const count = readSync(this.#descriptor, buffer, next, end - next, at + next - start)
+        if (count === 0) break
+        next += count
+      }
     } catch (error) {
-      throw diskError('read', this.path, error)
+      throw this.#disk.failure('read', this.path, error)
     }
+    this.#disk.counters.readBytes += next - start
+    return next - start
   }
 
   read(buffer: Uint8Array, start: number, end: number, at: number, done: ReadDone): void {
+    this.#checkRange(buffer, start, end, at)
     this.#disk.counters.reads++
-    read(this.#descriptor, buffer, start, end - start, at, (error, bytes) => {
-      done(error === null ? undefined : diskError('read', this.path, error), bytes)
-    })
+    this.#underWay++
+    let next = start
+    const finish = (error: SunwiseError | undefined): void => {
+      this.#disk.counters.readBytes += next - start
+      this.#cameBack()
+      done(error, next - start)
+    }
+    const more = (): void => {
+      read(this.#descriptor, buffer, next, end - next, at + next - start, (error, count) => {
+        if (error !== null) return finish(this.#disk.failure('read', this.path, error))
+        next += count
+        if (count === 0 || next === end) return finish(undefined)
+        more()
+      })
+    }
+    more()
   }
 
   writeNow(buffer: Uint8Array, start: number, end: number, at: number): void {
+    this.#checkRange(buffer, start, end, at)
     if (this.#failure !== undefined) throw this.#failure
-    this.#disk.counters.writes++
-    this.#disk.counters.writtenBytes += end - start
+    const { counters } = this.#disk
+    counters.writes++
+    let next = start
     try {
-      for (let next = start; next < end; ) {
-        next += writeSync(this.#descriptor, buffer, next, end - next, at + next - start)
+      while (next < end) {
+        const count = writeSync(this.#descriptor, buffer, next, end - next, at + next - start)
+        if (count === 0) throw new Error('The kernel took none of the bytes')
+        next += count
       }
     } catch (error) {
-      throw this.#note('write', error)
+      throw this.#noteWrite(error)
+    } finally {
+      counters.writtenBytes += next - start
     }
   }
 
   write(buffer: Uint8Array, start: number, end: number, at: number, done: Done): void {
+    this.#checkRange(buffer, start, end, at)
     if (this.#failure !== undefined) return done(this.#failure)
-    this.#disk.counters.writes++
-    this.#disk.counters.writtenBytes += end - start
-    const more = (next: number): void => {
-      if (next >= end) return done(undefined)
-      write(this.#descriptor, buffer, next, end - next, at + next - start, (error, written) => {
-        if (error !== null) return done(this.#note('write', error))
-        more(next + written)
+    const { counters } = this.#disk
+    counters.writes++
+    this.#underWay++
+    let next = start
+    const finish = (cause: unknown): void => {
+      counters.writtenBytes += next - start
+      const error = cause === undefined ? undefined : this.#noteWrite(cause)
+      this.#cameBack()
+      done(error)
+    }
+    const more = (): void => {
+      if (next === end) return finish(undefined)
+      write(this.#descriptor, buffer, next, end - next, at + next - start, (error, count) => {
+        if (error !== null) return finish(error)
+        if (count === 0) return finish(new Error('The kernel took none of the bytes'))
+        next += count
+        more()
       })
     }
-    more(start)
+    more()
   }
 
   sync(done: Done): void {
+    this.#checkOpen()
     if (this.#failure !== undefined) return done(this.#failure)
-    const { counters, syncDurations } = this.#disk
+    const { counters, pace } = this.#disk
     counters.syncs++
     const startMs = performance.now()
-    if (syncDurations.isFast) {
+    if (pace.isInline) {
       counters.inlineSyncs++
       try {
         fdatasyncSync(this.#descriptor)
-      } catch (error) {
-        return done(this.#note('sync', error))
+      } catch (cause) {
+        this.#noteSync(cause)
       }
-      syncDurations.add(performance.now() - startMs)
-      return done(undefined)
+      this.#noteDuration(performance.now() - startMs, true)
+      return done(this.#failure)
     }
-    fdatasync(this.#descriptor, (error) => {
-      syncDurations.add(performance.now() - startMs)
-      done(error === null ? undefined : this.#note('sync', error))
+    this.#underWay++
+    fdatasync(this.#descriptor, (cause) => {
+      this.#noteDuration(performance.now() - startMs, false)
+      if (cause !== null) this.#noteSync(cause)
+      this.#cameBack()
+      // The kernel reports a lost page once: if another sync of this file got the error, this one's success means nothing.
+      done(this.#failure)
     })
   }
 
   close(): void {
     if (this.#isClosed) return
     this.#isClosed = true
-    this.#failure ??= new SunwiseError('CLOSED', `Cannot use "${this.path}": the file is closed`)
-    closeSync(this.#descriptor)
+    if (this.#underWay > 0) return
+    try {
+      closeSync(this.#descriptor)
+    } catch (error) {
+      throw final(this.#disk.failure('close', this.path, error))
+    }
   }
 
-  /** An error of write or sync stays: the kernel may have dropped the pages, so a later success would be a lie. */
-  #note(action: string, cause: unknown): SunwiseError {
-    const error = diskError(action, this.path, cause)
-    if (error.code === 'DISK_FULL' && action === 'write') return error
-    this.#failure ??= error.code === 'DISK_FULL' ? new SunwiseError('DISK_FAILED', error.message, { cause }) : error
-    return this.#failure
+  #checkOpen(): void {
+    assert(!this.#isClosed, 'A closed file is not used')
+  }
+
+  #checkRange(buffer: Uint8Array, start: number, end: number, at: number): void {
+    assert(!this.#isClosed, 'A closed file is not used')
+    assert(start >= 0 && start <= end && end <= buffer.length && at >= 0, 'A range lies within its buffer')
+  }
+
+  /** The last operation to come back after `close` gives the descriptor up. */
+  #cameBack(): void {
+    this.#underWay--
+    if (this.#isClosed && this.#underWay === 0) closeQuietly(this.#descriptor)
+  }
+
+  #noteWrite(cause: unknown): SunwiseError {
+    const error = this.#disk.failure('write', this.path, cause)
+    if (error.code === 'DISK_FULL') return error
+    this.#failure ??= error
+    return error
+  }
+
+  #noteSync(cause: unknown): void {
+    this.#failure ??= final(this.#disk.failure('sync', this.path, cause))
+  }
+
+  #noteDuration(durationMs: number, wasInline: boolean): void {
+    const { counters, pace } = this.#disk
+    counters.syncMsTotal += durationMs
+    if (durationMs > counters.syncMsMax) counters.syncMsMax = durationMs
+    pace.add(durationMs, wasInline)
   }
 }
