@@ -20,9 +20,7 @@ const terminal: Terminal = {
 }
 
 // A reader that went away (`sunwise ls | head`) ends the program quietly, but not as a success.
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 1 : 2))
-}
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => process.exit(1))
 
 /** The server is loaded only by the commands that run one. */
 const startServer: StartServer = async (options) => {

@@ -9,6 +9,7 @@ import { createServer } from 'node:net'
 import { availableParallelism, freemem, totalmem } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { holderOf } from '../host/directory-lock.ts'
+import { directoryFormatVersion, NodeRecord } from '../host/node-record.ts'
 import type { CommandContext } from './command-context.ts'
 import type { ExitCode } from './failure.ts'
 import { type Address, formatAddress, formatBytes, formatCount } from './quantity.ts'
@@ -98,6 +99,26 @@ function checkContent(directory: string): Verdict {
   }
   const detail = `catalog and ${formatCount(segments)} log files (${formatBytes(bytes)})`
   return { check, state: 'ok', detail }
+}
+
+/** Opens the catalog, which is safe beside other readers, and reads who this node is. Nobody else may hold the directory. */
+async function checkFormat(directory: string): Promise<Verdict> {
+  const check = 'format'
+  // Loaded only here: the engine below the catalog is of no use to any other command of a client.
+  const { HostCatalog } = await import('../host/catalog.ts')
+  const catalog = await HostCatalog.open(join(directory, 'catalog'))
+  try {
+    const { identity, log } = new NodeRecord(catalog)
+    if (identity === undefined) return { check, state: 'ok', detail: 'no server has finished its first start here' }
+    const { format, nodeId } = identity
+    if (format !== directoryFormatVersion) {
+      const advice = `this release reads format ${directoryFormatVersion}; use the release that wrote it`
+      return { check, state: 'bad', detail: `format ${format}`, advice }
+    }
+    return { check, state: 'ok', detail: `format ${format}, node ${nodeId}, ${log?.shards ?? 0} shards` }
+  } finally {
+    await catalog.close()
+  }
 }
 
 function checkSpace(directory: string): Verdict {
@@ -205,7 +226,9 @@ export async function examine(
   const isUsable = verdicts.every(
     ({ check, state }) => !['data directory', 'content'].includes(check) || state !== 'bad',
   )
-  if (deepCheck === undefined || !isFree || !isUsable || !existsSync(join(dataDir, 'catalog'))) return verdicts
+  if (!isFree || !isUsable || !existsSync(join(dataDir, 'catalog'))) return verdicts
+  verdicts.push(await verdictOf('format', () => checkFormat(dataDir)))
+  if (deepCheck === undefined || verdicts.at(-1)?.state === 'bad') return verdicts
   try {
     return [...verdicts, ...(await deepCheck(dataDir))]
   } catch (error) {
