@@ -1,7 +1,17 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readlinkSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -135,6 +145,36 @@ test('acquireDirectoryLock(): of many processes that find a dead holder exactly 
       peers[peers.indexOf(winner)] = fresh
     } else await winner.ask('release')
   }
+})
+
+test('acquireDirectoryLock() withdraws when holders changed between its look at the dead one and its own claim', async (t) => {
+  let withdrawn = 0
+  for (let turns = 0; turns < 12; turns++) {
+    const directory = directoryFor(t)
+    // A plain file refuses connections like a dead socket does.
+    writeFileSync(join(directory, 'lock.5'), '')
+    const other = createServer((socket) => socket.end('4711')).listen(join(directory, 'other'))
+    await once(other, 'listening')
+    const taking = acquireDirectoryLock(directory).then(
+      (lock) => lock,
+      (error: unknown) => error,
+    )
+    for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve))
+    // At once, as if the process had been stopped meanwhile: 6 comes and goes, 7 holds, and the cleaning has taken the rest.
+    const isInTime = !existsSync(join(directory, 'lock.6'))
+    if (isInTime) {
+      linkSync(join(directory, 'other'), join(directory, 'lock.7'))
+      rmSync(join(directory, 'lock.5'))
+    }
+    const result = await taking
+    if (isInTime) {
+      assert.ok(isLocked(/process 4711/)(result), `after ${turns} turns`)
+      assert.deepEqual(readdirSync(directory).sort(), ['lock.7', 'other'])
+      withdrawn++
+    } else await (result as DirectoryLock).release()
+    other.close()
+  }
+  assert.ok(withdrawn >= 1)
 })
 
 test('acquireDirectoryLock() leaves a bounded number of names, and clears those of starters that died halfway', async (t) => {
