@@ -106,7 +106,10 @@ shard.store.recover(
 )
 
 port.on('message', (message: ToThread) => {
-  if (message.type === 'buckets') liveBuckets = new Set(message.buckets.map((bucket) => bucket.id as number))
+  if (message.type === 'buckets') {
+    liveBuckets = new Set(message.buckets.map((bucket) => bucket.id as number))
+    shard.store.reclaimRetired()
+  }
   if (message.type === 'shardMemory') controls[message.shard] = new Int32Array(message.memory.control)
   if (runtime.receive(message)) {
     loop.schedule()

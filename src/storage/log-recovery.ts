@@ -55,6 +55,8 @@ export type RecoveryOptions = {
   readonly arena: Arena
   readonly crc32: Crc32
   readonly salvage: boolean
+  /** Called now and then while files are read: the work is alive. */
+  readonly alive: () => void
   /** Called for every record of the log, control records too, in the order in which they were written. */
   readonly visit: (address: number, u8: Uint8Array, i32: Int32Array, at: number) => void
 }
@@ -194,6 +196,7 @@ class Recovery {
         if (read === 0) break
         bytes += read
       }
+      this.#options.alive()
       bytes -= bytes & 3
       const loaded: LoadedFile = { segment, path, file, bytes, sequence: -1, head: undefined, sequenceSeen: 0 }
       this.#files.push(loaded)

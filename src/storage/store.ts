@@ -19,6 +19,7 @@ import { SunwiseError } from '../base/errors.ts'
 import { type HashSeed, KeyHash } from '../base/key-hash.ts'
 import { Limits } from '../config.ts'
 import type { Disk } from '../env.ts'
+import { expire } from '../versions/version-set.ts'
 import { Arena, slabWordMask, wordsPerSlabBits } from './arena.ts'
 import { CommitLog } from './commit-log.ts'
 import { HashIndex } from './hash-index.ts'
@@ -38,9 +39,11 @@ import { groupBytes, groupHeaderBytes, groupMagic, groupNumber, groupSequence } 
 import { type RecoveredLog, recoverLog } from './log-recovery.ts'
 import {
   decodeRecord,
+  encodeRecord,
   RecordFlag,
   recordBucket,
   recordBytesAt,
+  recordBytesOf,
   recordHeaderBytes,
   recordKeyBytes,
   recordSlot,
@@ -85,12 +88,16 @@ const openBytesMax = 512 * 1024
 const reservedSegments = 2
 /** Live data beyond this share of the segments makes recycling too costly: growth is refused. */
 const liveShareMax = 0.9
+/** The clocks of earlier actors may take one part in so many of a segment. */
+const headShare = 8
+const clockEntryBytes = 12
 /** Below this share of garbage the recycler rests. */
 const recycleShareMin = 0.05
 /** With less room than this left in the active segment, and more on its way, the owner waits for it. */
 const waitRoomBytes = 64 * 1024
 const recycleBytesPerStep = 256 * 1024
 const sweepChunksPerStep = 16
+const sweepRecordsMax = 1024
 
 export class Store {
   readonly #options: StoreOptions
@@ -131,6 +138,8 @@ export class Store {
   #lastIntervalSyncMs = 0
   #sweepPartition = 0
   #sweepPosition = 0
+  /** Partitions that a sweep for deleted buckets has still to visit. */
+  #retiredPartitionsLeft = 0
   #recycleSegment = -1
   #recycleSequence = 0
   #recycleOffset = 0
@@ -237,6 +246,7 @@ export class Store {
         arena: this.#arena,
         crc32,
         salvage,
+        alive: () => progress(records),
         visit: (address, u8, i32, at) => {
           damage ??= this.#replay(address, u8, i32, at)
           if ((++records & 0xffff) === 0) progress(records)
@@ -396,7 +406,7 @@ export class Store {
       if (log.unsyncedSegments > 0 && !log.syncing) this.#sync()
     }
     log.prepare()
-    this.#sweepExpired(epochMs)
+    this.#sweep(epochMs)
     this.#recycle(epochMs)
   }
 
@@ -620,6 +630,8 @@ export class Store {
     if (isControl(u8, at)) return this.#replayControl(u8, i32, at)
     const partition = this.#options.partitionOfSlot(recordSlot(u8, at))
     this.#noteCounters(partition, u8, i32, at)
+    // All versions of a key lie in one bucket, so nothing older shows through.
+    if (this.#options.isRetiredBucket(recordBucket(i32, at))) return undefined
     const keyStart = at + recordHeaderBytes
     this.#hash.update(recordBucket(i32, at), u8, keyStart, keyStart + recordKeyBytes(u8, at))
     this.#point(partition, this.#hash.low, address, u8, i32, at)
@@ -703,12 +715,15 @@ export class Store {
       ids.push({ low: this.actorLow(index), high: this.actorHigh(index) })
     }
     const clocks: ClockEntry[] = []
+    // An actor of an earlier run issues no dot again: where a great many runs ended uncleanly, the oldest are left out.
+    const entriesMax = this.#arena.segmentBytes / headShare / clockEntryBytes
+    const oldestActor = this.#actorCount - Math.max(1, Math.floor(entriesMax / Limits.partitions))
     for (let partition = 0; partition < Limits.partitions; partition++) {
       const counter = this.#counters[partition]!
       if (counter > 0) clocks.push({ partition, actor: this.#actor, counter })
       const others = this.#otherCounters.get(partition)
       if (others === undefined) continue
-      for (const [actor, other] of others) clocks.push({ partition, actor, counter: other })
+      for (const [actor, other] of others) if (actor >= oldestActor) clocks.push({ partition, actor, counter: other })
     }
     const parts = [
       encodeSegmentHead({
@@ -734,23 +749,50 @@ export class Store {
 
   // Expiry and recycling.
 
-  /** Turns versions past expiry and grace into tombstones, a few chunks at a time. */
-  #sweepExpired(epochMs: number): void {
-    if (this.#expiring === 0) return
+  /** A bucket was deleted: its records are taken off the table, a few chunks at a time. */
+  reclaimRetired(): void {
+    this.#retiredPartitionsLeft = Limits.partitions + 1
+  }
+
+  /** Turns versions past expiry and grace into tombstones, and removes records of deleted buckets, a few chunks at a time. */
+  #sweep(epochMs: number): void {
+    if (this.#expiring === 0 && this.#retiredPartitionsLeft === 0) return
     const due: number[] = []
-    for (let chunks = 0; chunks < sweepChunksPerStep; chunks++) {
+    for (let chunks = 0; chunks < sweepChunksPerStep && due.length < sweepRecordsMax; chunks++) {
       const size = this.#index.directorySize(this.#sweepPartition)
       if (this.#sweepPosition >= size) {
         this.#sweepPartition = (this.#sweepPartition + 1) % Limits.partitions
         this.#sweepPosition = 0
+        if (this.#retiredPartitionsLeft > 0) this.#retiredPartitionsLeft--
         continue
       }
       this.#sweepPosition = this.#index.visitChunk(this.#sweepPartition, this.#sweepPosition, (address, hash) => {
-        if (this.#isExpired(address, epochMs)) due.push(address, hash)
+        if (this.#isRetired(address) || this.#mayExpire(address, epochMs)) due.push(address, hash)
       })
-      if (due.length > 1024) break
     }
-    for (let index = 0; index < due.length; index += 2) this.#expireOne(due[index]!, due[index + 1]!)
+    for (let index = 0; index < due.length; index += 2) {
+      if (this.#isRetired(due[index]!)) this.#remove(due[index]!, due[index + 1]!)
+      else this.#expireOne(due[index]!, due[index + 1]!, epochMs)
+    }
+  }
+
+  #isRetired(address: number): boolean {
+    const i32 = this.#arena.i32[address >>> wordsPerSlabBits]!
+    return this.#options.isRetiredBucket(recordBucket(i32, (address & slabWordMask) << 2))
+  }
+
+  /** Takes a record off the table, unless a newer one of its key is staged. */
+  #remove(address: number, hash: number): void {
+    const slab = address >>> wordsPerSlabBits
+    const byte = (address & slabWordMask) << 2
+    const u8 = this.#arena.u8[slab]!
+    const i32 = this.#arena.i32[slab]!
+    const partition = this.#options.partitionOfSlot(recordSlot(u8, byte))
+    const keyStart = byte + recordHeaderBytes
+    if (this.find(partition, hash, recordBucket(i32, byte), u8, keyStart, recordKeyBytes(u8, byte)) !== address) return
+    if (this.#foundOld !== address) return
+    this.#countOut(address)
+    this.#index.removeFound(partition, hash)
   }
 
   /** A simple, live record past its expiry and grace. */
@@ -763,27 +805,36 @@ export class Store {
     return simpleExpiry(u8, this.#arena.i32[slab]!, byte) + Limits.expiryGraceMs <= epochMs
   }
 
-  /** Replaces an expired record by a tombstone with the same dot. */
-  #expireOne(address: number, hash: number): void {
+  /** Whether some version of a record is past expiry and grace. */
+  #mayExpire(address: number, epochMs: number): boolean {
+    const slab = address >>> wordsPerSlabBits
+    const byte = (address & slabWordMask) << 2
+    const flags = this.#arena.u8[slab]![byte + 12]!
+    if ((flags & RecordFlag.expiry) === 0) return false
+    if (flags & RecordFlag.simple) return this.#isExpired(address, epochMs)
+    const set = decodeRecord(this.#arena.u8[slab]!, this.#arena.i32[slab]!, byte)
+    return expire(set, epochMs, Limits.expiryGraceMs) !== set
+  }
+
+  /** Replaces the expired versions of a record by tombstones with the same dots. */
+  #expireOne(address: number, hash: number, epochMs: number): void {
     const slab = address >>> wordsPerSlabBits
     const byte = (address & slabWordMask) << 2
     const u8 = this.#arena.u8[slab]!
     const i32 = this.#arena.i32[slab]!
     const keyBytes = recordKeyBytes(u8, byte)
     const keyStart = byte + recordHeaderBytes
-    const partition = this.#options.partitionOfSlot(recordSlot(u8, byte))
-    if (this.find(partition, hash, recordBucket(i32, byte), u8, keyStart, keyBytes) !== address) return
+    const slot = recordSlot(u8, byte)
+    const bucketId = recordBucket(i32, byte)
+    const partition = this.#options.partitionOfSlot(slot)
+    if (this.find(partition, hash, bucketId, u8, keyStart, keyBytes) !== address) return
     if (this.#staged - this.#published >= stagedMax - 1024) return
-    const bytes = recordHeaderBytes + ((keyBytes + 3) & ~3)
-    const target = this.allocate(bytes, 0, true)
+    const set = expire(decodeRecord(u8, i32, byte), epochMs, Limits.expiryGraceMs)
+    const target = this.allocate(recordBytesOf(set, keyBytes), 0, true)
     if (target === 0) return
-    const targetI32 = this.#arena.i32[target >>> wordsPerSlabBits]!
-    const word = target & slabWordMask
-    copyWords(i32, byte >>> 2, targetI32, word, bytes >>> 2)
-    targetI32[word] = bytes
-    const actorBits = targetI32[word + 3]! & 0xffff_0000
-    targetI32[word + 3] = actorBits | RecordFlag.simple | RecordFlag.tombstone
-    targetI32[word + 5] = targetI32[word + 5]! & 0xffff
+    const to = target >>> wordsPerSlabBits
+    const toByte = (target & slabWordMask) << 2
+    encodeRecord(this.#arena.u8[to]!, this.#arena.i32[to]!, toByte, slot, bucketId, u8, keyStart, keyBytes, set)
     this.#stageRecord(target, hash, false)
     this.expired++
   }
