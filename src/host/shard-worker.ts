@@ -65,6 +65,8 @@ shard.unsyncedNoted = own.unsyncedNoted
 const loop = new TurnLoop(runtime.links, runtime.bell, () => {
   const messages = runtime.links.drain(() => shard.canAccept)
   shard.flush()
+  // Writers wait for a segment: recycle now, not at the next tick.
+  if (!shard.canAccept) shard.tick()
   Atomics.add(control, ControlWord.heartbeat, 1)
   if (closing !== undefined && shard.isIdle) closing()
   // While the shard cannot take more, its rings hold the rest: stay awake.

@@ -21,8 +21,10 @@ import type { Doorbell } from './doorbell.ts'
 
 /** Largest message between threads: the versions of one key at the largest value size, and heads. */
 const messageBytesMax = 80 * 1024 * 1024
-/** Messages taken from one ring before the next ring has its turn. */
-const framesPerDrain = 512
+/** Messages taken from one ring before it is asked again whether more can be taken. */
+const framesPerDrain = 64
+/** Portions taken from one ring before the next ring has its turn. */
+const drainsPerTurn = 8
 
 /** Both directions between this thread and a peer. */
 export type Link = {
@@ -143,8 +145,11 @@ export class ThreadLinks implements Shards, Replies {
   drain(mayContinue: () => boolean): number {
     let messages = 0
     for (const peer of this.#list) {
-      if (!mayContinue()) break
-      messages += peer.consumer.drain(peer.handle, framesPerDrain)
+      for (let portion = 0; portion < drainsPerTurn && mayContinue(); portion++) {
+        const taken = peer.consumer.drain(peer.handle, framesPerDrain)
+        messages += taken
+        if (taken < framesPerDrain) break
+      }
       if (peer.consumer.mustWakeProducer()) this.#bell.ring(peer.thread as ThreadId)
     }
     return messages

@@ -203,7 +203,7 @@ export class Shard {
       (timestamp > 0 ? RecordFlag.timestamp : 0)
     const bytes = simpleRecordBytes(recordFlags, keyBytes, typeBytes, valueBytes)
     const growth = bytes - (old === 0 ? 0 : this.#bytesAt(old))
-    const address = this.store.allocate(bytes, growth, isDelete)
+    const address = this.store.allocate(bytes, growth, isDelete ? 'delete' : 'grow')
     if (address === 0) {
       this.#refuse(thread, requestId, this.store.refusal!)
       return
@@ -329,7 +329,7 @@ export class Shard {
       this.#answerLater(thread, requestId, noOrdinal, old, errorNumberOf.get('VERSION_SET_TOO_LARGE')!, true)
       return
     }
-    const address = this.store.allocate(bytes, bytes - oldBytes, isDelete && old !== 0)
+    const address = this.store.allocate(bytes, bytes - oldBytes, isDelete && old !== 0 ? 'delete' : 'grow')
     if (address === 0) {
       this.#refuse(thread, requestId, this.store.refusal!)
       return

@@ -395,14 +395,21 @@ class Recovery {
     return -1
   }
 
-  /** Bytes behind `from` up to the last that is not zero: what a torn tail loses. */
+  /** Bytes of groups of this segment behind `from`, torn ones by what their header claims: what a torn tail loses. */
   #usedBehind(loaded: LoadedFile, from: number): number {
     const { arena } = this.#options
     const i32 = arena.i32[arena.slabOfSegment(loaded.segment)]!
     const start = arena.startOfSegment(loaded.segment)
-    let end = start + loaded.bytes
-    while (end > start + from && i32[(end >>> 2) - 1] === 0) end -= 4
-    return end - start - from
+    const isOwn = (at: number): boolean => i32[at >>> 2] === groupMagic && groupSequence(i32, at) === loaded.sequence
+    let end = from
+    if (from + groupHeaderBytes <= loaded.bytes && isOwn(start + from)) {
+      end = Math.min(loaded.bytes, from + Math.max(groupHeaderBytes, groupBytes(i32, start + from)))
+    }
+    for (let at = this.#nextGroup(loaded, from, loaded.sequence); at >= 0; ) {
+      end = Math.max(end, at + groupBytes(i32, start + at))
+      at = this.#nextGroup(loaded, at + groupBytes(i32, start + at), loaded.sequence)
+    }
+    return end - from
   }
 
   #drop(loaded: LoadedFile): void {

@@ -84,8 +84,14 @@ const stagedMax = 1 << 15
 const stagedBuckets = 1 << 15
 /** Open group bytes at which the owner should flush before it takes more. */
 const openBytesMax = 512 * 1024
-/** Segments that only deletes and the recycler may use. */
-const reservedSegments = 2
+/** What a record is for: it decides how far into the reserve of segments it may go. */
+export type Purpose = 'grow' | 'delete' | 'recycle'
+/**
+ * Segments, of those that the budget allows, that are kept from records of each purpose. A recycling pass needs at most two: so it
+ * always ends, and deletes always find room.
+ */
+const reservedSegments: Record<Purpose, number> = { grow: 3, delete: 2, recycle: 0 }
+const segmentsAllowedMin = 6
 /** Live data beyond this share of the segments makes recycling too costly: growth is refused. */
 const liveShareMax = 0.9
 /** The clocks of earlier actors may take one part in so many of a segment. */
@@ -94,7 +100,7 @@ const clockEntryBytes = 12
 /** Below this share of garbage the recycler rests. */
 const recycleShareMin = 0.05
 /** With less room than this left in the active segment, and more on its way, the owner waits for it. */
-const waitRoomBytes = 64 * 1024
+const waitRoomBytes = 128 * 1024
 const recycleBytesPerStep = 256 * 1024
 const sweepChunksPerStep = 16
 const sweepRecordsMax = 1024
@@ -228,7 +234,8 @@ export class Store {
     const log = this.#openLog
     if (log.failure !== undefined) return true
     if (this.#staged - this.#published >= stagedMax - 1024 || log.openBytes >= openBytesMax) return false
-    return log.roomBytes >= waitRoomBytes || !this.#roomWillCome(waitRoomBytes)
+    const isInReserve = log.segmentsUsed > this.#segmentsUsable()
+    return (!isInReserve && log.roomBytes >= waitRoomBytes) || !this.#roomWillCome(waitRoomBytes)
   }
 
   /** Reads the log and builds the index; `done` when the store is ready. */
@@ -307,7 +314,7 @@ export class Store {
     }
     if (this.#actorCount >= 65535) return -1
     const record = encodeActors(this.#actorCount, [{ low, high }])
-    const address = this.allocate(record.length, 0, true)
+    const address = this.allocate(record.length, 0, 'recycle')
     if (address === 0) return -1
     this.#arena.u8[address >>> wordsPerSlabBits]!.set(record, (address & slabWordMask) << 2)
     return this.#addActor(low, high)
@@ -335,23 +342,24 @@ export class Store {
 
   /**
    * Room for a record of `bytes` in the open group; 0 with `refusal` set where there is none. `growthBytes` is by how much live
-   * data grows; `frees` says that the record makes room in the end (a delete, a relocation): it may use the reserve.
+   * data grows.
    */
-  allocate(bytes: number, growthBytes: number, frees: boolean): number {
+  allocate(bytes: number, growthBytes: number, purpose: Purpose): number {
     const log = this.#openLog
     this.refusal = undefined
     if (log.failure !== undefined) {
       this.refusal = log.failure
       return 0
     }
-    if (!frees && growthBytes > 0 && this.#isFull(growthBytes)) {
+    if (purpose === 'grow' && growthBytes > 0 && this.#isFull(growthBytes)) {
       this.refusal = new SunwiseError(
         'STORE_FULL',
         `Cannot store ${bytes} bytes: the memory budget of shard ${this.#options.shard} (${this.#options.budgetBytes} bytes) is used up; delete data or start with more --memory`,
       )
       return 0
     }
-    if (!frees && bytes > log.roomBytes && log.segmentsUsed >= this.#segmentsUsable()) {
+    const segmentsMax = this.#segmentsAllowed() - reservedSegments[purpose]
+    if (log.segmentsUsed > segmentsMax || (bytes > log.roomBytes && log.segmentsUsed === segmentsMax)) {
       this.refusal = new SunwiseError('OVERLOADED', 'Cannot store the value now: memory is being recycled; try again')
       return 0
     }
@@ -429,12 +437,12 @@ export class Store {
 
   #segmentsAllowed(): number {
     const indexBytes = this.#index.bytesUsed
-    return Math.max(4, Math.floor((this.#options.budgetBytes - indexBytes) / this.#arena.segmentBytes))
+    return Math.max(segmentsAllowedMin, Math.floor((this.#options.budgetBytes - indexBytes) / this.#arena.segmentBytes))
   }
 
   /** Segments that data may take: the rest is for deletes and the recycler. */
   #segmentsUsable(): number {
-    return this.#segmentsAllowed() - reservedSegments
+    return this.#segmentsAllowed() - reservedSegments.grow
   }
 
   /** Whether live data leaves no room to grow by `bytes`, however much is recycled. */
@@ -447,7 +455,7 @@ export class Store {
   #roomWillCome(bytes: number): boolean {
     const log = this.#openLog
     if (log.spaceError !== undefined || this.#isFull(bytes)) return false
-    return log.segmentsUsed >= this.#segmentsUsable() || !log.hasSpare
+    return log.segmentsUsed >= this.#segmentsUsable() ? this.#recyclable() : !log.hasSpare
   }
 
   /** Whether recycling can still win memory: with less garbage than this it would only copy. */
@@ -830,7 +838,7 @@ export class Store {
     if (this.find(partition, hash, bucketId, u8, keyStart, keyBytes) !== address) return
     if (this.#staged - this.#published >= stagedMax - 1024) return
     const set = expire(decodeRecord(u8, i32, byte), epochMs, Limits.expiryGraceMs)
-    const target = this.allocate(recordBytesOf(set, keyBytes), 0, true)
+    const target = this.allocate(recordBytesOf(set, keyBytes), 0, 'delete')
     if (target === 0) return
     const to = target >>> wordsPerSlabBits
     const toByte = (target & slabWordMask) << 2
@@ -844,7 +852,7 @@ export class Store {
     if (log.retiring || this.#retireAfter >= 0) return
     if (this.#recycleSegment < 0) {
       const allowed = this.#segmentsAllowed()
-      const low = Math.max(reservedSegments + 2, Math.ceil(allowed / 8))
+      const low = Math.max(reservedSegments.grow + 1, Math.ceil(allowed / 8))
       const oldest = log.oldest
       if (oldest === undefined || log.segmentsUsed + low <= allowed || !this.#recyclable()) return
       this.#recycleSegment = oldest.segment
@@ -917,7 +925,7 @@ export class Store {
     }
     if (this.#staged - this.#published >= stagedMax - 1024) return false
     const bytes = recordBytesAt(i32, at)
-    const target = this.allocate(bytes, 0, true)
+    const target = this.allocate(bytes, 0, 'recycle')
     if (target === 0) return false
     copyWords(i32, at >>> 2, this.#arena.i32[target >>> wordsPerSlabBits]!, target & slabWordMask, bytes >>> 2)
     this.#stageRecord(target, hash, false)
