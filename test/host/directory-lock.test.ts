@@ -154,12 +154,13 @@ test('acquireDirectoryLock() withdraws when holders changed between its look at 
     // A plain file refuses connections like a dead socket does.
     writeFileSync(join(directory, 'lock.5'), '')
     const other = createServer((socket) => socket.end('4711')).listen(join(directory, 'other'))
+    t.after(() => other.close())
     await once(other, 'listening')
     const taking = acquireDirectoryLock(directory).then(
       (lock) => lock,
       (error: unknown) => error,
     )
-    for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve))
+    for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => process.nextTick(resolve))
     // At once, as if the process had been stopped meanwhile: 6 comes and goes, 7 holds, and the cleaning has taken the rest.
     const isInTime = !existsSync(join(directory, 'lock.6'))
     if (isInTime) {
@@ -172,7 +173,6 @@ test('acquireDirectoryLock() withdraws when holders changed between its look at 
       assert.deepEqual(readdirSync(directory).sort(), ['lock.7', 'other'])
       withdrawn++
     } else await (result as DirectoryLock).release()
-    other.close()
   }
   assert.ok(withdrawn >= 1)
 })
@@ -237,10 +237,10 @@ test('acquireDirectoryLock() takes a listener that says nonsense, or nothing, fo
   for (const answer of ['<script>', '']) {
     const directory = directoryFor(t)
     const server = createServer((socket) => socket.end(answer)).listen(join(directory, 'lock.1'))
+    t.after(() => server.close())
     await once(server, 'listening')
     await assert.rejects(acquireDirectoryLock(directory), isLocked(/another process/))
     assert.equal(await holderOf(directory), 'unknown')
-    server.close()
   }
 })
 
