@@ -1,4 +1,5 @@
 /** The program `sunwise`: connects the command line with the real process. Everything else stands in cli/. */
+import { deepCheck } from './cli/deep-check.ts'
 import { runCommandLine } from './cli/program.ts'
 import type { StartServer } from './cli/start-command.ts'
 import type { Terminal } from './cli/terminal.ts'
@@ -28,7 +29,7 @@ const startServer: StartServer = async (options) => {
   return start(options)
 }
 
-const code = await runCommandLine(process.argv.slice(2), terminal, { startServer })
+const code = await runCommandLine(process.argv.slice(2), terminal, { startServer, deepCheck })
 // Output to a pipe may still be under way where writes to pipes are asynchronous.
 await new Promise((resolve) => process.stdout.write('', resolve))
 process.exit(code)

@@ -99,6 +99,7 @@ class LogDealer {
         arena,
         crc32,
         salvage: false,
+        readOnly: false,
         alive: () => {},
         visit: (_address, u8, i32, at) => {
           if (failure !== undefined) return

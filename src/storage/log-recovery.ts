@@ -55,6 +55,8 @@ export type RecoveryOptions = {
   readonly arena: Arena
   readonly crc32: Crc32
   readonly salvage: boolean
+  /** Only look: nothing is marked, synced or otherwise changed. */
+  readonly readOnly: boolean
   /** Called now and then while files are read: the work is alive. */
   readonly alive: () => void
   /** Called for every record of the log, control records too, in the order in which they were written. */
@@ -71,6 +73,10 @@ type LoadedFile = {
   head: SegmentHead | undefined
   /** Highest sequence that the file shows anywhere. */
   sequenceSeen: number
+  /** Sequence of its retirement mark; -1 without one. */
+  retired: number
+  /** Sequence that its first header claims, whether or not the checksum holds; -1 if there is no header. */
+  claimed: number
 }
 
 const isBefore = (a: Position, b: Position): boolean =>
@@ -97,6 +103,10 @@ export function recoverLog(
     recovery.close()
     if (error instanceof SunwiseError) return done(error, undefined)
     throw error
+  }
+  if (options.readOnly) {
+    recovery.close()
+    return done(undefined, log)
   }
   recovery.settle((error) => done(error, error === undefined ? log : undefined))
 }
@@ -198,14 +208,26 @@ class Recovery {
       }
       this.#options.alive()
       bytes -= bytes & 3
-      const loaded: LoadedFile = { segment, path, file, bytes, sequence: -1, head: undefined, sequenceSeen: 0 }
+      const loaded: LoadedFile = {
+        segment,
+        path,
+        file,
+        bytes,
+        sequence: -1,
+        head: undefined,
+        sequenceSeen: 0,
+        retired: -1,
+        claimed: -1,
+      }
       this.#files.push(loaded)
       if (bytes < groupHeaderBytes) continue
       const retired = retiredSequence(u8, i32, start, crc32)
       if (retired >= 0) {
         loaded.sequenceSeen = retired
+        loaded.retired = retired
         continue
       }
+      if (i32[start >>> 2] === groupMagic) loaded.claimed = groupSequence(i32, start)
       this.#readHead(loaded, u8, i32, start)
     }
   }
@@ -246,7 +268,7 @@ class Recovery {
     // A file without a readable head, but with groups newer than every head: the newest segment lost its head.
     for (const loaded of this.#files) {
       if (loaded.head !== undefined || loaded.sequenceSeen <= (newest?.sequence ?? 0)) continue
-      if (this.#isRetired(loaded)) continue
+      if (loaded.retired >= 0) continue
       this.#endAt(loaded, { sequence: loaded.sequenceSeen, bytes: 0 }, 0)
       this.#drop(loaded)
     }
@@ -258,6 +280,7 @@ class Recovery {
       if (previousSequence === 0 || previousSequence < oldestSequence) break
       const previous = bySequence.get(previousSequence)
       if (previous === undefined) {
+        if (this.#wasRetired(previousSequence, newest.sequence)) break
         if (previousBytes > 0) this.#missing(previousSequence, previousBytes, chain)
         break
       }
@@ -268,12 +291,13 @@ class Recovery {
     return chain
   }
 
-  #isRetired(loaded: LoadedFile): boolean {
-    const { arena, crc32 } = this.#options
-    const slab = arena.slabOfSegment(loaded.segment)
-    return (
-      loaded.bytes >= groupHeaderBytes &&
-      retiredSequence(arena.u8[slab]!, arena.i32[slab]!, arena.startOfSegment(loaded.segment), crc32) >= 0
+  /**
+   * Whether a segment that is not there was retired: its mark still stands, or its file had been taken by a newer segment whose
+   * first group is torn. Only a segment that is durably retired is ever overwritten.
+   */
+  #wasRetired(sequence: number, newestSequence: number): boolean {
+    return this.#files.some(
+      ({ retired, head, claimed }) => retired === sequence || (head === undefined && claimed > newestSequence),
     )
   }
 
@@ -421,7 +445,7 @@ class Recovery {
   #corrupt(path: string, offset: number): SunwiseError {
     return new SunwiseError(
       'LOG_CORRUPT',
-      `Cannot recover the commit log: "${path}" is damaged at byte ${offset}, before its synced end (segment ${this.#synced.sequence}, byte ${this.#synced.bytes}); restore a backup, or keep what is readable with "sunwise doctor --salvage"`,
+      `Cannot recover the commit log: "${path}" is damaged at byte ${offset}, before its synced end (segment ${this.#synced.sequence}, byte ${this.#synced.bytes}); restore a backup, or keep what is readable with "sunwise start --salvage"`,
       { extra: { path, offset } },
     )
   }

@@ -253,6 +253,7 @@ export class Store {
         arena: this.#arena,
         crc32,
         salvage,
+        readOnly: false,
         alive: () => progress(records),
         visit: (address, u8, i32, at) => {
           damage ??= this.#replay(address, u8, i32, at)
