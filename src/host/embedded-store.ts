@@ -14,6 +14,8 @@ import { TurnLoop } from './turn-loop.ts'
 
 const tickMs = 20
 
+const closedError = new SunwiseError('CLOSED', 'The store is closed')
+
 const errorOf = (message: ErrorMessage): SunwiseError => new SunwiseError(message.code, message.message)
 
 export class EmbeddedStore {
@@ -27,6 +29,7 @@ export class EmbeddedStore {
   #isTimerHeld = false
   #isPublishDue = false
   #failure: SunwiseError | undefined
+  #closing: Promise<void> | undefined
   #stopped: ((error: SunwiseError | undefined) => void) | undefined
   readonly #log: (line: string) => void
 
@@ -36,6 +39,7 @@ export class EmbeddedStore {
     const worker = new Worker(moduleUrl('embedded-node', import.meta.url), { workerData: data, name: 'sunwise-node' })
     return new Promise((resolve, reject) => {
       const failed = (error: Error): void => {
+        worker.off('exit', ended)
         void worker.terminate()
         reject(
           error instanceof SunwiseError
@@ -43,13 +47,16 @@ export class EmbeddedStore {
             : new SunwiseError('INTERNAL', `The node thread failed: ${error.message}`, { cause: error }),
         )
       }
+      const ended = (code: number): void => failed(new Error(`it exited with code ${code}`))
       worker.once('error', failed)
+      worker.once('exit', ended)
       const waiting = (message: FromNode): void => {
         if (message.type === 'log') return log(message.line)
         if (message.type === 'startFailed') return failed(errorOf(message.error))
         if (message.type !== 'started') return
         worker.off('message', waiting)
         worker.off('error', failed)
+        worker.off('exit', ended)
         resolve(new EmbeddedStore(worker, message, log))
       }
       worker.on('message', waiting)
@@ -78,7 +85,6 @@ export class EmbeddedStore {
     )
     this.runtime.connect(seed)
     bell.unref()
-    worker.unref()
     this.#timer = setInterval(() => this.#tick(), tickMs)
     this.#timer.unref()
     worker.on('message', (message: FromNode) => this.#receive(message))
@@ -86,6 +92,8 @@ export class EmbeddedStore {
       this.#fail(new SunwiseError('INTERNAL', `The node thread failed: ${String(error)}`, { cause: error })),
     )
     worker.on('exit', () => this.#fail(new SunwiseError('CLOSED', 'The node thread has ended')))
+    // Adding the first listener of messages holds the event loop again, so this comes behind it.
+    worker.unref()
     this.#loop.schedule()
   }
 
@@ -99,25 +107,25 @@ export class EmbeddedStore {
     return { rung: this.runtime.bell.bellsRung, heard: this.runtime.bell.bellsHeard }
   }
 
-  /** Ends cleanly. Requests under way settle first or fail with CLOSED. */
-  async close(): Promise<void> {
-    if (this.#failure?.code === 'CLOSED') return
-    const wasFailed = this.#failure
-    this.#failure = new SunwiseError('CLOSED', 'The store is closed')
+  /** Ends cleanly. Requests under way settle first or fail with CLOSED. A second call waits for the first. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    const wasFailed = this.#failure !== undefined
+    this.#failure ??= closedError
     this.#worker.ref()
     try {
-      if (wasFailed === undefined) {
-        await this.#drain()
-        await new Promise<void>((resolve, reject) => {
-          this.#stopped = (error) => (error === undefined ? resolve() : reject(error))
-          this.#post({ type: 'stop' })
-        })
-      }
+      if (wasFailed) return
+      await this.#drain()
+      await new Promise<void>((resolve, reject) => {
+        this.#stopped = (error) => (error === undefined ? resolve() : reject(error))
+        this.#post({ type: 'stop' })
+      })
     } finally {
-      clearInterval(this.#timer)
-      this.runtime.coordinator.close()
-      this.#loop.stop()
-      this.runtime.bell[Symbol.dispose]()
+      this.#release(closedError)
       await this.#worker.terminate()
     }
   }
@@ -125,7 +133,17 @@ export class EmbeddedStore {
   /** Waits until what was asked before has been answered; every request has a deadline, so this ends. */
   async #drain(): Promise<void> {
     this.#timer.ref()
-    while (this.runtime.coordinator.pendingCount > 0) await new Promise((resolve) => setTimeout(resolve, 1))
+    const { coordinator, buckets } = this.runtime
+    while (coordinator.pendingCount + buckets.waitingCount > 0) await new Promise((resolve) => setTimeout(resolve, 1))
+  }
+
+  /** Settles what still waits, and lets go of everything that could hold the application's event loop. */
+  #release(error: SunwiseError): void {
+    clearInterval(this.#timer)
+    this.runtime.coordinator.close()
+    this.runtime.buckets.fail(error)
+    this.#loop.stop()
+    this.runtime.bell[Symbol.dispose]()
   }
 
   /** Frames were written: publish them when the code that runs now is done, so that one bell serves all of it. */
@@ -174,6 +192,7 @@ export class EmbeddedStore {
     if (this.#failure === undefined) {
       this.#failure = error
       for (let shard = 0; shard < this.runtime.readers.length; shard++) this.runtime.coordinator.shardDown(shard)
+      this.#release(error)
       this.#log(error.message)
     }
     this.#stopped?.(error)

@@ -71,6 +71,7 @@ export class BucketTable implements BucketAdmin {
   readonly #post: (message: FromThread) => void
   readonly #waiting = new Map<number, Callback<unknown>>()
   #nextId = 1
+  #failure: SunwiseError | undefined
 
   constructor(buckets: readonly Bucket[], post: (message: FromThread) => void) {
     this.#byName = new Map(buckets.map((bucket) => [bucket.name, bucket]))
@@ -101,6 +102,20 @@ export class BucketTable implements BucketAdmin {
     this.#byName = new Map(buckets.map((bucket) => [bucket.name, bucket]))
   }
 
+  /** Changes under way. */
+  get waitingCount(): number {
+    return this.#waiting.size
+  }
+
+  /** Fails what waits and every later change: the node thread is gone or going. */
+  fail(error: SunwiseError): void {
+    this.#failure = error
+    for (const done of this.#waiting.values()) {
+      done(new SunwiseError(error.code, error.message, { outcome: 'unknown' }), undefined)
+    }
+    this.#waiting.clear()
+  }
+
   settle(id: number, error: { code: SunwiseError['code']; message: string } | undefined, result: unknown): void {
     const done = this.#waiting.get(id)
     this.#waiting.delete(id)
@@ -109,6 +124,7 @@ export class BucketTable implements BucketAdmin {
   }
 
   #ask(request: AdminRequest, done: Callback<unknown>): void {
+    if (this.#failure !== undefined) return done(this.#failure, undefined)
     if (this.#waiting.size >= 64) {
       return done(new SunwiseError('OVERLOADED', 'Cannot change buckets now: 64 changes are under way'), undefined)
     }
