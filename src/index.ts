@@ -184,6 +184,10 @@ export class BucketStore {
 
   /** Up to 1,000 operations at once; not atomic, and those on one key apply in order. */
   batch(operations: readonly BatchOperation[], options: CallOptions = {}): Promise<readonly BatchResult[]> {
+    // One deadline for all, where an operation does not name an earlier one of its own.
+    const { deadline } = options
+    const optionsOf = (key: Key, own: PutOptions | DeleteOptions = noOptions): WriteOptions =>
+      writeOptionsOf(key, deadline === undefined || own === noOptions ? own : { deadline, ...own })
     const wanted = operations.map(
       (operation): CoordinatorOperation =>
         operation.op === 'get'
@@ -193,12 +197,12 @@ export class BucketStore {
                 op: 'put',
                 key: toBytes(operation.key),
                 value: toBytes(operation.value),
-                options: writeOptionsOf(operation.key, operation.options ?? noOptions),
+                options: optionsOf(operation.key, operation.options),
               }
             : {
                 op: 'delete',
                 key: toBytes(operation.key),
-                options: writeOptionsOf(operation.key, operation.options ?? noOptions),
+                options: optionsOf(operation.key, operation.options),
               },
     )
     return this.#call<readonly CoordinatorResult[], readonly BatchResult[]>(
@@ -338,6 +342,7 @@ export class Store extends BucketStore implements AsyncDisposable {
   /** Creates a bucket, or changes what may change of one. */
   putBucket(name: string, properties: BucketProperties = {}): Promise<Bucket> {
     return new Promise((resolve, reject) => {
+      if (this.#embedded.failure !== undefined) throw this.#embedded.failure
       this.#embedded.runtime.buckets.put(name, properties, (error, result) => {
         if (error === undefined) resolve(result!.bucket)
         else reject(error)
@@ -348,6 +353,7 @@ export class Store extends BucketStore implements AsyncDisposable {
   /** Deletes a bucket with all its keys. */
   deleteBucket(name: string): Promise<void> {
     return new Promise((resolve, reject) => {
+      if (this.#embedded.failure !== undefined) throw this.#embedded.failure
       this.#embedded.runtime.buckets.delete(name, (error) => (error === undefined ? resolve() : reject(error)))
     })
   }
