@@ -26,7 +26,7 @@ export type CommitLogOptions = {
   readonly arena: Arena
   readonly crc32: Crc32
   /** Segments (by arena number) that hold live log data, oldest first, with their sequences. */
-  readonly segments: readonly { readonly segment: number; readonly sequence: number }[]
+  readonly segments: readonly { readonly segment: number; readonly sequence: number; readonly bytes: number }[]
   /** Sequence and length at which the log found on disk ends; 0, 0 for a new log. */
   readonly endSequence: number
   readonly endBytes: number
@@ -40,7 +40,13 @@ export type CommitLogOptions = {
   readonly segmentHead: (previousSequence: number, previousBytes: number, oldestSequence: number) => Uint8Array
 }
 
-type LiveSegment = { readonly segment: number; readonly sequence: number; file: DiskFile | undefined }
+type LiveSegment = {
+  readonly segment: number
+  readonly sequence: number
+  /** Where its groups end, once it is full: bytes behind that may look like groups and are none. */
+  bytes: number
+  file: DiskFile | undefined
+}
 
 /** File name of an arena segment. */
 export function segmentFileName(segment: number): string {
@@ -80,7 +86,7 @@ export class CommitLog {
 
   constructor(options: CommitLogOptions) {
     this.#options = options
-    this.#live = options.segments.map(({ segment, sequence }) => ({ segment, sequence, file: undefined }))
+    this.#live = options.segments.map(({ segment, sequence, bytes }) => ({ segment, sequence, bytes, file: undefined }))
     const used = new Set(options.segments.map(({ segment }) => segment))
     for (let segment = 0; segment < options.arena.segments; segment++) if (!used.has(segment)) this.#free.push(segment)
     this.#sequenceMax = options.sequenceMax
@@ -115,7 +121,7 @@ export class CommitLog {
   }
 
   /** Oldest segment that is not active; undefined if there is none. */
-  get oldest(): { readonly segment: number; readonly sequence: number } | undefined {
+  get oldest(): { readonly segment: number; readonly sequence: number; readonly bytes: number } | undefined {
     const first = this.#live[0]
     return first === this.#active ? undefined : first
   }
@@ -299,11 +305,12 @@ export class CommitLog {
       this.write()
       this.#previousSequence = this.#active.sequence
       this.#previousBytes = this.#groupStart
+      this.#active.bytes = this.#groupStart
     }
     const { segment, file } = this.#spare
     this.#spare = undefined
     const sequence = ++this.#sequenceMax
-    this.#active = { segment, sequence, file }
+    this.#active = { segment, sequence, bytes: 0, file }
     this.#live.push(this.#active)
     this.#groupNumber = 0
     this.#groupStart = 0

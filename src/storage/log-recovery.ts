@@ -36,8 +36,8 @@ type Position = { readonly sequence: number; readonly bytes: number }
 export type Damage = { readonly path: string; readonly from: number; readonly to: number }
 
 export type RecoveredLog = {
-  /** Live segments, oldest first. */
-  readonly segments: readonly { readonly segment: number; readonly sequence: number }[]
+  /** Live segments, oldest first, each with the bytes that are part of the log: torn groups may stand behind them. */
+  readonly segments: readonly { readonly segment: number; readonly sequence: number; readonly bytes: number }[]
   readonly endSequence: number
   readonly endBytes: number
   readonly sequenceMax: number
@@ -71,6 +71,8 @@ type LoadedFile = {
   /** Sequence of the valid first group; -1 without one. */
   sequence: number
   head: SegmentHead | undefined
+  /** Where the log ends in it. */
+  logBytes: number
   /** Highest sequence that the file shows anywhere. */
   sequenceSeen: number
   /** Sequence of its retirement mark; -1 without one. */
@@ -141,13 +143,14 @@ class Recovery {
       const limit = next?.head === undefined ? loaded.bytes : next.head.previousBytes
       const reached = this.#walk(loaded, limit, next === undefined)
       end = { sequence: loaded.sequence, bytes: reached }
+      loaded.logBytes = reached
       this.#kept.push(loaded)
       if (next !== undefined && reached < limit) ended = true
     }
     let sequenceMax = 0
     for (const loaded of this.#files) sequenceMax = Math.max(sequenceMax, loaded.sequenceSeen, loaded.sequence)
     return {
-      segments: this.#kept.map(({ segment, sequence }) => ({ segment, sequence })),
+      segments: this.#kept.map(({ segment, sequence, logBytes }) => ({ segment, sequence, bytes: logBytes })),
       endSequence: end.sequence,
       endBytes: end.bytes,
       sequenceMax,
@@ -215,6 +218,7 @@ class Recovery {
         bytes,
         sequence: -1,
         head: undefined,
+        logBytes: 0,
         sequenceSeen: 0,
         retired: -1,
         claimed: -1,
@@ -320,7 +324,7 @@ class Recovery {
   /** Reads the groups that a segment without a head still has; its file stays, as the oldest. */
   #salvageHeadless(loaded: LoadedFile): void {
     loaded.sequence = loaded.sequenceSeen
-    this.#walkFrom(loaded, 0, loaded.bytes)
+    loaded.logBytes = this.#walkFrom(loaded, 0, loaded.bytes)
     this.#kept.push(loaded)
   }
 

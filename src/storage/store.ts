@@ -35,7 +35,7 @@ import {
   encodeSegmentHead,
   isControl,
 } from './log-control.ts'
-import { groupBytes, groupHeaderBytes, groupMagic, groupNumber, groupSequence } from './log-group.ts'
+import { groupBytes, groupHeaderBytes, groupSequence, isGroup } from './log-group.ts'
 import { type RecoveredLog, recoverLog } from './log-recovery.ts'
 import {
   decodeRecord,
@@ -148,8 +148,8 @@ export class Store {
   #retiredPartitionsLeft = 0
   #recycleSegment = -1
   #recycleSequence = 0
+  #recycleEnd = 0
   #recycleOffset = 0
-  #recycleGroup = 0
   /** Ordinal whose publication lets the oldest segment be retired; -1: not there yet. */
   #retireAfter = -1
 
@@ -858,8 +858,8 @@ export class Store {
       if (oldest === undefined || log.segmentsUsed + low <= allowed || !this.#recyclable()) return
       this.#recycleSegment = oldest.segment
       this.#recycleSequence = oldest.sequence
+      this.#recycleEnd = oldest.bytes
       this.#recycleOffset = 0
-      this.#recycleGroup = 0
     }
     let budget = recycleBytesPerStep
     while (budget > 0) {
@@ -883,23 +883,22 @@ export class Store {
     const u8 = this.#arena.u8[slab]!
     const i32 = this.#arena.i32[slab]!
     const start = this.#arena.startOfSegment(segment)
-    const at = start + this.#recycleOffset
-    const end = start + this.#arena.segmentBytes
-    if (
-      at + groupHeaderBytes > end ||
-      i32[at >>> 2] !== groupMagic ||
-      groupSequence(i32, at) !== this.#recycleSequence ||
-      groupNumber(i32, at) !== this.#recycleGroup
+    let at = start + this.#recycleOffset
+    const end = start + this.#recycleEnd
+    // In a salvaged segment groups may be damaged: what recovery skipped is skipped here.
+    while (
+      at < end &&
+      !(isGroup(u8, i32, at, end, this.#options.crc32) && groupSequence(i32, at) === this.#recycleSequence)
     ) {
-      return -1
+      at += 4
     }
+    if (at >= end) return -1
     const bytes = groupBytes(i32, at)
     for (let record = at + groupHeaderBytes; record < at + bytes; record += recordBytesAt(i32, record)) {
       if (isControl(u8, record)) continue
       if (!this.#recycleRecord(this.#arena.address(segment, record - start), u8, i32, record, epochMs)) return 0
     }
-    this.#recycleOffset += bytes
-    this.#recycleGroup++
+    this.#recycleOffset = at - start + bytes
     return bytes
   }
 
