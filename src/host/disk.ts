@@ -254,6 +254,8 @@ function syncDirectoryNow(full: string): void {
   }
 }
 
+/** With more than this to write out, a sync takes milliseconds on any device: it goes to the pool. */
+const inlineBytesMax = 512 * 1024
 const durationsKept = 128
 const slowMs = 1
 /** Of the latest 128 pool syncs so many may be slow when inline syncs are tried again: waiting for a busy thread counts as slow, too. */
@@ -305,6 +307,8 @@ class HostFile implements DiskFile {
   #isClosed = false
   /** Operations on the pool that use the descriptor. */
   #underWay = 0
+  /** Bytes written since the last sync began. */
+  #unsyncedBytes = 0
 
   constructor(path: string, descriptor: number, disk: HostDisk) {
     this.path = path
@@ -375,6 +379,7 @@ class HostFile implements DiskFile {
       throw this.#noteWrite(error)
     } finally {
       counters.writtenBytes += next - start
+      this.#unsyncedBytes += next - start
     }
   }
 
@@ -387,6 +392,7 @@ class HostFile implements DiskFile {
     let next = start
     const finish = (cause: unknown): void => {
       counters.writtenBytes += next - start
+      this.#unsyncedBytes += next - start
       const error = cause === undefined ? undefined : this.#noteWrite(cause)
       this.#cameBack()
       done(error)
@@ -409,7 +415,9 @@ class HostFile implements DiskFile {
     const { counters, pace } = this.#disk
     counters.syncs++
     const startMs = performance.now()
-    if (pace.isInline) {
+    const isSmall = this.#unsyncedBytes <= inlineBytesMax
+    this.#unsyncedBytes = 0
+    if (pace.isInline && isSmall) {
       counters.inlineSyncs++
       try {
         fdatasyncSync(this.#descriptor)
@@ -421,7 +429,7 @@ class HostFile implements DiskFile {
     }
     this.#underWay++
     fdatasync(this.#descriptor, (cause) => {
-      this.#noteDuration(performance.now() - startMs, false)
+      if (isSmall) this.#noteDuration(performance.now() - startMs, false)
       if (cause !== null) this.#noteSync(cause)
       this.#cameBack()
       // The kernel reports a lost page once: if another sync of this file got the error, this one's success means nothing.

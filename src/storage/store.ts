@@ -484,15 +484,18 @@ export class Store {
   /** Moves published forward as far as durability allows; starts a sync where one is due. */
   #advance(): void {
     const log = this.#openLog
-    while (this.#published < this.#written && !log.syncing) {
+    while (this.#published < this.#written) {
       if (log.failure !== undefined) {
         this.#failAll(log.failure)
         return
       }
       if (this.#syncThrough > this.#published) {
+        // A sync under way may have begun before the latest write: the next one covers it.
+        if (log.syncing) return
         this.#sync()
         if (log.syncing) return
       } else {
+        // Nothing here waits for stable storage, not even while an interval's sync is under way.
         this.#publish(this.#written)
       }
     }
