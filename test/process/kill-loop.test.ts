@@ -1,0 +1,78 @@
+/**
+ * The promise that counts most, under real kills: SIGKILL at random instants under write load, and during the start that
+ * follows; then everything is read back. Nothing acknowledged is lost, nothing deleted comes back, and what was shown once
+ * stays, in every durability mode and over changes of the number of shards.
+ *
+ * SIGKILL takes the process, not the page cache: power cuts are the simulator's matter. A long run (SUNWISE_TEST_SCALE above 1)
+ * appends its facts to evidence/runs.jsonl.
+ */
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { randomInt } from 'node:crypto'
+import { appendFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { readBack, startLoad } from './load.ts'
+import { ServerProcess } from './server-process.ts'
+import { Witness } from './witness.ts'
+
+const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
+const kills = Math.ceil(6 * scale)
+const durabilities = ['sync', 'interval', 'os'] as const
+const project = join(import.meta.dirname, '..', '..')
+
+const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
+
+function appendToLedger(facts: object): void {
+  const commit = execFileSync('git', ['rev-parse', 'HEAD'], { cwd: project, encoding: 'utf8' }).trim()
+  mkdirSync(join(project, 'evidence'), { recursive: true })
+  const line = JSON.stringify({ run: 'kill-loop', at: new Date().toISOString(), commit, ...facts })
+  appendFileSync(join(project, 'evidence', 'runs.jsonl'), `${line}\n`)
+}
+
+test(`Server: ${kills} kills under load lose nothing acknowledged and revive nothing deleted`, {
+  timeout: 120_000 * Math.max(1, scale),
+}, async (context) => {
+  const directory = mkdtempSync(join(tmpdir(), 'sunwise-kill-'))
+  const witness = new Witness()
+  const started = performance.now()
+  const wrong: string[] = []
+  let killsDuringStart = 0
+  try {
+    for (let kill = 0; kill < kills; kill++) {
+      const flags = ['--durability', durabilities[kill % 3]!, '--shards', String(1 + (Math.floor(kill / 2) % 2))]
+      if (kill % 3 === 2) {
+        await using hasty = ServerProcess.spawn(directory, { flags })
+        await wait(randomInt(1000))
+        await hasty.kill()
+        killsDuringStart++
+      }
+      await using server = await ServerProcess.start(directory, { flags })
+      wrong.push(...(await readBack(server, witness)))
+      assert.deepEqual(wrong, [], `After kill ${kill}; the directory ${directory} is kept`)
+      const load = startLoad(server, witness, 8)
+      await wait(100 + randomInt(500))
+      await server.kill()
+      await load.stop()
+      assert.deepEqual([...load.refusals], [], 'A healthy server refuses no write')
+    }
+    await using server = await ServerProcess.start(directory)
+    wrong.push(...(await readBack(server, witness)))
+    assert.deepEqual(wrong, [], `After the last kill; the directory ${directory} is kept`)
+    assert.equal((await server.stop()).code, 0)
+    // A clean stop loses nothing either.
+    await using again = await ServerProcess.start(directory)
+    assert.deepEqual(await readBack(again, witness), [])
+    await again.stop()
+  } finally {
+    const seconds = Math.round((performance.now() - started) / 1000)
+    const { acknowledgedWrites, unknownWrites } = witness
+    const facts = { kills, killsDuringStart, acknowledgedWrites, unknownWrites, failures: wrong.length, seconds }
+    context.diagnostic(JSON.stringify(facts))
+    if (scale > 1) appendToLedger(facts)
+  }
+  assert.ok(witness.acknowledgedWrites > 50 * kills, `Only ${witness.acknowledgedWrites} writes prove little`)
+  assert.ok(witness.unknownWrites > 0, 'No kill met a write under way')
+  rmSync(directory, { recursive: true, force: true })
+})
