@@ -116,7 +116,7 @@ export function decodeActors(
   const reader = payloadReader(u8, i32, at)
   const first = reader.u32()
   const count = reader.u32()
-  if (count * 8 > reader.remaining) return undefined
+  if (reader.failed || count * 8 > reader.remaining) return undefined
   const ids: ActorId[] = []
   for (let index = 0; index < count; index++) ids.push({ low: reader.u32(), high: reader.u32() })
   return { first, ids }
