@@ -32,11 +32,25 @@ const inOverflowPages = 0x01
 const magic = 0xbeefc0de
 const version = 2
 const depthMax = 32
+/** Flag of a tree whose keys are numbers in the machine's byte order. */
+const integerKeys = 0x08
+/** Pages at the end that LMDB took and gave back within one transaction were never written. */
+const bytesBehindMax = 64 * 1024 * 1024
 /** LMDB's root of an empty tree. */
 const noPage = 2 ** 64
 
-type Tree = { readonly depth: number; readonly entries: number; readonly root: number }
-type Meta = { readonly transaction: number; readonly pageBytes: number; readonly trees: readonly Tree[] }
+type Tree = {
+  readonly hasOrderedBytes: boolean
+  readonly depth: number
+  readonly entries: number
+  readonly root: number
+}
+type Meta = {
+  readonly transaction: number
+  readonly lastPage: number
+  readonly pageBytes: number
+  readonly trees: readonly Tree[]
+}
 
 /**
  * Checks the data file in `directory`. @throws CATALOG_CORRUPT, naming the first thing that does not add up; an error of
@@ -49,9 +63,16 @@ export function checkCatalogFile(directory: string): void {
   const { pageBytes } = metas[0]!
   metas[1] = readMeta(bytes, pageBytes, path)
   if (metas[1].pageBytes !== pageBytes) throw damaged(path, 'its two meta pages differ about the page size')
+  // LMDB writes them in turn. A wrong number would bring an old state back.
+  const isInTurn = Math.abs(metas[0]!.transaction - metas[1].transaction) === 1 && metas[0]!.transaction % 2 === 0
+  const isTrue = [metas[0]!, metas[1]].every((meta) => hasOwnRoots(bytes, meta))
+  if (!isInTurn || !isTrue) throw damaged(path, 'the transaction numbers of its meta pages are wrong')
   const newest = metas[0]!.transaction >= metas[1].transaction ? metas[0]! : metas[1]
   const walk = new TreeWalk(bytes, pageBytes, path)
   for (const tree of newest.trees) walk.check(tree)
+  if (newest.lastPage < walk.highestPage || newest.lastPage * pageBytes > bytes.length + bytesBehindMax) {
+    throw damaged(path, `its last page is said to be ${newest.lastPage}`)
+  }
 }
 
 function damaged(path: string, why: string): SunwiseError {
@@ -74,12 +95,34 @@ function readMeta(bytes: Buffer, at: number, path: string): Meta {
   if (pageBytes < 512 || pageBytes > 65_536 || (pageBytes & (pageBytes - 1)) !== 0) {
     throw damaged(path, `its page size is ${pageBytes}`)
   }
+  // The free tree, then the main tree: keys that are numbers, and plain ones.
+  for (const [start, flags] of [
+    [at + 48, integerKeys],
+    [at + 96, 0],
+  ] as const) {
+    const found = bytes.readUInt16LE(start + 4)
+    if (found !== flags) throw damaged(path, `a tree has flags ${found} instead of ${flags}`)
+  }
   const tree = (start: number): Tree => ({
+    hasOrderedBytes: (bytes.readUInt16LE(start + 4) & integerKeys) === 0,
     depth: bytes.readUInt16LE(start + 6),
     entries: readU64(bytes, start + 32),
     root: readU64(bytes, start + 40),
   })
-  return { transaction: readU64(bytes, at + 152), pageBytes, trees: [tree(at + 48), tree(at + 96)] }
+  return {
+    transaction: readU64(bytes, at + 152),
+    lastPage: readU64(bytes, at + 144),
+    pageBytes,
+    trees: [tree(at + 48), tree(at + 96)],
+  }
+}
+
+/** Whether no tree's root is younger than the transaction that the meta page names. LMDB keeps the roots of both. */
+function hasOwnRoots(bytes: Buffer, { transaction, pageBytes, trees }: Meta): boolean {
+  return trees.every(({ root }) => {
+    const start = root * pageBytes
+    return root === noPage || start + pageBytes > bytes.length || readU64(bytes, start + 8) <= transaction
+  })
 }
 
 /** Walks trees of one file; no page may be reached twice. */
@@ -89,6 +132,10 @@ class TreeWalk {
   readonly #path: string
   readonly #reached = new Set<number>([0, 1])
   #entries = 0
+  #hasOrderedBytes = true
+  /** The last key met, and whether it is that of a branch, which the next leaf's may equal. */
+  #lastKey: Buffer | undefined
+  #isBound = false
 
   constructor(bytes: Buffer, pageBytes: number, path: string) {
     this.#bytes = bytes
@@ -96,8 +143,14 @@ class TreeWalk {
     this.#path = path
   }
 
+  get highestPage(): number {
+    return Math.max(...this.#reached)
+  }
+
   check(tree: Tree): void {
     this.#entries = 0
+    this.#hasOrderedBytes = tree.hasOrderedBytes
+    this.#lastKey = undefined
     if (tree.depth > depthMax) throw damaged(this.#path, `a tree is ${tree.depth} levels deep`)
     if (tree.root !== noPage) this.#checkPage(tree.root, tree.depth)
     if (this.#entries !== tree.entries) {
@@ -134,10 +187,26 @@ class TreeWalk {
       if (node < body + lower || keyEnd > end || keyEnd + this.#bytes.readUInt16LE(node + 6) > end) {
         throw damaged(this.#path, `page ${page} has an entry outside of it`)
       }
-      if (levels > 1)
+      const key = this.#bytes.subarray(keyEnd, keyEnd + this.#bytes.readUInt16LE(node + 6))
+      if (levels > 1) {
+        // The first key of a branch means nothing.
+        if (at > body) this.#checkOrder(page, key, true)
         this.#checkPage(this.#bytes.readUInt32LE(node) + this.#bytes.readUInt16LE(node + 4) * 2 ** 32, levels - 1)
-      else this.#checkLeaf(page, node, end)
+      } else {
+        this.#checkOrder(page, key, false)
+        this.#checkLeaf(page, node, end)
+      }
     }
+  }
+
+  /** Keys ascend along the leaves; the key of a branch lies between the leaves before it and those below it. */
+  #checkOrder(page: number, key: Buffer, isBranch: boolean): void {
+    if (!this.#hasOrderedBytes) return
+    const order = this.#lastKey === undefined ? 1 : Buffer.compare(key, this.#lastKey)
+    if (order < 0 || (order === 0 && !this.#isBound))
+      throw damaged(this.#path, `page ${page} has its keys out of order`)
+    this.#lastKey = key
+    this.#isBound = isBranch
   }
 
   #checkLeaf(page: number, node: number, end: number): void {
