@@ -10,7 +10,7 @@
  * an allocation; everything else goes through the version set.
  */
 import { assert } from '../base/assert.ts'
-import { compareBytes, pad4 } from '../base/bytes.ts'
+import { pad4 } from '../base/bytes.ts'
 import { errorNumberOf, OutcomeNumber, SunwiseError } from '../base/errors.ts'
 import { firstPartitionOfShard } from '../cluster/slots.ts'
 import { DurabilityNumber, Limits } from '../config.ts'
@@ -23,7 +23,6 @@ import {
   encodeRecord,
   encodeSimple,
   RecordFlag,
-  recordBucket,
   recordBytesAt,
   recordBytesOf,
   recordHeaderBytes,
@@ -47,6 +46,7 @@ import {
   type VersionSet,
 } from '../versions/version-set.ts'
 import { CommandFlag, FrameKind, highHalf, joinHalves, vectorEntryBytes, writeCommandBytes } from './command.ts'
+import { KeyLister } from './key-lister.ts'
 
 /** Where a shard's replies go: rings of the host, arrays of a simulator. */
 export type Replies = {
@@ -86,6 +86,7 @@ export class Shard {
   readonly #control: Int32Array
   readonly #options: StoreOptions
   readonly #actorTable: ActorTable
+  readonly #lister: KeyLister
 
   /** Set once the catalog durably says that unsynced writes may exist. */
   unsyncedNoted = false
@@ -116,6 +117,7 @@ export class Shard {
       published: (through) => this.#answerPublished(through),
       failed: (from, error) => this.#answerFailed(from, error),
     })
+    this.#lister = new KeyLister(this.store.arena, this.store.index)
     this.#actorTable = {
       lowOf: (index) => this.store.actorLow(index),
       highOf: (index) => this.store.actorHigh(index),
@@ -629,7 +631,9 @@ export class Shard {
     let partitions = 0
     let isComplete = true
     while (partition < end && chosen.length < limit && visited < listVisitsMax && partitions < listPartitionsMax) {
-      const keys = this.#keysOf(partition, bucketId, prefix, after, nowMs)
+      // One more than fits, to know whether the partition has more.
+      const wanted = limit - chosen.length + 1
+      const keys = this.#lister.smallest(partition, { bucketId, prefix, after, nowMs, limit: wanted })
       visited += this.store.index.entriesOf(partition)
       partitions++
       const before = chosen.length
@@ -649,51 +653,6 @@ export class Shard {
       partition++
     }
     this.#replyList(thread, i32[word + 1]! >>> 0, chosen, bytes, withValues, partition, isComplete)
-  }
-
-  /** Addresses of the live records of one partition that belong to a list, in key order. */
-  #keysOf(
-    partition: number,
-    bucketId: number,
-    prefix: Uint8Array,
-    after: Uint8Array | undefined,
-    nowMs: number,
-  ): number[] {
-    const found: number[] = []
-    const { arena, index } = this.store
-    for (let position = 0; position < index.directorySize(partition); ) {
-      position = index.visitChunk(partition, position, (address) => {
-        const slab = address >>> wordsPerSlabBits
-        const at = (address & slabWordMask) << 2
-        const u8 = arena.u8[slab]!
-        const i32 = arena.i32[slab]!
-        if (recordBucket(i32, at) !== bucketId || u8[at + 12]! & RecordFlag.tombstone) return
-        const keyStart = at + recordHeaderBytes
-        const keyEnd = keyStart + recordKeyBytes(u8, at)
-        if (keyEnd - keyStart < prefix.length) return
-        if (compareBytes(u8, keyStart, keyStart + prefix.length, prefix, 0, prefix.length) !== 0) return
-        if (after !== undefined && compareBytes(u8, keyStart, keyEnd, after, 0, after.length) <= 0) return
-        if (u8[at + 12]! & RecordFlag.expiry && liveVersions(decodeRecord(u8, i32, at), nowMs).length === 0) return
-        found.push(address)
-      })
-    }
-    return found.sort((a, b) => this.#compareKeys(a, b))
-  }
-
-  #compareKeys(a: number, b: number): number {
-    const { arena } = this.store
-    const aU8 = arena.u8[a >>> wordsPerSlabBits]!
-    const bU8 = arena.u8[b >>> wordsPerSlabBits]!
-    const aStart = ((a & slabWordMask) << 2) + recordHeaderBytes
-    const bStart = ((b & slabWordMask) << 2) + recordHeaderBytes
-    return compareBytes(
-      aU8,
-      aStart,
-      aStart + recordKeyBytes(aU8, aStart - recordHeaderBytes),
-      bU8,
-      bStart,
-      bStart + recordKeyBytes(bU8, bStart - recordHeaderBytes),
-    )
   }
 
   #listedBytes(address: number, withValues: boolean): number {
