@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { editDistance, suggestionFor } from '../../src/cli/suggestion.ts'
+import { editDistance } from '../../src/base/edit-distance.ts'
+import { suggestionFor } from '../../src/cli/suggestion.ts'
 
 test('editDistance() counts insertions, removals, replacements and swaps of neighbours', () => {
   const distances: [string, string, number][] = [
