@@ -141,14 +141,42 @@ test('HostCatalog.open() says CATALOG_CORRUPT where the file is missing, short, 
   const path = await filledDirectory(t)
   const file = join(path, 'data.mdb')
   const whole = readFileSync(file)
+  const edit = (change: (bytes: Buffer) => void): void => {
+    const bytes = Buffer.from(whole)
+    change(bytes)
+    writeFileSync(file, bytes)
+  }
   const cases: [string, () => void, RegExp][] = [
     ['empty', () => truncateSync(file, 0), /ends at byte 0/],
     ['one page', () => truncateSync(file, 4096), /ends at byte 4096/],
     ['only the meta pages', () => truncateSync(file, 8192), /beyond its end/],
     ['zeros', () => writeFileSync(file, new Uint8Array(whole.length)), /no meta page at byte 0/],
     ['text', () => writeFileSync(file, 'x'.repeat(20_000)), /no meta page at byte 0/],
-    ['zeros behind the meta pages', () => writeFileSync(file, whole.fill(0, 8192)), /not what it should be/],
+    ['zeros behind the meta pages', () => edit((bytes) => bytes.fill(0, 8192)), /not what it should be/],
+    [
+      'a newest state that looks old',
+      () => edit((bytes) => bytes.writeUInt8(bytes[152]! - 2, 152)),
+      /transaction numbers/,
+    ],
+    ['a state from the future', () => edit((bytes) => bytes.writeUInt8(bytes[152]! + 4, 152)), /transaction numbers/],
+    ['a last page before others', () => edit((bytes) => bytes.writeUInt16LE(3, 144)), /last page is said to be 3/],
+    ['a last page far away', () => edit((bytes) => bytes.writeUInt32LE(1, 148)), /last page is said to be/],
+    ['trees of another kind', () => edit((bytes) => bytes.writeUInt16LE(4, 100)), /flags 4 instead of 0/],
+    ['another count of rows', () => edit((bytes) => bytes.writeUInt16LE(7, 128)), /entries instead of 7/],
+    ['a tree that is too deep', () => edit((bytes) => bytes.writeUInt16LE(99, 102)), /99 levels deep/],
+    ['another version of LMDB', () => edit((bytes) => bytes.writeUInt8(1, 28)), /LMDB format is 1/],
+    ['another page size', () => edit((bytes) => bytes.writeUInt32LE(4097, 48)), /page size is 4097/],
+    [
+      'rows out of order',
+      () =>
+        edit((bytes) => {
+          const page = bytes.indexOf('2'.repeat(42)) & ~4095
+          bytes.copy(bytes, page + 24, page + 26, page + 28)
+        }),
+      /keys out of order/,
+    ],
   ]
+  assert.ok(whole[152]! > whole[4096 + 152]!, 'The first meta page is the newest here')
   for (const [what, damage, pattern] of cases) {
     writeFileSync(file, whole)
     damage()
