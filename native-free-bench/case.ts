@@ -70,6 +70,8 @@ export type Size = {
   readonly keySets: readonly number[]
   /** Keys of the rows that write. */
   readonly writtenKeys: number
+  /** Keys that a server is loaded with before it is measured. */
+  readonly servedKeys: number
   readonly connections: number
   readonly threads: readonly number[]
   /** Directory for databases and logs; removed at the end. */
@@ -79,11 +81,6 @@ export type Size = {
 /** Something that this machine or this version does not have; the report names it and why. */
 export class Unavailable extends Error {
   override name = 'Unavailable'
-}
-
-/** An opener for what cannot be measured yet: the report says so with the reason. */
-export function notMeasured(reason: string): () => Promise<Contender> {
-  return () => Promise.reject(new Unavailable(reason))
 }
 
 /** `1000000` as `1M`. */

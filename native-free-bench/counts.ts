@@ -29,12 +29,13 @@ export function totalsNow(): Totals {
   return totals
 }
 
-/** What happened from `before` to `after`, per operation. */
+/** What happened from `before` to `after`, per operation; a `longest ...` is no sum and stays as it is after. */
 export function perOperation(before: Totals, after: Totals, operations: number): Record<string, number> {
   const counts: Record<string, number> = {}
   for (const [name, total] of Object.entries(after)) {
     const start = before[name]
-    if (start !== undefined) counts[`${name}/op`] = (total - start) / operations
+    if (name.startsWith('longest')) counts[name] = total
+    else if (start !== undefined) counts[`${name}/op`] = (total - start) / operations
   }
   return counts
 }

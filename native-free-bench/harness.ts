@@ -45,7 +45,7 @@ export type ContenderResult = {
   /** Undefined where it was not measured. */
   readonly summary: Summary | undefined
   readonly rounds: readonly number[]
-  /** Medians of the counts. */
+  /** Medians of the counts; of a `longest ...` the maximum. */
   readonly counts: Readonly<Record<string, number>>
   /** Why it was not measured. */
   readonly skipped: string | undefined
@@ -189,7 +189,8 @@ function resultOf(plan: ContenderPlan, open: readonly Open[], skipped: string | 
   const names = new Set(measurements.flatMap(({ counts }) => Object.keys(counts)))
   const counts: Record<string, number> = {}
   for (const name of names) {
-    counts[name] = summarize(measurements.flatMap((measurement) => measurement.counts[name] ?? [])).median
+    const { median, max } = summarize(measurements.flatMap((measurement) => measurement.counts[name] ?? []))
+    counts[name] = name.startsWith('longest') ? max : median
   }
   const rounds = measurements.map(({ value }) => value)
   const summary = rounds.length === 0 ? undefined : summarize(rounds)

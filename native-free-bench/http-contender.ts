@@ -19,6 +19,8 @@ export type HttpPlan = {
   readonly keysPerRequest?: number
   /** Whether latency at 50 % and 80 % of the peak is measured too. */
   readonly latency?: boolean
+  /** Flags of the server's process. */
+  readonly nodeFlags?: readonly string[]
 }
 
 const shares = [0.5, 0.8]
@@ -26,7 +28,7 @@ const shares = [0.5, 0.8]
 /** An opener of the server and of the load generator that measures it. */
 export function overHttp(plan: HttpPlan): () => Promise<Contender> {
   return async () => {
-    const server = await Child.open(plan.module, plan.options)
+    const server = await Child.open(plan.module, plan.options, plan.nodeFlags)
     try {
       const { requests, replies, connections } = plan
       const load = await LoadGenerator.connect({

@@ -12,6 +12,9 @@
  *     {verb: close}        ->     close(), exit
  *
  * Every contender module exports `open(options)`. A contender that is measured from outside (a server) has no `run`.
+ *
+ * Profiling flags of this process are handed on: `node --cpu-prof --cpu-prof-dir=D native-free-bench/main.ts E3` leaves a
+ * profile of every thread of every contender in D.
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
@@ -23,6 +26,8 @@ export type Hosted = {
   /** Told to the parent once open, such as a port. */
   readonly facts?: Readonly<Record<string, number>>
   run?(): Promise<Measurement> | Measurement
+  /** Totals that it counts itself, beside those of the process. */
+  totals?(): Promise<Totals> | Totals
   close(): Promise<void> | void
 }
 
@@ -50,7 +55,7 @@ export class Child {
     this.#process = fork(fileURLToPath(import.meta.url), ['serve'], {
       serialization: 'advanced',
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-      execArgv: [...nodeFlags],
+      execArgv: [...process.execArgv.filter((flag) => flag.startsWith('--cpu-prof')), ...nodeFlags],
     })
     this.#process.on('message', (reply: Reply) => this.#answer(reply))
     this.#process.on('exit', (code, signal) => {
@@ -118,9 +123,12 @@ export function inChild(module: string, options: unknown, nodeFlags: readonly st
 
 async function measured(hosted: Hosted): Promise<Measurement> {
   if (hosted.run === undefined) throw new Error('This contender is measured from outside')
-  const before = totalsNow()
+  const ownBefore = await hosted.totals?.()
+  const before = { ...ownBefore, ...totalsNow() }
   const { value, operations, counts } = await hosted.run()
-  return { value, operations, counts: { ...perOperation(before, totalsNow(), operations), ...counts } }
+  const processAfter = totalsNow()
+  const after = { ...(await hosted.totals?.()), ...processAfter }
+  return { value, operations, counts: { ...perOperation(before, after, operations), ...counts } }
 }
 
 function serve(): void {
@@ -133,7 +141,7 @@ function serve(): void {
     }
     if (hosted === undefined) throw new Error('Nothing is open')
     if (request.verb === 'run') return { measurement: await measured(hosted) }
-    if (request.verb === 'totals') return { totals: totalsNow() }
+    if (request.verb === 'totals') return { totals: { ...(await hosted.totals?.()), ...totalsNow() } }
     await hosted.close()
     return {}
   }

@@ -9,14 +9,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
 import fc from 'fast-check'
-import {
-  type ContenderPlan,
-  notMeasured,
-  type Role,
-  type Row,
-  type Size,
-  Unavailable,
-} from '../native-free-bench/case.ts'
+import { type ContenderPlan, type Role, type Row, type Size, Unavailable } from '../native-free-bench/case.ts'
 import { operationsPerSecond } from '../native-free-bench/contenders/db-bench.ts'
 import { type ContenderResult, judge, measureRow, quantityText, summarize } from '../native-free-bench/harness.ts'
 import { renderRequest } from '../native-free-bench/http-contender.ts'
@@ -42,10 +35,11 @@ test('Bench: --smoke measures every row, with finite positive medians', { timeou
     for (const row of report.rows) {
       assert.ok(row.cases.length > 0, row.name)
       for (const { label, contenders } of row.cases) {
-        for (const { name, summary, rounds, skipped } of contenders) {
+        for (const { role, name, summary, rounds, skipped } of contenders) {
           const where = `${row.name}, ${label}, ${name}`
           if (skipped !== undefined) {
-            assert.match(skipped, /no contender yet|not on the PATH/, where)
+            assert.notEqual(role, 'ours', where)
+            assert.match(skipped, /not on the PATH/, where)
             continue
           }
           assert.equal(rounds.length, report.rounds, where)
@@ -142,7 +136,7 @@ function loggingRow(log: string[], breaksIn?: 'open' | 'run' | 'value'): Row {
     },
   })
   const contenders = [plan('ours', 'a'), plan('peer', 'b'), plan('floor', 'c')]
-  contenders.push({ role: 'peer', name: 'd', open: notMeasured('not on this machine') })
+  contenders.push({ role: 'peer', name: 'd', open: () => Promise.reject(new Unavailable('not on this machine')) })
   const item = { label: 'one', unit: 'ms', higherIsBetter: false, gates: [], contenders } as const
   return { name: 'X1', title: 'a test', group: 'limits', cases: () => [item] }
 }
@@ -152,6 +146,7 @@ const tiny: Size = {
   roundMs: 1,
   keySets: [1],
   writtenKeys: 1,
+  servedKeys: 1,
   connections: 1,
   threads: [1],
   scratch: tmpdir(),

@@ -42,10 +42,10 @@ export async function open({ mode, batch, roundMs }: Options): Promise<Hosted> {
   const runAwake = async (): Promise<Measurement> => {
     let trips = 0
     const start = performance.now()
-    while (performance.now() - start < roundMs) {
+    do {
       await roundTrip()
       trips++
-    }
+    } while (performance.now() - start < roundMs)
     const operations = trips * batch
     return { value: ((performance.now() - start) * 1e6) / operations, operations, counts: {} }
   }
@@ -54,11 +54,11 @@ export async function open({ mode, batch, roundMs }: Options): Promise<Hosted> {
     const start = performance.now()
     Atomics.store(stop, 0, 0)
     port.postMessage(undefined)
-    while (performance.now() - start < roundMs) {
+    do {
       for (let sent = 0; sent < batch; sent++) port.postMessage(frame)
       for (let received = 0; received < batch; ) if (receiveMessageOnPort(port) !== undefined) received++
       trips++
-    }
+    } while (performance.now() - start < roundMs)
     const elapsedMs = performance.now() - start
     Atomics.store(stop, 0, 1)
     const operations = trips * batch

@@ -1,4 +1,4 @@
-import { countText, notMeasured, type Row } from '../case.ts'
+import { countText, type Row } from '../case.ts'
 import { inChild } from '../isolate.ts'
 
 const peer = 'lmdb getBinaryFast'
@@ -19,13 +19,22 @@ export const row: Row = {
         { against: floor, atLeast: 0.6, stretch: 0.8 },
       ],
       contenders: [
-        { role: 'ours', name: 'sunwise read', open: notMeasured('no contender yet') },
+        {
+          role: 'ours',
+          name: 'sunwise getInto',
+          open: inChild('contenders/sunwise-get.ts', { scratch, keys, roundMs, call: 'getInto' }),
+        },
         {
           role: 'peer',
           name: peer,
           open: inChild('contenders/lmdb-get.ts', { scratch, keys, roundMs, result: 'view' }),
         },
         { role: 'floor', name: floor, open: inChild('contenders/floor-get.ts', { keys, roundMs }) },
+        {
+          role: 'shown',
+          name: 'sunwise engine alone',
+          open: inChild('contenders/sunwise-engine-get.ts', { scratch, keys, roundMs }),
+        },
       ],
     })),
 }

@@ -1,4 +1,4 @@
-import { countText, notMeasured, type Row } from '../case.ts'
+import { countText, type Row } from '../case.ts'
 import { inChild } from '../isolate.ts'
 
 const peer = 'lmdb getBinary'
@@ -15,7 +15,11 @@ export const row: Row = {
       higherIsBetter: false,
       gates: [{ against: peer, atLeast: 1.5, stretch: 2 }],
       contenders: [
-        { role: 'ours', name: 'sunwise getSync', open: notMeasured('no contender yet') },
+        {
+          role: 'ours',
+          name: 'sunwise getSync',
+          open: inChild('contenders/sunwise-get.ts', { scratch, keys, roundMs, call: 'getSync' }),
+        },
         {
           role: 'peer',
           name: peer,

@@ -1,5 +1,6 @@
-import { notMeasured, type Row } from '../case.ts'
+import type { Row } from '../case.ts'
 import { inChild } from '../isolate.ts'
+import { probeFlags } from '../shard-facts.ts'
 
 const dbBench = 'db_bench --sync=1'
 const lmdb = 'lmdb put, synced'
@@ -21,7 +22,15 @@ export const row: Row = {
         { against: floor, atLeast: 10, stretch: 30 },
       ],
       contenders: [
-        { role: 'ours', name: 'sunwise put', open: notMeasured('no contender yet') },
+        {
+          role: 'ours',
+          name: 'sunwise put',
+          open: inChild(
+            'contenders/sunwise-put.ts',
+            { scratch, keys, roundMs, shards: 1, durability: 'sync', inFlight: 64, batch: 1 },
+            probeFlags(),
+          ),
+        },
         {
           role: 'peer',
           name: dbBench,

@@ -1,5 +1,6 @@
-import { notMeasured, type Row } from '../case.ts'
+import type { Row } from '../case.ts'
 import { overHttp } from '../http-contender.ts'
+import { probeFlags } from '../shard-facts.ts'
 import { getRequests } from './http-requests.ts'
 
 const peer = 'fastify, constant reply'
@@ -9,7 +10,7 @@ export const row: Row = {
   name: 'H1',
   title: 'HTTP GET 100 B, keep-alive',
   group: 'http',
-  cases: ({ threads, connections, roundMs, writtenKeys }) =>
+  cases: ({ threads, connections, roundMs, servedKeys: keys, scratch }) =>
     threads.map((workers) => ({
       label: `${workers} worker${workers > 1 ? 's' : ''}, ${connections} connections`,
       unit: 'op/s',
@@ -19,15 +20,28 @@ export const row: Row = {
         { count: 'p50 ms at 50 %', atMost: 1, stretch: 1 },
       ],
       contenders: [
-        { role: 'ours', name: 'sunwise GET', open: notMeasured('no contender yet') },
+        {
+          role: 'ours',
+          name: 'sunwise GET',
+          open: overHttp({
+            module: 'contenders/sunwise-server.ts',
+            options: { scratch, workers, durability: 'sync', keys },
+            requests: getRequests(keys),
+            replies: 'scanned',
+            connections,
+            roundMs,
+            latency: true,
+            nodeFlags: probeFlags(),
+          }),
+        },
         {
           role: 'peer',
           name: peer,
           open: overHttp({
             module: 'contenders/fastify-server.ts',
             options: { workers },
-            requests: getRequests(writtenKeys),
-            replies: 'fixed',
+            requests: getRequests(keys),
+            replies: 'scanned',
             connections,
             roundMs,
             latency: true,

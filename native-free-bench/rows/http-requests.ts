@@ -1,10 +1,13 @@
 /** The requests of the HTTP rows, rendered once: random keys of the key set, the same for every contender. */
 import { renderRequest } from '../http-contender.ts'
-import { KeySet, keyText } from '../key-set.ts'
+import { KeySet, keyText, Sequence } from '../key-set.ts'
 
 const requestsRendered = 2000
 
 const batchesRendered = 50
+
+/** Shares of a mixed load, in requests of 100: the rest are gets. */
+const mixedShares = { puts: 20, batchesOfPuts: 4, batchesOfGets: 4, lists: 2 }
 
 /** The HTTP rows keep their keys in the bucket that every node has. */
 const keyPath = (index: number): string => `/v1/kv/default/${keyText(index)}`
@@ -32,6 +35,26 @@ export function batchRequests(operation: 'get' | 'put', size: number, keys: numb
     const at = (batch * size) % (set.probeCount - size + 1)
     const operations = Array.from(set.probeIndices.subarray(at, at + size), operationOf)
     return renderRequest('POST', '/v1/batch/default', Buffer.from(JSON.stringify(operations)), 'application/json')
+  })
+}
+
+/** Single gets and puts, batches of 100 of both, and pages of 1,000 keys, well mixed. */
+export function mixedRequests(keys: number): Uint8Array[] {
+  const size = Math.min(100, keys)
+  const kinds = [
+    { requests: putRequests(keys), share: mixedShares.puts },
+    { requests: batchRequests('put', size, keys), share: mixedShares.batchesOfPuts },
+    { requests: batchRequests('get', size, keys), share: mixedShares.batchesOfGets },
+    { requests: [renderRequest('GET', '/v1/kv/default?limit=1000')], share: mixedShares.lists },
+  ]
+  const order = new Sequence(7)
+  return getRequests(keys).map((get, index) => {
+    let draw = order.below(100)
+    for (const { requests, share } of kinds) {
+      if (draw < share) return requests[index % requests.length]!
+      draw -= share
+    }
+    return get
   })
 }
 

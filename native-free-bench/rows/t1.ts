@@ -1,4 +1,4 @@
-import { type Case, notMeasured, type Row } from '../case.ts'
+import type { Case, Row } from '../case.ts'
 import { inChild } from '../isolate.ts'
 
 const port = 'MessagePort'
@@ -19,7 +19,11 @@ export const row: Row = {
         higherIsBetter: false,
         gates: [...peerGates, { against: ring, atLeast: 0.5, stretch: 0.75 }],
         contenders: [
-          { role: 'ours', name: 'sunwise ring', open: notMeasured('no contender yet') },
+          {
+            role: 'ours',
+            name: 'sunwise ring',
+            open: inChild('contenders/sunwise-ring.ts', { mode: 'awake', batch, roundMs }),
+          },
           { role: 'peer', name: port, open: inChild('contenders/port-echo.ts', { mode: 'awake', batch, roundMs }) },
           { role: 'floor', name: ring, open: inChild('contenders/ring-echo.ts', { mode: 'awake', batch, roundMs }) },
           {
@@ -39,7 +43,11 @@ export const row: Row = {
         { count: 'idle cpu %', atMost: 1, stretch: 1 },
       ],
       contenders: [
-        { role: 'ours', name: 'sunwise ring', open: notMeasured('no contender yet') },
+        {
+          role: 'ours',
+          name: 'sunwise ring',
+          open: inChild('contenders/sunwise-ring.ts', { mode: 'asleep', batch: 1, roundMs }),
+        },
         { role: 'peer', name: port, open: inChild('contenders/port-echo.ts', { mode: 'asleep', batch: 1, roundMs }) },
         {
           role: 'floor',
