@@ -210,9 +210,9 @@ export class NodeHost {
   /** Ends cleanly: all that was acknowledged is on stable storage, and the catalog says so. */
   async close(): Promise<void> {
     this.#isClosing = true
-    clearInterval(this.#supervisor)
     const running = this.#shards.filter((shard) => shard.isUp)
     for (const shard of running) this.#post(shard, { type: 'close' })
+    // Supervision goes on: a worker that crashes or hangs now fails its wait instead of holding the end up for ever.
     const replies = await Promise.allSettled(running.map((shard) => this.#await(shard.shard, 'closed')))
     const isClean = running.length === this.#shards.length && replies.every((reply) => reply.status === 'fulfilled')
     await this.#terminateAll()
@@ -450,6 +450,7 @@ export class NodeHost {
     const wasUp = shard.isUp
     shard.isUp = false
     if (this.#isClosing) {
+      void worker.terminate()
       this.#rejectWaiting(shard.shard, asSunwiseError(cause))
       return
     }
@@ -468,6 +469,7 @@ export class NodeHost {
     while (this.#crashTimesMs[0]! < nowMs - Limits.workerCrashWindowMs) this.#crashTimesMs.shift()
     if (this.#crashTimesMs.length >= Limits.workerCrashesMax) {
       const message = `Shard workers crashed ${this.#crashTimesMs.length} times within ${Limits.workerCrashWindowMs / 1000} s, last: ${cause.message}; look at the log and start again`
+      void worker.terminate()
       this.#fatal(new SunwiseError('WORKERS_FAILED', message, { cause }))
       return
     }
