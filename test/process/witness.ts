@@ -7,6 +7,8 @@
 /** A value, or undefined for a key without one. */
 export type Held = string | undefined
 
+const brief = (value: Held): string => (value === undefined ? 'nothing' : `"${value.slice(0, 40)}"`)
+
 type KeyState = { acknowledged: Held; possible: Held[] }
 
 export class Witness {
@@ -36,8 +38,8 @@ export class Witness {
   judge(key: string, shown: Held): string | undefined {
     const state = this.#state(key)
     if (shown !== state.acknowledged && !state.possible.includes(shown)) {
-      const expected = [state.acknowledged, ...state.possible].map((value) => value ?? 'nothing').join(' or ')
-      return `${key} shows ${shown ?? 'nothing'} instead of ${expected}`
+      const expected = [state.acknowledged, ...state.possible].map(brief).join(' or ')
+      return `${key} shows ${brief(shown)} instead of ${expected}`
     }
     this.#keys.set(key, { acknowledged: shown, possible: [] })
     return undefined
