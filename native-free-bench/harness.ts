@@ -129,15 +129,18 @@ async function measureCase(
   const open: Open[] = []
   let busyCoresBefore: number | undefined
   try {
-    for (const plan of item.contenders) {
-      try {
-        open.push({ plan, contender: await plan.open(), measurements: [] })
-      } catch (error) {
-        if (!(error instanceof Unavailable)) throw error
-        skipped.set(plan, error.message)
-        progress(`  ${plan.role} ${plan.name}: skipped, ${error.message}`)
-      }
+    // All at once: nothing is measured yet.
+    const openings = await Promise.allSettled(item.contenders.map((plan) => plan.open()))
+    const failures: unknown[] = []
+    for (const [index, opening] of openings.entries()) {
+      const plan = item.contenders[index]!
+      if (opening.status === 'fulfilled') open.push({ plan, contender: opening.value, measurements: [] })
+      else if (opening.reason instanceof Unavailable) {
+        skipped.set(plan, opening.reason.message)
+        progress(`  ${plan.role} ${plan.name}: skipped, ${opening.reason.message}`)
+      } else failures.push(opening.reason)
     }
+    if (failures.length > 0) throw failures[0]
     for (const { contender } of open) await contender.run()
     if (open.length > 0) busyCoresBefore = await quiet(waitMs)
     for (let round = 0; round < rounds; round++) {
@@ -150,7 +153,7 @@ async function measureCase(
       }
     }
   } finally {
-    for (const { contender } of open) await contender.close()
+    await Promise.all(open.map(({ contender }) => contender.close()))
   }
   const contenders = item.contenders.map((plan) => resultOf(plan, open, skipped.get(plan)))
   for (const { role, name, summary } of contenders) {

@@ -11,6 +11,7 @@ import { promisify } from 'node:util'
 import fc from 'fast-check'
 import { type ContenderPlan, type Role, type Row, type Size, Unavailable } from '../native-free-bench/case.ts'
 import { operationsPerSecond } from '../native-free-bench/contenders/db-bench.ts'
+import { perOperation } from '../native-free-bench/counts.ts'
 import { type ContenderResult, judge, measureRow, quantityText, summarize } from '../native-free-bench/harness.ts'
 import { renderRequest } from '../native-free-bench/http-contender.ts'
 import { inChild } from '../native-free-bench/isolate.ts'
@@ -47,6 +48,24 @@ test('Bench: --smoke measures every row, with finite positive medians', { timeou
         }
       }
       assert.match(stdout, new RegExp(`^\\| ${row.name} \\|`, 'm'))
+    }
+    // Counts come from other threads: without their probes and counters these would be missing, not 0.
+    for (const [name, count] of [
+      ['E3', 'wakes/op'],
+      ['E3', 'log groups/op'],
+      ['E3', 'shard heap B/op'],
+      ['E9', 'syncs/op'],
+      ['H2', 'syncs/op'],
+      ['H2', 'shard cpu us/op'],
+      ['L2', 'longest callback ms'],
+      ['L2', 'longest callback cpu ms'],
+      ['L2', 'longest loop delay ms'],
+      ['M1', 'rss B/record'],
+    ] as const) {
+      const ours = report.rows
+        .find((row) => row.name === name)
+        ?.cases[0]?.contenders.find(({ role }) => role === 'ours')
+      assert.ok((ours?.counts[count] ?? 0) > 0, `${name} ${count}`)
     }
     const charts = readdirSync(directory).filter((name) => name.endsWith('.svg'))
     assert.deepEqual(charts.sort(), ['engine.svg', 'http.svg', 'limits.svg', 'threads.svg'])
@@ -173,7 +192,7 @@ test('measureRow() warms up, interleaves the contenders and names what is not th
 
 test('measureRow() closes every open contender when one breaks or measures nonsense', async () => {
   for (const [breaksIn, message, closed] of [
-    ['open', /It broke/, ['close a']],
+    ['open', /It broke/, ['close a', 'close c']],
     ['run', /It broke/, ['close a', 'close b', 'close c']],
     ['value', /b measured NaN ms/, ['close a', 'close b', 'close c']],
   ] as const) {
@@ -188,6 +207,29 @@ test('measureRow() closes every open contender when one breaks or measures nonse
       breaksIn,
     )
   }
+})
+
+test('measureRow() keeps the median of a count, and of a longest stretch the maximum', async () => {
+  const values = [9, 1, 5, 2]
+  const contender = {
+    run: () => {
+      const counts = { 'wakes/op': values[0]!, 'longest callback ms': values[0]! }
+      return Promise.resolve({ value: values.shift()!, operations: 1, counts })
+    },
+    close: () => Promise.resolve(),
+  }
+  const plan: ContenderPlan = { role: 'ours', name: 'a', open: () => Promise.resolve(contender) }
+  const item = { label: 'one', unit: 'ms', higherIsBetter: false, gates: [], contenders: [plan] } as const
+  const row: Row = { name: 'X1', title: 'a test', group: 'limits', cases: () => [item] }
+  const { cases } = await measureRow(row, tiny, 3, () => {})
+  // The first run warms up and is forgotten.
+  assert.deepEqual(cases[0]?.contenders[0]?.counts, { 'wakes/op': 2, 'longest callback ms': 5 })
+})
+
+test('perOperation() divides what grew by the operations and keeps a longest stretch whole', () => {
+  const before = { 'cpu us': 100, 'longest callback ms': 0 }
+  const after = { 'cpu us': 300, 'longest callback ms': 4, 'new B': 7 }
+  assert.deepEqual(perOperation(before, after, 50), { 'cpu us/op': 4, 'longest callback ms': 4 })
 })
 
 test('inChild() rejects with what went wrong in the other process, and names what is unavailable', async () => {
