@@ -232,7 +232,7 @@ export class BucketStore {
 
   /**
    * Copies the value of a key into `into`, without an allocation. Returns its length; -1 where there is none; `-2 - length`
-   * where `into` is smaller than `length`. Errors as `getSync`.
+   * where `into` is smaller than `length`. Up to three bytes behind the value may be zeroed: it is copied by words. Errors as `getSync`.
    */
   getInto(key: Uint8Array, into: Uint8Array): number {
     checkKeyBytes(key.length)

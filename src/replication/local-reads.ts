@@ -31,7 +31,8 @@ export class LocalReads {
   #slabNext = 0
   #record = new Int32Array(16 * 1024)
   #recordBytes = new Uint8Array(this.#record.buffer)
-  #intoBuffer: ArrayBufferLike | undefined
+  /** The caller's buffer of the last `getInto`, most often that of the next one, too, and its words. */
+  #into: Uint8Array | undefined
   #intoWords: Int32Array | undefined
   #partition = 0
   #reader: ResidentReader | undefined
@@ -93,10 +94,10 @@ export class LocalReads {
    */
   getInto(bucketId: number, key: Uint8Array, keyStart: number, keyEnd: number, into: Uint8Array): number {
     this.#locate(bucketId, key, keyStart, keyEnd)
-    if (into.buffer !== this.#intoBuffer) {
-      this.#intoBuffer = into.buffer
-      this.#intoWords =
-        (into.byteOffset & 3) === 0 ? new Int32Array(into.buffer, into.byteOffset, into.length >>> 2) : undefined
+    if (into !== this.#into) {
+      this.#into = into
+      const isAligned = (into.byteOffset & 3) === 0
+      this.#intoWords = isAligned ? new Int32Array(into.buffer, into.byteOffset, into.length >>> 2) : undefined
     }
     const result = this.#reader!.readValue(
       this.#partition,
