@@ -91,6 +91,26 @@ export class ServerProcess implements AsyncDisposable {
     return this.#known
   }
 
+  /** Whether it comes to serve; false if it ends before. */
+  get isReady(): Promise<boolean> {
+    return this.#ready.then((ready) => ready !== undefined)
+  }
+
+  /** Settles when /readyz says that all shards serve, or the process has ended; rejects after 20 s without either. */
+  get whenServing(): Promise<void> {
+    return this.#untilServing()
+  }
+
+  async #untilServing(): Promise<void> {
+    const by = performance.now() + 20_000
+    while (!this.isGone) {
+      const reply = await this.ask('GET', '/readyz').catch(() => undefined)
+      if (reply?.status === 200) return
+      if (performance.now() > by) throw new Error(`The server does not come back: ${this.#said}`)
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+  }
+
   get pid(): number {
     return this.#child.pid!
   }

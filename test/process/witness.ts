@@ -18,6 +18,15 @@ export class Witness {
   /** Writes whose fate nobody told. */
   unknownWrites = 0
 
+  /** The same knowledge, to be continued on a copy of the data. */
+  copy(): Witness {
+    const copy = new Witness()
+    for (const [key, { acknowledged, possible }] of this.#keys) {
+      copy.#keys.set(key, { acknowledged, possible: [...possible] })
+    }
+    return copy
+  }
+
   get keys(): IterableIterator<string> {
     return this.#keys.keys()
   }

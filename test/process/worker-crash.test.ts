@@ -172,7 +172,7 @@ test('SIGTERM ends a server with a worker in an endless loop, and nothing acknow
   await giveOrder(place.orders, 1, 'hang')
   const ending = await Promise.race([
     server.stop(),
-    new Promise<undefined>((resolve) => setTimeout(resolve, 20_000).unref()),
+    new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), 20_000).unref()),
   ])
   assert.ok(ending !== undefined, 'A hung worker must not hold a stop for ever')
   assert.equal(ending.signal, null)
