@@ -115,6 +115,23 @@ test('Store.getSync() sees a write as soon as its promise is fulfilled', async (
   }
 })
 
+test('Store.getInto() writes to the view that it is given, aligned or not, among others of the same buffer', async () => {
+  await store.put('k', 'abcdefg')
+  const key = bytes('k')
+  const whole = new Uint8Array(64)
+  for (const [start, length] of [
+    [0, 8],
+    [8, 16],
+    [3, 20],
+    [12, 7],
+  ] as const) {
+    whole.fill(46)
+    assert.equal(store.getInto(key, whole.subarray(start, start + length)), 7)
+    assert.equal(new TextDecoder().decode(whole.subarray(start, start + 7)), 'abcdefg')
+    assert.ok(whole.subarray(0, start).every((byte) => byte === 46))
+  }
+})
+
 test('Store.getInto() copies the value, or says how much room it needs', async () => {
   await store.put('copied', 'twelve bytes')
   const into = new Uint8Array(12)
