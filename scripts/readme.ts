@@ -113,7 +113,7 @@ const limitTexts: { readonly [Name in keyof typeof Limits]: string | undefined }
   siblingsMax: 'Siblings of one key; a write that would add one more: `TOO_MANY_SIBLINGS`',
   contextBytesMax: 'Longest context token; longer: `BAD_CONTEXT`',
   ttlMsMax: 'Longest time to live; longer: `BAD_TTL`, never clamped',
-  expiryGraceMs: 'An expired value, invisible at once, gives its memory back after this',
+  expiryGraceMs: 'An expired value is invisible at once, and turns into a deletion after this',
   bucketsMax: 'Buckets; one more: `TOO_MANY_BUCKETS`',
   bucketNameBytesMax: 'Longest bucket name; longer: `BAD_BUCKET`',
   batchOperationsMax: 'Operations of one batch; more: `REQUEST_TOO_LARGE`',
