@@ -102,7 +102,7 @@ export type CatalogEdit =
  * characters and do not begin with `#`; another key is a bug of the caller.
  */
 export type Catalog = {
-  /** The bytes under `key`, a copy. */
+  /** The bytes under `key`, a copy. Reads throw CATALOG_CORRUPT where a row is damaged, DISK_FAILED where it cannot be read. */
   get(key: string): Uint8Array | undefined
   /** All pairs whose key starts with `prefix`, in key order. */
   scan(prefix: string): [string, Uint8Array][]
