@@ -41,7 +41,8 @@ test(`Server: ${kills} kills under load lose nothing acknowledged and revive not
   let killsDuringStart = 0
   try {
     for (let kill = 0; kill < kills; kill++) {
-      const flags = ['--durability', durabilities[kill % 3]!, '--shards', String(1 + (Math.floor(kill / 2) % 2))]
+      const shards = String(1 + (Math.floor(kill / 2) % 2))
+      const flags = ['--durability', durabilities[kill % 3]!, '--shards', shards, '--memory', '140mb']
       if (kill % 3 === 2) {
         await using hasty = ServerProcess.spawn(directory, { flags })
         await wait(randomInt(1000))
@@ -55,7 +56,8 @@ test(`Server: ${kills} kills under load lose nothing acknowledged and revive not
       await wait(100 + randomInt(500))
       await server.kill()
       await load.stop()
-      assert.deepEqual([...load.refusals], [], 'A healthy server refuses no write')
+      for (const code of load.refusals.keys())
+        assert.equal(code, 'OVERLOADED', 'A healthy server refuses only for a moment')
     }
     await using server = await ServerProcess.start(directory)
     wrong.push(...(await readBack(server, witness)))

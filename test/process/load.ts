@@ -14,6 +14,8 @@ export type Load = {
 }
 
 const clientKeys = 24
+/** Mostly small values; the large ones fill log segments, so that some are recycled. */
+const sizesMax = [10, 10, 10, 10, 3000, 3000, 3000, 3000, 3000, 300_000]
 let uniqueValues = 0
 
 /** Starts clients; those whose requests find no server any more wait for `stop`, which must follow soon. */
@@ -24,7 +26,7 @@ export function startLoad(server: ServerProcess, witness: Witness, clients: numb
     while (!isStopped) {
       const key = `client ${client} key ${randomInt(clientKeys)}`
       const isDelete = randomInt(4) === 0
-      const value = isDelete ? undefined : `${++uniqueValues} ${'x'.repeat(randomInt(2) === 0 ? 10 : randomInt(3000))}`
+      const value = isDelete ? undefined : `${++uniqueValues} ${'x'.repeat(randomInt(sizesMax[randomInt(10)]!))}`
       let reply: Reply
       try {
         reply = await server.ask(isDelete ? 'DELETE' : 'PUT', pathOf(key) + query, value)

@@ -120,6 +120,29 @@ for (const [fault, message] of [
   })
 }
 
+test('Workers that crash at once both come back, and find each other', { timeout: 60_000 }, async () => {
+  const place = newPlace()
+  await using server = await start(place)
+  const witness = new Witness()
+  const keys = [...keysOf(0, 20), ...keysOf(1, 20)]
+  for (const key of keys) {
+    noteReply(witness, key, 'before', await server.ask('PUT', pathOf(key), 'before'), new Map())
+  }
+  await Promise.all([giveOrder(place.orders, 0, 'exit'), giveOrder(place.orders, 1, 'exit')])
+  await until('both crashes are told', () => (server.said.match(/Shard \d crashed/g) ?? []).length === 2)
+  await until('both shards are back', isReady(server))
+  // Over many connections: each worker has to reach the other one.
+  for (const key of keys) {
+    for (let connection = 0; connection < 4; connection++) {
+      const reply = await askAnew(server, 'PUT', pathOf(key), 'after')
+      assert.equal(reply?.status, 204, `${key}: ${reply?.body}`)
+      witness.acknowledged(key, 'after')
+    }
+  }
+  assert.deepEqual(await readBack(server, witness), [])
+  assert.equal((await server.stop()).code, 0)
+})
+
 test('A worker in an endless loop is found, restarted, and meanwhile the other shard serves', {
   timeout: 60_000,
 }, async () => {
