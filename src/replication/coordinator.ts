@@ -193,17 +193,31 @@ export class ShardCoordinator implements Coordinator {
     if (left === 0) return done(undefined, results)
     const isMixed = operations.some((operation) => operation.op === 'get') && operations.some(({ op }) => op !== 'get')
     const touched = new Set<string>()
+    // Values of one answer stop here, whatever their number: what lies behind is not even read.
+    let valueBytes = 0
+    let isFull = false
     const settle = (index: number, result: BatchResult): void => {
       results[index] = result
       if (--left === 0) done(undefined, results)
+    }
+    const settleRead = (index: number, answer: ReadAnswer): void => {
+      for (const stored of answer.values) valueBytes += stored.value.length
+      isFull ||= valueBytes > Limits.responseBytesMax
+      settle(index, isFull ? { op: 'get', error: responseLimit() } : { op: 'get', answer })
     }
     for (let index = 0; index < operations.length; index++) {
       const operation = operations[index]!
       const { op, key } = operation
       if (index % batchPublishOperations === batchPublishOperations - 1) this.#options.shards.publish()
       if (op === 'get') {
-        const answered: Callback<ReadAnswer> = (error, answer) =>
-          settle(index, error !== undefined ? { op, error } : { op, answer: answer! })
+        if (isFull) {
+          settle(index, { op, error: responseLimit() })
+          continue
+        }
+        const answered: Callback<ReadAnswer> = (error, answer) => {
+          if (error !== undefined) settle(index, { op, error })
+          else settleRead(index, answer!)
+        }
         // A read behind a write of the same key in this batch must see it: the owner answers in the order of frames.
         if (isMixed && touched.has(keyText(key))) this.#askOwner(bucket, key, options, true, answered)
         else this.get(bucket, key, options, answered)
@@ -683,6 +697,11 @@ class ShardWriteAnswer implements WriteAnswer {
 /** A write that was sent may take effect; a read never does. */
 function outcomeFor(request: Pending): { readonly outcome: 'unknown' | 'none' } {
   return { outcome: request.kind === 'write' ? 'unknown' : 'none' }
+}
+
+function responseLimit(): SunwiseError {
+  const message = `The values of one batch stop at ${Limits.responseBytesMax} bytes; ask for this key again`
+  return new SunwiseError('RESPONSE_LIMIT', message)
 }
 
 function messageOf(code: ErrorCode): string {
