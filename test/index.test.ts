@@ -132,6 +132,18 @@ test('Store.getInto() writes to the view that it is given, aligned or not, among
   }
 })
 
+test('The receipt of a read claims stable storage only while no write asked for less', async () => {
+  await using fresh = await openAt(newDirectory(), { shards: 1 })
+  assert.equal((await fresh.put('synced', '1')).receipt.durable, true)
+  assert.equal((await fresh.get('synced'))!.receipt.durable, true)
+  // The first such write is synced all the same, while the catalog learns that later ones are not.
+  for (let tries = 0; tries < 1000; tries++) {
+    if (!(await fresh.put('unsynced', '2', { durability: 'os' })).receipt.durable) break
+  }
+  assert.equal((await fresh.put('unsynced', '3', { durability: 'os' })).receipt.durable, false)
+  assert.equal((await fresh.get('unsynced'))!.receipt.durable, false)
+})
+
 test('Store.getInto() copies the value, or says how much room it needs', async () => {
   await store.put('copied', 'twelve bytes')
   const into = new Uint8Array(12)
@@ -323,6 +335,14 @@ test('A nonsensical deadline is BAD_TIMEOUT in every call', async () => {
     assert.equal(results[0]!.error?.code, 'BAD_TIMEOUT')
     await rejectsWith('BAD_TIMEOUT', store.list({ deadline }).next())
   }
+})
+
+test('A deadline that passes while the application stalls does not hide an answer that came in time', async () => {
+  await store.put('stalled', 'before')
+  const writing = store.put('stalled', 'during', { deadline: 100 })
+  setImmediate(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300))
+  assert.equal((await writing).siblings, 1)
+  assert.equal(text(store.getSync('stalled')), 'during')
 })
 
 test('An aborted signal ends a call at once, and tells what is known of its effect', async () => {

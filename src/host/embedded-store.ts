@@ -161,6 +161,8 @@ export class EmbeddedStore {
   }
 
   #tick(): void {
+    // After a stall of the application answers may lie here that came in time: take them before deadlines are judged.
+    this.runtime.links.drain(() => true)
     this.runtime.coordinator.tick()
     this.runtime.links.publish()
     if (this.runtime.coordinator.pendingCount === 0 && this.#isTimerHeld && this.#failure === undefined) {
