@@ -140,7 +140,7 @@ class Recovery {
         continue
       }
       const next = chain[index + 1]
-      const limit = next?.head === undefined ? loaded.bytes : next.head.previousBytes
+      const limit = next?.head?.previousSequence === loaded.sequence ? next.head.previousBytes : loaded.bytes
       const reached = this.#walk(loaded, limit, next === undefined)
       end = { sequence: loaded.sequence, bytes: reached }
       loaded.logBytes = reached
@@ -260,38 +260,89 @@ class Recovery {
   }
 
   /**
-   * The segments from the oldest live one to the newest, following the links of the heads. Notes a missing link as the end of
-   * the log or as damage.
+   * The segments from the oldest live one to the newest, following the links of the heads. Where a link is missing the log ended
+   * before it, if that place was never synced; otherwise it is damage.
    */
   #chain(): LoadedFile[] {
-    const bySequence = new Map<number, LoadedFile>()
-    for (const loaded of this.#files) if (loaded.head !== undefined) bySequence.set(loaded.sequence, loaded)
-    let newest: LoadedFile | undefined
-    for (const loaded of bySequence.values())
-      if (newest === undefined || loaded.sequence > newest.sequence) newest = loaded
-    // A file without a readable head, but with groups newer than every head: the newest segment lost its head.
-    for (const loaded of this.#files) {
-      if (loaded.head !== undefined || loaded.sequenceSeen <= (newest?.sequence ?? 0)) continue
-      if (loaded.retired >= 0) continue
-      this.#endAt(loaded, { sequence: loaded.sequenceSeen, bytes: 0 }, 0)
-      this.#drop(loaded)
+    const headed = this.#files.filter(({ head }) => head !== undefined).sort((a, b) => a.sequence - b.sequence)
+    const newestSequence = headed.at(-1)?.sequence ?? 0
+    // Files without a readable head, but with groups newer than every head: the newest segment lost its head.
+    const newer = this.#files.filter(
+      ({ head, retired, sequenceSeen }) => head === undefined && retired < 0 && sequenceSeen > newestSequence,
+    )
+    for (const loaded of newer) {
+      if (isBefore({ sequence: loaded.sequenceSeen, bytes: 0 }, this.#synced)) {
+        if (this.#options.salvage) return this.#salvageChain()
+        throw this.#corrupt(loaded.path, 0)
+      }
     }
-    if (newest === undefined) return []
-    const oldestSequence = newest.head!.oldestSequence
-    const chain: LoadedFile[] = [newest]
+    for (const loaded of newer) this.#drop(loaded)
+    const chain: LoadedFile[] = []
+    for (;;) {
+      const newest = headed.at(-1)
+      if (newest === undefined) break
+      const missing = this.#link(newest, headed, chain)
+      if (missing === 0) break
+      for (const loaded of chain) this.#noteSynced(loaded)
+      const headless = this.#files.find(({ head, sequenceSeen }) => head === undefined && sequenceSeen === missing)
+      if (isBefore({ sequence: missing, bytes: 0 }, this.#synced)) {
+        if (this.#options.salvage) return this.#salvageChain()
+        throw this.#corrupt(headless?.path ?? `${this.#options.directory} (segment ${missing})`, 0)
+      }
+      // Never synced: the log ended before the missing segment, and what follows it goes too.
+      if (headless !== undefined) this.#drop(headless)
+      while (headed.length > 0 && headed.at(-1)!.sequence > missing) this.#drop(headed.pop()!)
+      chain.length = 0
+    }
+    for (const loaded of headed) if (!chain.includes(loaded)) this.#drop(loaded)
+    return chain
+  }
+
+  /** Fills `chain` with the segments that lead to `newest`. Returns the sequence of the first that is missing; 0: none is. */
+  #link(newest: LoadedFile, headed: readonly LoadedFile[], chain: LoadedFile[]): number {
+    chain.push(newest)
     for (let first = newest; ; ) {
       const { previousSequence, previousBytes } = first.head!
-      if (previousSequence === 0 || previousSequence < oldestSequence) break
-      const previous = bySequence.get(previousSequence)
+      if (previousSequence < Math.max(1, newest.head!.oldestSequence)) return 0
+      const previous = headed.find(({ sequence }) => sequence === previousSequence)
       if (previous === undefined) {
-        if (this.#wasRetired(previousSequence, newest.sequence)) break
-        if (previousBytes > 0) this.#missing(previousSequence, previousBytes, chain)
-        break
+        return previousBytes === 0 || this.#wasRetired(previousSequence, newest.sequence) ? 0 : previousSequence
       }
       chain.unshift(previous)
       first = previous
     }
-    for (const loaded of bySequence.values()) if (!chain.includes(loaded)) this.#drop(loaded)
+  }
+
+  /** Everything that is neither retired nor older than the oldest live segment, heads or not, in the order of the log. */
+  #salvageChain(): LoadedFile[] {
+    const newest = this.#files.reduce(
+      (a, b) => (b.head !== undefined && b.sequence > a.sequence ? b : a),
+      this.#files[0]!,
+    )
+    const oldestSequence = newest.head?.oldestSequence ?? 0
+    const chain: LoadedFile[] = []
+    for (const loaded of this.#files) {
+      if (loaded.head === undefined) {
+        const { sequenceSeen, retired, claimed } = loaded
+        if (retired >= 0 || sequenceSeen === 0) continue
+        // Taken by a newer segment of which nothing is whole: the rest is what was retired.
+        if (claimed > Math.max(newest.sequence, sequenceSeen) && !this.#isFirstGroupOf(loaded, sequenceSeen)) continue
+        loaded.sequence = sequenceSeen
+      }
+      if (loaded.sequence >= oldestSequence) chain.push(loaded)
+      else this.#drop(loaded)
+    }
+    chain.sort((a, b) => a.sequence - b.sequence)
+    const last = chain.at(-1)
+    for (const [index, loaded] of chain.entries()) {
+      const previousSequence = loaded.head?.previousSequence ?? 0
+      const before = chain[index - 1]
+      if (previousSequence < Math.max(1, oldestSequence) || before?.sequence === previousSequence) continue
+      if (before?.sequence !== undefined && before.sequence > previousSequence) continue
+      if (this.#wasRetired(previousSequence, last!.sequence)) continue
+      const path = `${this.#options.directory} (segment ${previousSequence})`
+      this.#damages.push({ path, from: 0, to: loaded.head!.previousBytes })
+    }
     return chain
   }
 
@@ -300,32 +351,25 @@ class Recovery {
    * first group is torn. Only a segment that is durably retired is ever overwritten.
    */
   #wasRetired(sequence: number, newestSequence: number): boolean {
-    return this.#files.some(
-      ({ retired, head, claimed }) => retired === sequence || (head === undefined && claimed > newestSequence),
-    )
+    if (this.#files.some(({ retired }) => retired === sequence)) return true
+    const headless = this.#files.filter(({ head }) => head === undefined)
+    const isTaken = (loaded: LoadedFile): boolean =>
+      loaded.claimed > newestSequence && !this.#isFirstGroupOf(loaded, sequence)
+    const own = headless.find(({ sequenceSeen }) => sequenceSeen === sequence)
+    return own === undefined ? headless.some(isTaken) : isTaken(own)
   }
 
-  /** A segment that a later one continues is gone or lost its head. */
-  #missing(sequence: number, bytes: number, chain: LoadedFile[]): void {
-    const headless = this.#files.find((loaded) => loaded.head === undefined && loaded.sequenceSeen === sequence)
-    for (const loaded of chain) this.#noteSynced(loaded)
-    const path = headless?.path ?? `${this.#options.directory} (segment ${sequence})`
-    if (headless === undefined || isBefore({ sequence, bytes: 0 }, this.#synced)) {
-      if (!this.#options.salvage) throw this.#corrupt(path, 0)
-      this.#damages.push({ path, from: 0, to: bytes })
-      if (headless !== undefined) this.#salvageHeadless(headless)
-      return
-    }
-    // Never synced: the log ended before this segment, and what follows it goes too.
-    for (const loaded of chain.splice(0)) this.#drop(loaded)
-    this.#drop(headless)
-  }
-
-  /** Reads the groups that a segment without a head still has; its file stays, as the oldest. */
-  #salvageHeadless(loaded: LoadedFile): void {
-    loaded.sequence = loaded.sequenceSeen
-    loaded.logBytes = this.#walkFrom(loaded, 0, loaded.bytes)
-    this.#kept.push(loaded)
+  /** Whether the first group is whole but for its sequence: that field is damaged, and no newer segment has begun here. */
+  #isFirstGroupOf(loaded: LoadedFile, sequence: number): boolean {
+    const { arena, crc32 } = this.#options
+    const slab = arena.slabOfSegment(loaded.segment)
+    const i32 = arena.i32[slab]!
+    const start = arena.startOfSegment(loaded.segment)
+    const word = (start >>> 2) + 2
+    i32[word] = sequence
+    const isWhole = isGroup(arena.u8[slab]!, i32, start, start + loaded.bytes, crc32)
+    i32[word] = loaded.claimed
+    return isWhole
   }
 
   /** Hands out the records of a segment up to `limit`; returns where its valid groups end. */
