@@ -99,6 +99,9 @@ async function serve(
   }
 }
 
+/** How to call this program where it runs from: the repository's sources, or an installed package. */
+const program = import.meta.url.endsWith('.ts') ? 'npm run -s sunwise --' : 'npx sunwise'
+
 /** Runs a server until it is told to stop. */
 export function startCommand(context: CommandContext, startServer: StartServer): Promise<ExitCode> {
   return serve(context, startServer)
@@ -114,10 +117,7 @@ export function devCommand(context: CommandContext, startServer: StartServer): P
     note(terminal, '')
     note(terminal, `  ${bold('write')}  curl -X PUT --data-binary 'hello' ${http}/v1/kv/default/greeting`)
     note(terminal, `  ${bold('read')}   curl -i ${http}/v1/kv/default/greeting`)
-    note(
-      terminal,
-      `  ${bold('or')}     npx sunwise put greeting hello${endpoint} && npx sunwise get greeting${endpoint}`,
-    )
+    note(terminal, `  ${bold('or')}     ${program} put greeting hello${endpoint} && ${program} get greeting${endpoint}`)
     note(terminal, `  ${bold('stop')}   Ctrl-C; the data stays in ${context.settings.dataDir}`)
     note(terminal, '')
   })

@@ -21,6 +21,8 @@ export type ThreadSeed = {
   readonly hashSeed: HashSeed
   readonly clusterKey: Uint8Array
   readonly durability: Durability
+  /** Acknowledged writes may not be on stable storage yet. */
+  readonly unsyncedNoted: boolean
   readonly buckets: readonly Bucket[]
 }
 
@@ -33,7 +35,6 @@ export type ShardSeed = {
   readonly logDirectory: string
   readonly budgetBytes: number
   readonly actor: { readonly low: number; readonly high: number }
-  readonly unsyncedNoted: boolean
   readonly syncIntervalMs: number
   readonly salvage: boolean
   readonly http: HttpSeed | undefined

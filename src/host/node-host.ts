@@ -287,6 +287,7 @@ export class NodeHost {
       hashSeed: this.#hashSeed,
       clusterKey: Buffer.from(this.identity.clusterKey, 'base64'),
       durability: this.#options.config.durability,
+      unsyncedNoted: this.#unsyncedNoted,
       buckets: this.#buckets.all,
     }
   }
@@ -301,7 +302,6 @@ export class NodeHost {
         logDirectory: logDirectoryOf(this.#logRow.generation, shard.shard),
         budgetBytes: this.#budget(),
         actor: { low: this.#actor.low, high: this.#actor.high },
-        unsyncedNoted: this.#unsyncedNoted,
         syncIntervalMs: config.syncIntervalMs,
         salvage,
         http: http === undefined ? undefined : { ...http, nodeId: this.identity.nodeId, counters: this.#httpCounters },

@@ -60,7 +60,7 @@ const shard = new Shard(
     failed: (error) => post({ type: 'failed', error: describe(error) }),
   },
 )
-shard.unsyncedNoted = own.unsyncedNoted
+shard.unsyncedNoted = seed.unsyncedNoted
 
 const loop = new TurnLoop(runtime.links, runtime.bell, () => {
   const messages = runtime.links.drain(() => shard.canAccept)
@@ -81,6 +81,8 @@ runtime.connect(seed)
 
 function beginService(): void {
   setInterval(() => {
+    // After a pause of the process answers may lie here that came in time: take them before deadlines are judged.
+    runtime.links.drain(() => shard.canAccept)
     shard.tick()
     runtime.coordinator.tick()
     Atomics.add(control, ControlWord.heartbeat, 1)
@@ -112,15 +114,13 @@ port.on('message', (message: ToThread) => {
     liveBuckets = new Set(message.buckets.map((bucket) => bucket.id as number))
     shard.store.reclaimRetired()
   }
+  if (message.type === 'unsyncedNoted') shard.unsyncedNoted = true
   if (message.type === 'shardMemory') controls[message.shard] = new Int32Array(message.memory.control)
   if (runtime.receive(message)) {
     loop.schedule()
     return
   }
   switch (message.type) {
-    case 'unsyncedNoted':
-      shard.unsyncedNoted = true
-      return
     case 'actor':
       shard.store.changeActor({ low: message.low, high: message.high })
       return

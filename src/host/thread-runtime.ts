@@ -20,8 +20,10 @@ export class ThreadRuntime {
   readonly coordinator: ShardCoordinator
   readonly buckets: BucketTable
   readonly readers: ResidentReader[]
+  #unsyncedNoted: boolean
 
   constructor(seed: ThreadSeed, post: (message: FromThread) => void) {
+    this.#unsyncedNoted = seed.unsyncedNoted
     this.readers = seed.memories.map((memory) => new ResidentReader(memory, weakOrder))
     this.links = new ThreadLinks(seed.shards, this.bell, (shard) => this.readers[shard]!.isUp)
     this.coordinator = new ShardCoordinator({
@@ -31,6 +33,7 @@ export class ThreadRuntime {
       hashSeed: seed.hashSeed,
       clusterKey: seed.clusterKey,
       durability: seed.durability,
+      mayHoldUnsynced: () => this.#unsyncedNoted,
     })
     this.buckets = new BucketTable(seed.buckets, post)
   }
@@ -52,6 +55,9 @@ export class ThreadRuntime {
         return true
       case 'shardMemory':
         this.readers[message.shard] = new ResidentReader(message.memory, weakOrder)
+        return true
+      case 'unsyncedNoted':
+        this.#unsyncedNoted = true
         return true
       case 'buckets':
         this.buckets.replace(message.buckets)

@@ -79,6 +79,8 @@ export type CoordinatorOptions = {
   readonly clusterKey: Uint8Array
   /** Durability of buckets that name none. */
   readonly durability: Durability
+  /** Whether a value that is read may not be on stable storage yet: since some write asked for less than `sync`. */
+  readonly mayHoldUnsynced: () => boolean
 }
 
 /** Called back by the table of pending requests. */
@@ -364,7 +366,7 @@ export class ShardCoordinator implements Coordinator {
 
   /** The answer for a whole, validated record at `at` of `u8`/`i32`; undefined `u8`: there is none. */
   #readAnswer(bucketId: number, key: Uint8Array, u8: Uint8Array | undefined, i32: Int32Array, at: number): ReadAnswer {
-    const receipt = durableReceipt
+    const receipt = this.#options.mayHoldUnsynced() ? receivedReceipt : durableReceipt
     if (u8 === undefined) return { values: [], etag: undefined, context: undefined, receipt }
     const set = decodeRecord(u8, i32, at)
     const actors = this.#actorsOf(key)
