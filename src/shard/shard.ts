@@ -321,7 +321,8 @@ export class Shard {
     if (flags & CommandFlag.lastWriteWins) next = resolveLastWriteWins(next, this.#actorTable)
     const siblings = liveVersions(next, nowMs).length
     if (siblings >= Limits.siblingsWarn) this.#siblingWarnings++
-    if (siblings > Limits.siblingsMax && siblings > live.length) {
+    // Tombstones and expired versions count: a client that deletes again and again with an old context adds one each time.
+    if (next.versions.length > Limits.siblingsMax && next.versions.length > set.versions.length) {
       this.#answerLater(thread, requestId, noOrdinal, old, errorNumberOf.get('TOO_MANY_SIBLINGS')!, true)
       return
     }
