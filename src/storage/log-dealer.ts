@@ -6,7 +6,6 @@
  * Nothing here decides when a log counts: the caller syncs, commits the new generation in its catalog, and only then removes
  * the old files. Until then a crash leaves the old generation as it was.
  */
-import { assert } from '../base/assert.ts'
 import type { Crc32 } from '../base/crc32.ts'
 import { SunwiseError } from '../base/errors.ts'
 import { Limits } from '../config.ts'
@@ -237,7 +236,12 @@ class SegmentWriter {
 
   /** Offset at which a record of `bytes` is to be encoded. @throws DISK_FULL, DISK_FAILED */
   room(bytes: number): number {
-    assert(bytes + 4096 <= this.u8.length, 'A record fits into a segment')
+    if (bytes + 4096 > this.u8.length) {
+      throw new SunwiseError(
+        'BAD_CONFIG',
+        `Cannot deal the log to segments of ${this.u8.length} bytes: it holds a key of ${bytes} bytes; start with the --value-max and --memory of before`,
+      )
+    }
     if (this.#segment < 0) this.#open()
     if (this.#end - this.#groupStart >= groupBytesWanted) this.#seal()
     if (this.#end + bytes + groupHeaderBytes > this.u8.length) {
