@@ -126,7 +126,7 @@ export class Engine {
     const from = value & (this.#values.length / 2 - 1)
     const to = (writeCommandBytes + keyBytes) / 4
     for (let word = 0; word < valueWords; word++) words[to + word] = this.#values[from + word]!
-    this.#shard.receive(1, this.#frame, words, 0)
+    this.#shard.receive(1, this.#frame, words, 0, writeCommandBytes + keyBytes + valueBytes)
     this.#asked++
   }
 

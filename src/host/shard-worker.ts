@@ -73,7 +73,7 @@ const loop = new TurnLoop(runtime.links, runtime.bell, () => {
   return messages > 0 || !shard.canAccept
 })
 runtime.links.handle(
-  (thread, u8, i32, start) => shard.receive(thread, u8, i32, start),
+  (thread, u8, i32, start, bytes) => shard.receive(thread, u8, i32, start, bytes),
   (u8, i32, start) => runtime.coordinator.receive(u8, i32, start),
   loop.schedule,
 )

@@ -40,7 +40,7 @@ export function threadOfShard(shard: number): number {
   return shard + 1
 }
 
-type CommandHandler = (thread: number, u8: Uint8Array, i32: Int32Array, start: number) => void
+type CommandHandler = (thread: number, u8: Uint8Array, i32: Int32Array, start: number, bytes: number) => void
 type ReplyHandler = (u8: Uint8Array, i32: Int32Array, start: number) => void
 
 type Peer = {
@@ -84,9 +84,9 @@ export class ThreadLinks implements Shards, Replies {
       thread,
       producer: new RingProducer(link.outgoing, { outboxBytesMax: Limits.ringOutboxBytesMax, messageBytesMax }),
       consumer: new RingConsumer(link.incoming, { messageBytesMax }),
-      handle: (u8, i32, start) => {
+      handle: (u8, i32, start, bytes) => {
         if (u8[start]! >= FrameKind.writeReply) this.#onReply(u8, i32, start)
-        else this.#onCommand(thread, u8, i32, start)
+        else this.#onCommand(thread, u8, i32, start, bytes)
       },
       isDirty: false,
     }

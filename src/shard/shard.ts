@@ -102,6 +102,8 @@ export class Shard {
   #pendingHead = 0
   #pendingTail = 0
   #isFailed = false
+  #frameBytes = 0
+  #parked: { readonly thread: number; readonly u8: Uint8Array } | undefined
   #writes = 0
   #ownerReads = 0
   #siblingWarnings = 0
@@ -126,16 +128,19 @@ export class Shard {
 
   /** Whether frames may be handed over; otherwise `flush` and try again in a later turn. */
   get canAccept(): boolean {
-    return this.#pendingTail - this.#pendingHead < pendingMax - 1024 && this.store.canAccept
+    return (
+      this.#parked === undefined && this.#pendingTail - this.#pendingHead < pendingMax - 1024 && this.store.canAccept
+    )
   }
 
   /** Nothing waits for disk or for a reply. */
   get isIdle(): boolean {
-    return this.#pendingHead === this.#pendingTail && this.store.isIdle
+    return this.#parked === undefined && this.#pendingHead === this.#pendingTail && this.store.isIdle
   }
 
-  /** One command frame from `thread`; the bytes belong to the shard until this returns. */
-  receive(thread: number, u8: Uint8Array, i32: Int32Array, start: number): void {
+  /** One command frame of `bytes` from `thread`; they belong to the shard until this returns. */
+  receive(thread: number, u8: Uint8Array, i32: Int32Array, start: number, bytes: number): void {
+    this.#frameBytes = bytes
     const kind = u8[start]!
     switch (kind) {
       case FrameKind.put:
@@ -156,7 +161,23 @@ export class Shard {
   /** End of a turn: everything staged goes to disk, and what is durable is published and answered. */
   flush(): void {
     this.store.flush()
+    const parked = this.#parked
+    if (parked !== undefined) {
+      this.#parked = undefined
+      this.receive(parked.thread, parked.u8, new Int32Array(parked.u8.buffer), 0, parked.u8.length)
+      this.store.flush()
+    }
     this.#noteFailure()
+  }
+
+  /** The record found no room, but some is on its way. */
+  #mustPark(bytes: number): boolean {
+    return this.store.refusal?.code === 'OVERLOADED' && this.store.roomWillCome(bytes)
+  }
+
+  /** Keeps the one command that found no room until there is some; no other is taken meanwhile. */
+  #park(thread: number, u8: Uint8Array, start: number): void {
+    this.#parked = { thread, u8: u8.slice(start, start + pad4(this.#frameBytes)) }
   }
 
   /** Background work and statistics; every 20 to 100 ms. */
@@ -207,7 +228,8 @@ export class Shard {
     const growth = bytes - (old === 0 ? 0 : this.#bytesAt(old))
     const address = this.store.allocate(bytes, growth, isDelete ? 'delete' : 'grow')
     if (address === 0) {
-      this.#refuse(thread, requestId, this.store.refusal!)
+      if (this.#mustPark(bytes)) this.#park(thread, u8, start)
+      else this.#refuse(thread, requestId, this.store.refusal!)
       return
     }
     const counter = this.store.nextCounter(partition)
@@ -334,7 +356,8 @@ export class Shard {
     }
     const address = this.store.allocate(bytes, bytes - oldBytes, isDelete && old !== 0 ? 'delete' : 'grow')
     if (address === 0) {
-      this.#refuse(thread, requestId, this.store.refusal!)
+      if (this.#mustPark(bytes)) this.#park(thread, u8, start)
+      else this.#refuse(thread, requestId, this.store.refusal!)
       return
     }
     this.store.useCounter(partition, counter)

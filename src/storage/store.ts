@@ -98,7 +98,7 @@ const liveShareMax = 0.9
 const headShare = 8
 const clockEntryBytes = 12
 /** Below this share of garbage the recycler rests. */
-const recycleShareMin = 0.05
+const recycleShareMin = 0.1
 /** With less room than this left in the active segment, and more on its way, the owner waits for it. */
 const waitRoomBytes = 128 * 1024
 const recycleBytesPerStep = 256 * 1024
@@ -150,6 +150,11 @@ export class Store {
   #recycleSequence = 0
   #recycleEnd = 0
   #recycleOffset = 0
+  /** Bytes that the present pass has copied. */
+  #recycledBytes = 0
+  /** Passes in a row that won next to nothing, and the live bytes at the last of them. */
+  #poorPasses = 0
+  #poorLiveBytes = 0
   /** Ordinal whose publication lets the oldest segment be retired; -1: not there yet. */
   #retireAfter = -1
 
@@ -235,7 +240,7 @@ export class Store {
     if (log.failure !== undefined) return true
     if (this.#staged - this.#published >= stagedMax - 1024 || log.openBytes >= openBytesMax) return false
     const isInReserve = log.segmentsUsed > this.#segmentsUsable()
-    return (!isInReserve && log.roomBytes >= waitRoomBytes) || !this.#roomWillCome(waitRoomBytes)
+    return (!isInReserve && log.roomBytes >= waitRoomBytes) || !this.roomWillCome(waitRoomBytes)
   }
 
   /** Reads the log and builds the index; `done` when the store is ready. */
@@ -448,19 +453,31 @@ export class Store {
 
   /** Whether live data leaves no room to grow by `bytes`, however much is recycled. */
   #isFull(bytes: number): boolean {
-    if (!this.#index.hasRoom()) return true
+    if (!this.#index.hasRoom() || this.#isExhausted()) return true
     return this.#liveBytes + bytes > this.#segmentsUsable() * this.#arena.segmentBytes * liveShareMax
   }
 
   /** Whether a segment for `bytes` is on its way, so that waiting for it helps. */
-  #roomWillCome(bytes: number): boolean {
+  roomWillCome(bytes: number): boolean {
     const log = this.#openLog
-    if (log.spaceError !== undefined || this.#isFull(bytes)) return false
+    if (log.failure !== undefined || log.spaceError !== undefined || this.#isFull(bytes)) return false
     return log.segmentsUsed >= this.#segmentsUsable() ? this.#recyclable() : !log.hasSpare
+  }
+
+  /**
+   * Whether a whole lap of recycling has won next to nothing: what looks like garbage are the ends of segments that no record
+   * fits into. True until enough was deleted.
+   */
+  #isExhausted(): boolean {
+    if (this.#poorPasses <= this.#openLog.segmentsUsed) return false
+    if (this.#liveBytes > this.#poorLiveBytes - this.#arena.segmentBytes / 2) return true
+    this.#poorPasses = 0
+    return false
   }
 
   /** Whether recycling can still win memory: with less garbage than this it would only copy. */
   #recyclable(): boolean {
+    if (this.#isExhausted()) return false
     const used = this.#openLog.segmentsUsed * this.#arena.segmentBytes
     return used - this.#liveBytes > used * recycleShareMin
   }
@@ -863,6 +880,7 @@ export class Store {
       this.#recycleSequence = oldest.sequence
       this.#recycleEnd = oldest.bytes
       this.#recycleOffset = 0
+      this.#recycledBytes = 0
     }
     let budget = recycleBytesPerStep
     while (budget > 0) {
@@ -932,6 +950,7 @@ export class Store {
     if (target === 0) return false
     copyWords(i32, at >>> 2, this.#arena.i32[target >>> wordsPerSlabBits]!, target & slabWordMask, bytes >>> 2)
     this.#stageRecord(target, hash, false)
+    this.#recycledBytes += bytes
     return true
   }
 
@@ -939,6 +958,9 @@ export class Store {
     this.#retireAfter = -1
     this.#recycleSegment = -1
     if (this.#openLog.failure !== undefined) return
+    const isPoor = this.#recycledBytes > this.#arena.segmentBytes * (1 - recycleShareMin)
+    this.#poorPasses = isPoor ? this.#poorPasses + 1 : 0
+    this.#poorLiveBytes = this.#liveBytes
     this.#openLog.retireOldest((error) => {
       if (error !== undefined) this.#failAll(error)
       else this.recycledSegments++
