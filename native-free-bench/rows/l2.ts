@@ -8,8 +8,8 @@ const longest = 'longest callback ms'
 const memoryBytes = 256 * 2 ** 20
 
 /**
- * L2: the longest callback on a serving thread under load, as a hook in the thread sees it; beside it the processor time of the
- * longest one, which other work on the machine cannot stretch, and the longest delay of the event loop.
+ * L2: the longest callback on a serving thread under load, as a hook in the thread sees it; beside it the longest
+ * by processor time, which other work on the machine cannot stretch, and the longest delay of the event loop.
  */
 export const row: Row = {
   name: 'L2',
