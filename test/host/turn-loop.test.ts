@@ -20,6 +20,8 @@ class Rig implements Disposable {
   commands = 0
   /** Turns that are to say that they worked although no message came. */
   busyTurns = 0
+  /** Stands for another thread that acts between the draining of a turn and its end. */
+  behindDrain: () => void = () => {}
 
   constructor() {
     this.frontBell.onWake(() => {})
@@ -27,6 +29,7 @@ class Rig implements Disposable {
     this.worker = new ThreadLinks(1, this.workerBell, () => true)
     this.loop = new TurnLoop(this.worker, this.workerBell, () => {
       const messages = this.worker.drain(() => true)
+      this.behindDrain()
       if (this.busyTurns > 0) this.busyTurns--
       return messages > 0 || this.busyTurns > 0
     })
@@ -107,6 +110,20 @@ test('TurnLoop loses no message that comes while it goes to sleep', async () => 
   }
   await rig.asleep()
   assert.equal(rig.commands, 2000)
+})
+
+test('TurnLoop stays awake for a message that came behind the draining of an idle turn', {
+  timeout: 10_000,
+}, async () => {
+  using rig = new Rig()
+  rig.behindDrain = () => {
+    rig.behindDrain = () => {}
+    rig.send()
+  }
+  rig.loop.schedule()
+  await rig.asleep()
+  assert.equal(rig.commands, 1)
+  assert.equal(rig.frontBell.bellsRung, 0)
 })
 
 test('TurnLoop.stop() ends all turns, also of a bell that was rung before', async () => {
