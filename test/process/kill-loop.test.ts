@@ -24,10 +24,17 @@ const project = join(import.meta.dirname, '..', '..')
 
 const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
+const git = (...words: readonly string[]): string =>
+  execFileSync('git', words, { cwd: project, encoding: 'utf8' }).trim()
+
+/** What was tested; asked before the run, since the tree may move on meanwhile. */
+function sourceUnderTest(): { readonly commit: string; readonly isModified: boolean } {
+  return { commit: git('rev-parse', 'HEAD'), isModified: git('status', '--porcelain', '--', 'src') !== '' }
+}
+
 function appendToLedger(facts: object): void {
-  const commit = execFileSync('git', ['rev-parse', 'HEAD'], { cwd: project, encoding: 'utf8' }).trim()
   mkdirSync(join(project, 'evidence'), { recursive: true })
-  const line = JSON.stringify({ run: 'kill-loop', at: new Date().toISOString(), commit, ...facts })
+  const line = JSON.stringify({ run: 'kill-loop', at: new Date().toISOString(), ...facts })
   appendFileSync(join(project, 'evidence', 'runs.jsonl'), `${line}\n`)
 }
 
@@ -36,6 +43,7 @@ test(`Server: ${kills} kills under load lose nothing acknowledged and revive not
 }, async (context) => {
   const directory = mkdtempSync(join(tmpdir(), 'sunwise-kill-'))
   const witness = new Witness()
+  const source = scale > 1 ? sourceUnderTest() : undefined
   const started = performance.now()
   const wrong: string[] = []
   let killsDuringStart = 0
@@ -72,7 +80,7 @@ test(`Server: ${kills} kills under load lose nothing acknowledged and revive not
     const { acknowledgedWrites, unknownWrites } = witness
     const facts = { kills, killsDuringStart, acknowledgedWrites, unknownWrites, failures: wrong.length, seconds }
     context.diagnostic(JSON.stringify(facts))
-    if (scale > 1) appendToLedger(facts)
+    if (source !== undefined) appendToLedger({ ...source, ...facts })
   }
   assert.ok(witness.acknowledgedWrites > 50 * kills, `Only ${witness.acknowledgedWrites} writes prove little`)
   assert.ok(witness.unknownWrites > 0, 'No kill met a write under way')
