@@ -126,7 +126,7 @@ export class NodeHost {
       const record = new NodeRecord(catalog)
       const identity = await loadIdentity(record)
       const actor = await loadActor(record, config.directory, options.salvage)
-      const logRow = await prepareLog(record, config, options.log)
+      const logRow = await prepareLog(record, config, options.salvage, options.log)
       const counters = Array.from({ length: logRow.shards }, () => new SharedArrayBuffer(Math.max(8, httpCounterBytes)))
       node = new NodeHost(options, lock, catalog, record, identity, actor, logRow, counters)
       await node.#buckets.ensureDefault()
@@ -583,7 +583,12 @@ async function loadActor(record: NodeRecord, directory: string, salvage: boolean
 }
 
 /** The generation of the log that this run writes; deals the log anew if shards or segment size differ from before. */
-async function prepareLog(record: NodeRecord, config: Config, log: (line: string) => void): Promise<LogRow> {
+async function prepareLog(
+  record: NodeRecord,
+  config: Config,
+  salvage: boolean,
+  log: (line: string) => void,
+): Promise<LogRow> {
   const segmentBytes = segmentBytesOf(config)
   const present = record.log
   const disk = new HostDisk(config.directory)
@@ -594,8 +599,8 @@ async function prepareLog(record: NodeRecord, config: Config, log: (line: string
     return row
   }
   const isSame = present.shards === config.shards && present.segmentBytes === segmentBytes
-  if (isSame && present.retired.length === 0) return present
-  return reshard({ disk, record, present, shards: config.shards, segmentBytes, log })
+  if (isSame && present.retired.length === 0 && !salvage) return present
+  return reshard({ disk, record, present, shards: config.shards, segmentBytes, salvage, log })
 }
 
 /** As configured, or as large as the largest version set demands, and small enough that the budget holds eight. */

@@ -14,20 +14,27 @@ export function logDirectoryOf(generation: number, shard: number): string {
   return `log/${generation}/${shard}`
 }
 
+/** Where salvage leaves a damaged generation, relative to the data directory. */
+export function quarantineOf(generation: number): string {
+  return `quarantine-${generation}`
+}
+
 export type ReshardOptions = {
   readonly disk: Disk
   readonly record: NodeRecord
   readonly present: LogRow
   readonly shards: number
   readonly segmentBytes: number
+  /** Deal whatever is readable, even if nothing else changes: the new generation has no damage. */
+  readonly salvage: boolean
   readonly log: (line: string) => void
 }
 
 /** Brings the log to the wanted form; returns the row that holds now. Interrupted anywhere, the next start does it again. */
 export async function reshard(options: ReshardOptions): Promise<LogRow> {
-  const { disk, record, present, shards, segmentBytes, log } = options
+  const { disk, record, present, shards, segmentBytes, salvage, log } = options
   let row = present
-  if (present.shards !== shards || present.segmentBytes !== segmentBytes) {
+  if (present.shards !== shards || present.segmentBytes !== segmentBytes || salvage) {
     const generation = present.generation + 1
     // What an interrupted attempt left was never valid.
     await removeGeneration(disk, generation)
@@ -42,6 +49,8 @@ export async function reshard(options: ReshardOptions): Promise<LogRow> {
           oldSegmentBytes: present.segmentBytes,
           newDirectories,
           newSegmentBytes: segmentBytes,
+          salvage,
+          skipped: ({ path, from, to }) => log(`Salvaged around damage in ${path}, bytes ${from} to ${to}`),
           shardOfSlot: (slot) => shardOfPartition(partitionOfSlot(slot), shards),
           partitionOfSlot,
         },
@@ -49,8 +58,10 @@ export async function reshard(options: ReshardOptions): Promise<LogRow> {
       )
     })
     log(`Dealt ${records} log records of ${present.shards} shards to ${shards}`)
-    row = { generation, shards, segmentBytes, retired: [...present.retired, present.generation] }
+    const retired = salvage ? present.retired : [...present.retired, present.generation]
+    row = { generation, shards, segmentBytes, retired }
     await record.putLog(row)
+    if (salvage) await quarantine(disk, present.generation)
   }
   for (const generation of row.retired) await removeGeneration(disk, generation)
   row = { ...row, retired: [] }
@@ -64,6 +75,12 @@ const settled = (start: (done: Done) => void): Promise<void> =>
   new Promise((resolve, reject) => {
     start((error) => (error === undefined ? resolve() : reject(error)))
   })
+
+/** Puts a damaged generation out of the way, whole: somebody may want to look into it. */
+async function quarantine(disk: Disk, generation: number): Promise<void> {
+  await settled((done) => disk.rename(`log/${generation}`, quarantineOf(generation), done))
+  await settled((done) => disk.syncDirectory('log', done))
+}
 
 async function removeGeneration(disk: Disk, generation: number): Promise<void> {
   for (const shard of disk.listNow(`log/${generation}`)) {

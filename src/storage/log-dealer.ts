@@ -25,7 +25,7 @@ import {
   isControl,
 } from './log-control.ts'
 import { groupHeaderBytes, sealGroup } from './log-group.ts'
-import { listSegments, recoverLog } from './log-recovery.ts'
+import { type Damage, listSegments, recoverLog } from './log-recovery.ts'
 import {
   decodeRecord,
   encodeRecord,
@@ -51,6 +51,9 @@ export type DealOptions = {
   /** One existing, empty directory per new shard. */
   readonly newDirectories: readonly string[]
   readonly newSegmentBytes: number
+  /** Go on behind damage in the old logs, and tell what was skipped. */
+  readonly salvage: boolean
+  readonly skipped: (damage: Damage) => void
   readonly shardOfSlot: (slot: number) => number
   readonly partitionOfSlot: (slot: number) => number
 }
@@ -97,7 +100,7 @@ class LogDealer {
         directory,
         arena,
         crc32,
-        salvage: false,
+        salvage: this.#options.salvage,
         readOnly: false,
         alive: () => {},
         visit: (_address, u8, i32, at) => {
@@ -111,7 +114,10 @@ class LogDealer {
           }
         },
       },
-      (error) => done(error ?? failure),
+      (error, log) => {
+        for (const damage of log?.damages ?? []) this.#options.skipped(damage)
+        done(error ?? failure)
+      },
     )
   }
 
