@@ -210,11 +210,12 @@ export class Shard {
       this.#writeGeneral(thread, requestId, u8, i32, start, isDelete, partition, slot, old)
       return
     }
-    if (isDelete && (old === 0 || this.#isTombstone(old))) {
-      this.#answerLater(thread, requestId, noOrdinal, old, 0, true)
+    const durability = u8[start + 30]!
+    if (isDelete && (old === 0 || this.#isTombstone(old)) && this.#mayStayAsItIs(old, durability)) {
+      this.#answerLater(thread, requestId, noOrdinal, old, 0, old === 0 || this.store.isDurableOncePublished)
       return
     }
-    const sync = this.#mustSync(u8[start + 30]!)
+    const sync = this.#mustSync(durability)
     const valueBytes = isDelete ? 0 : i32[word + 6]! >>> 0
     const typeBytes = isDelete ? 0 : u8[start + 29]!
     const typeStart = keyStart + pad4(keyBytes)
@@ -283,6 +284,14 @@ export class Shard {
     return decodeRecord(this.store.arena.u8[slab]!, this.store.arena.i32[slab]!, (address & slabWordMask) << 2)
   }
 
+  /**
+   * Whether a delete of what is gone may leave it as it is. Not where it asks for stable storage that the tombstone has not
+   * reached: a new one is written then.
+   */
+  #mayStayAsItIs(old: number, durability: number): boolean {
+    return old === 0 || durability !== DurabilityNumber.sync || this.store.isDurableOncePublished
+  }
+
   /** `sync` unless less was asked for and the catalog knows that unsynced writes exist. */
   #mustSync(durability: number): boolean {
     if (durability === DurabilityNumber.sync) return true
@@ -327,8 +336,11 @@ export class Shard {
       return
     }
     at += ifMatchCount * 8
-    if (isDelete && live.length === 0 && (old === 0 || context === undefined)) {
-      this.#answerLater(thread, requestId, noOrdinal, old, 0, true)
+    // What has expired is not gone for good yet: a clock set back would show it again.
+    const isGone = set.versions.every((version) => version.tombstone)
+    const isNothingToDo = isDelete && isGone && (old === 0 || context === undefined)
+    if (isNothingToDo && this.#mayStayAsItIs(old, u8[start + 30]!)) {
+      this.#answerLater(thread, requestId, noOrdinal, old, 0, old === 0 || this.store.isDurableOncePublished)
       return
     }
     const own = context?.find((entry) => entry.actor === this.store.actor)?.counter ?? 0
@@ -544,9 +556,12 @@ export class Shard {
   }
 
   #isPlainLive(address: number): boolean {
-    const u8 = this.store.arena.u8[address >>> wordsPerSlabBits]!
-    const flags = u8[((address & slabWordMask) << 2) + 12]!
-    return (flags & (RecordFlag.simple | RecordFlag.tombstone)) === RecordFlag.simple
+    const slab = address >>> wordsPerSlabBits
+    const at = (address & slabWordMask) << 2
+    const u8 = this.store.arena.u8[slab]!
+    if ((u8[at + 12]! & (RecordFlag.simple | RecordFlag.tombstone)) !== RecordFlag.simple) return false
+    const expiresAtMs = simpleExpiry(u8, this.store.arena.i32[slab]!, at)
+    return expiresAtMs === 0 || expiresAtMs > this.#clock.epochMs()
   }
 
   /** The reply for one live version, without an allocation; a digest of 0, 0 tells the receiver to derive it from the dot. */

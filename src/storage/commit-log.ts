@@ -17,7 +17,7 @@ import type { Crc32 } from '../base/crc32.ts'
 import { SunwiseError } from '../base/errors.ts'
 import type { Disk, DiskFile } from '../env.ts'
 import type { Arena } from './arena.ts'
-import { groupHeaderBytes, retirementMark, retirementMarkBytes, sealGroup } from './log-group.ts'
+import { groupHeaderBytes, retirementMark, retirementMarkBytes, sealGroup, secondMarkOffset } from './log-group.ts'
 
 export type CommitLogOptions = {
   readonly disk: Disk
@@ -132,6 +132,11 @@ export class CommitLog {
 
   get syncing(): boolean {
     return this.#syncing
+  }
+
+  /** Whether something was written that is not on stable storage yet. */
+  get hasUnsynced(): boolean {
+    return this.#syncing || this.#unsynced.length > 0
   }
 
   /** Segments with bytes that no sync covers yet. */
@@ -258,8 +263,9 @@ export class CommitLog {
   }
 
   /**
-   * Retires the oldest segment, whose data must stand elsewhere durably: writes its mark, syncs it, then bumps the segment's
-   * generation and frees it. Segments are retired one at a time, in order, so that no older data can outlive newer.
+   * Retires the oldest segment, whose data must stand elsewhere durably: writes its marks, the second when the first is durable,
+   * then bumps the segment's generation and frees it. Segments are retired one at a time, in order, so that no older data can
+   * outlive newer. DISK_FULL leaves all as it was.
    */
   retireOldest(done: (error: SunwiseError | undefined) => void): void {
     const oldest = this.oldest
@@ -267,22 +273,32 @@ export class CommitLog {
     if (this.#failure !== undefined) return done(this.#failure)
     this.#retiring = true
     const live = this.#live[0]!
+    const end = (error: SunwiseError | undefined): void => {
+      this.#retiring = false
+      done(error)
+    }
+    this.#mark(live, 0, (failed) => {
+      if (failed !== undefined) return end(failed)
+      this.#mark(live, secondMarkOffset, (error) => {
+        if (error !== undefined) return end(error)
+        live.file!.close()
+        this.#live.shift()
+        this.#options.arena.invalidateSegment(live.segment)
+        this.#free.push(live.segment)
+        end(undefined)
+      })
+    })
+  }
+
+  /** Writes a retirement mark and syncs it. */
+  #mark(live: LiveSegment, offset: number, done: (error: SunwiseError | undefined) => void): void {
     try {
       live.file ??= this.#options.disk.openNow(`${this.#options.directory}/${segmentFileName(live.segment)}`)
-      live.file.writeNow(retirementMark(live.sequence, this.#options.crc32), 0, retirementMarkBytes, 0)
+      live.file.writeNow(retirementMark(live.sequence, this.#options.crc32), 0, retirementMarkBytes, offset)
     } catch (error) {
-      this.#retiring = false
-      return done(this.#fail(error as SunwiseError))
+      return done(this.#noteWriteError(error))
     }
-    live.file.sync((error) => {
-      this.#retiring = false
-      if (error !== undefined) return done(this.#fail(error))
-      live.file!.close()
-      this.#live.shift()
-      this.#options.arena.invalidateSegment(live.segment)
-      this.#free.push(live.segment)
-      done(undefined)
-    })
+    live.file.sync((error) => done(error === undefined ? undefined : this.#fail(error)))
   }
 
   get retiring(): boolean {

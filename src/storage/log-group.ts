@@ -13,9 +13,12 @@
  *     32 records
  *
  * The first group of a segment starts with control records (log-control.ts). A segment whose data stands elsewhere carries a
- * retirement mark over its first group:
+ * retirement mark over its first group, and, once that one is on stable storage, another at offset 512:
  *
  *      0 u32 magic 0x31525753, "SWR1"    4 u32 crc of the bytes 8 to 15    8 u32 sequence    12 u32 0
+ *
+ * The first decides, torn or not, since it is only written when nothing is needed any more. The second stands in another sector:
+ * it is still there when a power cut tears the first group of the next segment in this file, short as that may be.
  *
  * Damage before the greatest synced position named in any valid header is corruption; behind it the log ends at the first
  * bad group, even if valid groups follow, because the kernel writes unsynced pages in any order.
@@ -28,6 +31,8 @@ export const groupMagic = 0x31475753
 export const retiredMagic = 0x31525753
 export const groupHeaderBytes = 32
 export const retirementMarkBytes = 16
+/** Where the second mark stands. */
+export const secondMarkOffset = 512
 
 /** Writes the header of a group whose records stand behind it; `start` is its first byte. */
 export function sealGroup(

@@ -23,9 +23,11 @@ import {
   groupSyncedSequence,
   isGroup,
   logFormatVersion,
+  retiredMagic,
   retiredSequence,
   retirementMark,
   retirementMarkBytes,
+  secondMarkOffset,
 } from './log-group.ts'
 import { recordBytesAt, recordHeaderBytes } from './record.ts'
 
@@ -77,6 +79,8 @@ type LoadedFile = {
   sequenceSeen: number
   /** Sequence of its retirement mark; -1 without one. */
   retired: number
+  /** Sequence of the mark in its second sector; -1 without one. */
+  retiredBefore: number
   /** Sequence that its first header claims, whether or not the checksum holds; -1 if there is no header. */
   claimed: number
 }
@@ -221,14 +225,24 @@ class Recovery {
         logBytes: 0,
         sequenceSeen: 0,
         retired: -1,
+        retiredBefore: -1,
         claimed: -1,
       }
       this.#files.push(loaded)
       if (bytes < groupHeaderBytes) continue
+      // Tells of an earlier segment in this file where the first group of the present one is bad; else it is part of the data.
+      const hasSecondMark = bytes >= secondMarkOffset + retirementMarkBytes
+      loaded.retiredBefore = hasSecondMark ? retiredSequence(u8, i32, start + secondMarkOffset, crc32) : -1
       const retired = retiredSequence(u8, i32, start, crc32)
       if (retired >= 0) {
         loaded.sequenceSeen = retired
         loaded.retired = retired
+        continue
+      }
+      if (i32[start >>> 2] === retiredMagic) {
+        // A torn mark: what stood before it in that place had the same sequence.
+        this.#scan(loaded, 0, -1)
+        loaded.retired = groupSequence(i32, start)
         continue
       }
       if (i32[start >>> 2] === groupMagic) loaded.claimed = groupSequence(i32, start)
@@ -324,7 +338,7 @@ class Recovery {
     for (const loaded of this.#files) {
       if (loaded.head === undefined) {
         const { sequenceSeen, retired, claimed } = loaded
-        if (retired >= 0 || sequenceSeen === 0) continue
+        if (retired >= 0 || sequenceSeen === 0 || loaded.retiredBefore === sequenceSeen) continue
         // Taken by a newer segment of which nothing is whole: the rest is what was retired.
         if (claimed > Math.max(newest.sequence, sequenceSeen) && !this.#isFirstGroupOf(loaded, sequenceSeen)) continue
         loaded.sequence = sequenceSeen
@@ -351,10 +365,16 @@ class Recovery {
    * first group is torn. Only a segment that is durably retired is ever overwritten.
    */
   #wasRetired(sequence: number, newestSequence: number): boolean {
-    if (this.#files.some(({ retired }) => retired === sequence)) return true
+    if (
+      this.#files.some(
+        (loaded) => loaded.retired === sequence || (loaded.head === undefined && loaded.retiredBefore === sequence),
+      )
+    )
+      return true
     const headless = this.#files.filter(({ head }) => head === undefined)
+    // A mark newer than the newest segment stands over one that an earlier recovery dropped.
     const isTaken = (loaded: LoadedFile): boolean =>
-      loaded.claimed > newestSequence && !this.#isFirstGroupOf(loaded, sequence)
+      loaded.retired > newestSequence || (loaded.claimed > newestSequence && !this.#isFirstGroupOf(loaded, sequence))
     const own = headless.find(({ sequenceSeen }) => sequenceSeen === sequence)
     return own === undefined ? headless.some(isTaken) : isTaken(own)
   }

@@ -155,7 +155,7 @@ export class Store {
   /** Passes in a row that won next to nothing, and the live bytes at the last of them. */
   #poorPasses = 0
   #poorLiveBytes = 0
-  /** Ordinal whose publication lets the oldest segment be retired; -1: not there yet. */
+  /** Ordinal up to which all must be on stable storage before the oldest segment is retired; -1: not there yet. */
   #retireAfter = -1
 
   /** Why the last `allocate` returned 0. */
@@ -232,6 +232,12 @@ export class Store {
   /** All that was staged is visible. */
   get isPublished(): boolean {
     return this.#published === this.#staged
+  }
+
+  /** Whether all that is visible, or will be once everything staged is, is on stable storage then. */
+  get isDurableOncePublished(): boolean {
+    if (this.#published < this.#staged && this.#syncThrough >= this.#staged) return true
+    return this.#published === this.#staged && !this.#openLog.hasUnsynced
   }
 
   /** Whether the owner may take more commands now; otherwise it flushes and comes back. */
@@ -525,7 +531,10 @@ export class Store {
     this.#openLog.sync((error) => {
       const isLate = finished
       if (error !== undefined) this.#failAll(error)
-      else this.#publish(through)
+      else {
+        this.#publish(through)
+        this.#retireIfDurable(through)
+      }
       // A sync on the pool ends in a later turn: go on from here.
       if (isLate && error === undefined) this.flush()
     })
@@ -537,7 +546,6 @@ export class Store {
     for (let ordinal = this.#published; ordinal < through; ordinal++) this.#publishOne(ordinal)
     this.#published = through
     this.#events.published(through)
-    if (this.#retireAfter >= 0 && through >= this.#retireAfter) this.#retire()
   }
 
   #publishOne(ordinal: number): void {
@@ -887,10 +895,10 @@ export class Store {
       const bytes = this.#recycleOneGroup(epochMs)
       if (bytes === 0) return
       if (bytes < 0) {
-        // The whole segment has been gone through: retire it when the copies are durable and visible.
+        // The whole segment has been gone through: retire it when all that took its records' places is durable and visible.
         this.#retireAfter = this.#staged
         this.#syncThrough = Math.max(this.#syncThrough, this.#staged)
-        if (this.#published >= this.#retireAfter) this.#retire()
+        this.#retireIfDurable(log.hasUnsynced ? -1 : this.#published)
         return
       }
       budget -= bytes
@@ -954,6 +962,18 @@ export class Store {
     return true
   }
 
+  /**
+   * Retires the segment that was gone through if the records up to `synced`, which are on stable storage, are all that it waits
+   * for. What was overwritten without a sync, and is visible long since, counts too: after a power cut the old record would be
+   * needed again.
+   */
+  #retireIfDurable(synced: number): void {
+    if (this.#retireAfter < 0) return
+    if (synced >= this.#retireAfter) this.#retire()
+    // With something unpublished its own sync follows.
+    else if (this.#published >= this.#retireAfter && !this.#openLog.syncing) this.#sync()
+  }
+
   #retire(): void {
     this.#retireAfter = -1
     this.#recycleSegment = -1
@@ -962,8 +982,9 @@ export class Store {
     this.#poorPasses = isPoor ? this.#poorPasses + 1 : 0
     this.#poorLiveBytes = this.#liveBytes
     this.#openLog.retireOldest((error) => {
-      if (error !== undefined) this.#failAll(error)
-      else this.recycledSegments++
+      if (error === undefined) this.recycledSegments++
+      // Without room for a mark the segment stays, and is gone through again later.
+      else if (this.#openLog.failure !== undefined) this.#failAll(error)
     })
   }
 }

@@ -1,0 +1,446 @@
+/**
+ * A node against a plain model of what a key-value store with contexts is. Small segments and a small budget, so that recycling
+ * runs all the time; clean stops, killed processes and power cuts.
+ *
+ * The model knows for each key the states it went through, in order, and which of them surely stand on stable storage. A power
+ * cut may set a key back to any state from there on, a killed process to none, and a request without an answer may have been
+ * the last state or not.
+ */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import type { SunwiseError } from '../../src/base/errors.ts'
+import { SeededRandom } from '../../src/base/seeded-random.ts'
+import { type Durability, Limits } from '../../src/config.ts'
+import type { ReadAnswer, WriteAnswer, WriteOptions } from '../../src/replication/requests.ts'
+import { bucketOf, type Result, ShardRig, send } from '../shard/shard-rig.ts'
+import { SimClock } from '../sim/sim-clock.ts'
+import { SimCrash, SimDisk } from '../sim/sim-disk.ts'
+import { bytesOf, textOf } from './store-rig.ts'
+
+const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
+
+/** One version as the model sees it. `write` numbers the writes of the whole run. */
+type ModelVersion = { readonly write: number; readonly text: string; readonly expiresAtMs: number }
+/** Live and dead versions of a key after some write of it. */
+type State = {
+  readonly write: number
+  readonly versions: readonly ModelVersion[]
+}
+
+const absent: State = { write: 0, versions: [] }
+
+class ModelKey {
+  /** States since the last one that is surely durable, that one first. */
+  states: State[] = [absent]
+  /** Context of the last read, and the write up to which it covers this key. */
+  context: { readonly token: Uint8Array; readonly write: number } | undefined
+  etag: { readonly text: string; readonly write: number } | undefined
+  /** A request under way. */
+  pending: { readonly result: Result<WriteAnswer>; readonly next: State; readonly durability: Durability } | undefined
+
+  get present(): State {
+    return this.states.at(-1)!
+  }
+}
+
+const live = (state: State, nowMs: number): readonly ModelVersion[] =>
+  state.versions.filter(({ expiresAtMs }) => expiresAtMs === 0 || expiresAtMs > nowMs)
+
+const textsOf = (versions: readonly ModelVersion[]): string[] => versions.map(({ text }) => text).sort()
+
+type RunOptions = {
+  readonly seed: number
+  readonly steps: number
+  readonly durabilities: readonly Durability[]
+  readonly shards: number
+  readonly preallocate: boolean
+  readonly completions: 'immediate' | 'queued'
+  readonly keys: number
+}
+
+/** What a run did, so that a test can say that it did something. */
+type Tally = Record<
+  | 'acknowledged'
+  | 'refused'
+  | 'reads'
+  | 'powerCuts'
+  | 'kills'
+  | 'stops'
+  | 'recycled'
+  | 'siblings'
+  | 'lists'
+  | 'preconditions',
+  number
+>
+
+class ModelRun {
+  readonly options: RunOptions
+  readonly random: SeededRandom
+  readonly disk: SimDisk
+  readonly clock = new SimClock()
+  readonly keys: { readonly name: Uint8Array; readonly model: ModelKey }[]
+  rig: ShardRig
+  actor = 1
+  writes = 0
+  readonly tally: Tally = {
+    acknowledged: 0,
+    refused: 0,
+    reads: 0,
+    powerCuts: 0,
+    kills: 0,
+    stops: 0,
+    recycled: 0,
+    siblings: 0,
+    lists: 0,
+    preconditions: 0,
+  }
+
+  constructor(options: RunOptions) {
+    this.options = options
+    this.random = new SeededRandom(options.seed)
+    this.disk = new SimDisk({ random: this.random.fork('disk'), completions: options.completions })
+    this.keys = Array.from({ length: options.keys }, (_, index) => ({
+      name: bytesOf(`{${'abc'[index % 3]}}key${index}`),
+      model: new ModelKey(),
+    }))
+    this.rig = this.start()
+  }
+
+  start(): ShardRig {
+    const { shards, preallocate } = this.options
+    const rig = new ShardRig({
+      disk: this.disk,
+      clock: this.clock,
+      shards,
+      preallocate,
+      segmentBytes: 16384,
+      segments: 24,
+      budgetBytes: 12 * 16384,
+      actor: { low: this.actor, high: 9 },
+      unsyncedNoted: this.options.durabilities.some((durability) => durability !== 'sync'),
+    })
+    return rig.open(() => this.disk.drain(this.random))
+  }
+
+  /** Carries frames and disk operations for a while; all of them with `whole`. */
+  turn(whole: boolean): void {
+    this.rig.turn()
+    if (this.options.completions === 'immediate') return
+    for (let left = whole ? 1000 : this.random.below(3); left > 0 && this.disk.step(this.random); left--);
+    this.rig.deliverReplies()
+  }
+
+  settle(): void {
+    for (let round = 0; this.rig.coordinator.pendingCount > 0; round++) {
+      assert.ok(round < 3000, 'Every request is answered in the end')
+      this.turn(true)
+      if (round % 8 === 7) this.tick(20)
+    }
+    this.collect()
+  }
+
+  tick(durationMs: number): void {
+    this.clock.advance(durationMs)
+    this.rig.tick()
+    this.collect()
+  }
+
+  countRecycled(): void {
+    for (const shard of this.rig.shards) this.tally.recycled += shard.store.recycledSegments
+  }
+
+  /** Takes the answers that have come. */
+  collect(): void {
+    for (const { name, model } of this.keys) {
+      const { pending } = model
+      if (pending === undefined || pending.result.calls === 0) continue
+      model.pending = undefined
+      this.judge(name, model, pending.result, pending.next, pending.durability)
+    }
+  }
+
+  judge(
+    name: Uint8Array,
+    model: ModelKey,
+    { error, answer }: Result<WriteAnswer>,
+    next: State,
+    durability: Durability,
+  ): void {
+    if (error !== undefined) {
+      this.tally.refused++
+      assert.equal(error.outcome, 'none', `A write that was refused is not applied: ${error.message}`)
+      assert.ok(['STORE_FULL', 'OVERLOADED', 'DISK_FULL'].includes(error.code), `${error.code}: ${error.message}`)
+      return
+    }
+    this.tally.acknowledged++
+    if (next !== model.present) model.states.push(next)
+    const isSynced = answer!.receipt.durable
+    assert.ok(isSynced || durability !== 'sync', 'A write in sync mode is on stable storage when it is acknowledged')
+    if (isSynced && next.write > 0) model.states.splice(0, model.states.length - 1)
+    // Time may have passed since the shard counted.
+    if (next.versions.every(({ expiresAtMs }) => expiresAtMs === 0)) {
+      assert.equal(answer!.siblings, next.versions.length, textOf(name))
+    }
+  }
+
+  // Requests.
+
+  write(): void {
+    const { random } = this
+    const { name, model } = random.pick(this.keys)
+    if (model.pending !== undefined) return
+    const state = model.present
+    const isDelete = random.chance(1, 4)
+    const write = ++this.writes
+    const durability = random.pick(this.options.durabilities)
+    let covered = Number.POSITIVE_INFINITY
+    let options: WriteOptions = { durability, timeoutMs: Limits.timeoutMsMax }
+    if (model.context !== undefined && random.chance(1, 3) && state.versions.length < 12) {
+      covered = model.context.write
+      options = { ...options, context: model.context.token }
+    }
+    const nowMs = this.clock.epochMs()
+    const ttlMs = !isDelete && random.chance(1, 4) ? random.between(1, 100_000) : undefined
+    if (ttlMs !== undefined) options = { ...options, ttlMs }
+    const text = `${write}:${'x'.repeat(random.chance(1, 8) ? random.below(700) : random.below(60))}`
+    const isBlind = options.context === undefined
+    let next: State
+    if (isDelete && live(state, nowMs).length === 0 && (isBlind || state === absent)) next = state
+    else {
+      const kept = state.versions.filter((version) => version.write > covered)
+      const added = isDelete ? [] : [{ write, text, expiresAtMs: ttlMs === undefined ? 0 : nowMs + ttlMs }]
+      next = { write, versions: [...kept, ...added] }
+    }
+    if (live(next, nowMs).length > 1) this.tally.siblings++
+    const result = send<WriteAnswer>((done) =>
+      isDelete
+        ? this.rig.coordinator.delete(bucketOf(), name, options, done)
+        : this.rig.coordinator.put(bucketOf(), name, bytesOf(text), options, done),
+    )
+    model.pending = { result, next, durability }
+    if (random.chance(1, 3)) this.turn(false)
+    this.collect()
+  }
+
+  precondition(): void {
+    const { random } = this
+    const { name, model } = random.pick(this.keys)
+    if (model.pending !== undefined) return
+    const state = model.present
+    const count = live(state, this.clock.epochMs()).length
+    const kinds = model.etag === undefined ? ['none', 'any'] : ['none', 'any', 'etag', 'stale']
+    const kind = random.pick(kinds)
+    const text = `${++this.writes}:conditional`
+    const etags = ['0123456789abcdef', kind === 'stale' ? 'ffffffffffffffff' : (model.etag?.text ?? '')]
+    const holds =
+      kind === 'none'
+        ? count === 0
+        : kind === 'any'
+          ? count > 0
+          : kind === 'etag' && model.etag!.write === state.write && count > 0
+    // Expiry may have changed the digest.
+    if (kind === 'etag' && state.versions.some(({ expiresAtMs }) => expiresAtMs > 0)) return
+    const options: WriteOptions = kind === 'none' ? { ifNoneMatch: '*' } : { ifMatch: kind === 'any' ? '*' : etags }
+    const result = send<WriteAnswer>((done) =>
+      this.rig.coordinator.put(bucketOf(), name, bytesOf(text), { ...options, durability: 'sync' }, done),
+    )
+    this.settle()
+    this.tally.preconditions++
+    if (holds || result.error?.code === 'STORE_FULL' || result.error?.code === 'OVERLOADED') {
+      const next = { write: this.writes, versions: [{ write: this.writes, text, expiresAtMs: 0 }] }
+      this.judge(name, model, result, next, 'sync')
+      return
+    }
+    assert.equal(result.error?.code, 'PRECONDITION_FAILED', `${kind} on ${textOf(name)}`)
+    assert.equal(result.error.outcome, 'none')
+  }
+
+  read(): void {
+    const { name, model } = this.random.pick(this.keys)
+    const answer = this.readNow(name)
+    const nowMs = this.clock.epochMs()
+    const { pending } = model
+    const seen = answer.values.map(({ value }) => textOf(value)).sort()
+    const candidates = pending === undefined ? [model.present] : [model.present, pending.next]
+    const matching = candidates.find((state) => equal(textsOf(live(state, nowMs)), seen))
+    assert.ok(
+      matching !== undefined,
+      `${textOf(name)} reads ${seen}, not ${candidates.map((c) => textsOf(live(c, nowMs)))}`,
+    )
+    if (pending !== undefined) return
+    if (answer.context !== undefined) model.context = { token: answer.context, write: model.present.write }
+    if (answer.etag !== undefined) model.etag = { text: answer.etag, write: model.present.write }
+  }
+
+  readNow(name: Uint8Array): ReadAnswer {
+    this.tally.reads++
+    const result = send<ReadAnswer>((done) => this.rig.coordinator.get(bucketOf(), name, {}, done))
+    assert.equal(result.calls, 1, 'A read of memory is answered at once')
+    if (result.error !== undefined) throw result.error
+    return result.answer!
+  }
+
+  /** The whole bucket, page by page, against all keys. */
+  list(): void {
+    this.settle()
+    this.tally.lists++
+    const nowMs = this.clock.epochMs()
+    const found = new Map<string, string[]>()
+    let cursor: Uint8Array | undefined
+    do {
+      const { answer } = this.rig.wait<{
+        keys: readonly { key: Uint8Array; answer: ReadAnswer | undefined }[]
+        cursor: Uint8Array | undefined
+      }>((done) =>
+        this.rig.coordinator.list(bucketOf(), { limit: this.random.between(1, 9), values: true, cursor }, done),
+      )
+      for (const { key, answer: read } of answer!.keys) {
+        assert.equal(found.has(textOf(key)), false, 'A key is listed once')
+        found.set(textOf(key), read!.values.map(({ value }) => textOf(value)).sort())
+      }
+      cursor = answer!.cursor
+    } while (cursor !== undefined)
+    const wanted = new Map(
+      this.keys
+        .filter(({ model }) => live(model.present, nowMs).length > 0)
+        .map(({ name, model }) => [textOf(name), textsOf(live(model.present, nowMs))]),
+    )
+    assert.deepEqual(new Map([...found].sort()), new Map([...wanted].sort()))
+  }
+
+  // Ends of runs.
+
+  stop(): void {
+    this.settle()
+    for (let round = 0; !this.rig.shards.every((shard) => shard.isIdle); round++) {
+      assert.ok(round < 3000, 'A shard comes to rest')
+      this.turn(true)
+    }
+    for (const shard of this.rig.shards) {
+      let error: SunwiseError | undefined
+      let isClosed = false
+      shard.store.close((failed) => {
+        error = failed
+        isClosed = true
+      })
+      this.disk.drain(this.random)
+      assert.ok(isClosed && error === undefined, String(error))
+    }
+    this.tally.stops++
+    this.countRecycled()
+    // A clean stop has synced everything.
+    for (const { model } of this.keys) model.states.splice(0, model.states.length - 1)
+    this.rig = this.start()
+    this.verify('exact')
+  }
+
+  crash(kind: 'power' | 'process'): void {
+    this.countRecycled()
+    if (kind === 'power') this.disk.crash(this.random)
+    else this.disk.kill(this.random)
+    if (kind === 'power') this.tally.powerCuts++
+    else this.tally.kills++
+    if (this.options.durabilities.some((durability) => durability !== 'sync')) this.actor++
+    this.rig = this.start()
+    this.verify(kind)
+  }
+
+  /** Compares every key with the states that it may be in now, and goes on from what is there. */
+  verify(after: 'exact' | 'power' | 'process'): void {
+    const nowMs = this.clock.epochMs()
+    for (const { name, model } of this.keys) {
+      const seen = this.readNow(name)
+        .values.map(({ value }) => textOf(value))
+        .sort()
+      const allowed = after === 'power' ? [...model.states] : [model.present]
+      if (model.pending !== undefined) allowed.push(model.pending.next)
+      model.pending = undefined
+      const matching = allowed.findLast((state) => equal(textsOf(live(state, nowMs)), seen))
+      assert.ok(
+        matching !== undefined,
+        `After ${after}, ${textOf(name)} holds [${seen}], which is none of ${JSON.stringify(allowed.map((state) => textsOf(live(state, nowMs))))}`,
+      )
+      model.states = [matching]
+      // What a crash took back may be issued again under the same name: such tokens are those of other histories.
+      model.context = undefined
+      model.etag = undefined
+    }
+  }
+
+  run(): void {
+    const { random } = this
+    for (let step = 0; step < this.options.steps; step++) {
+      const draw = random.below(1000)
+      if (draw < 560) this.write()
+      else if (draw < 760) this.read()
+      else if (draw < 800) this.precondition()
+      else if (draw < 900) this.turn(false)
+      else if (draw < 960) this.tick(random.pick([1, 20, 100, 500, 30_000]))
+      else if (draw < 970) this.list()
+      else if (draw < 978) this.stop()
+      else if (draw < 986) this.crash('process')
+      else if (draw < 994) this.crash('power')
+      else this.settle()
+      this.collect()
+      assert.deepEqual(
+        this.rig.failures.map(({ message }) => message),
+        [],
+      )
+    }
+    this.stop()
+  }
+}
+
+function equal(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((text, index) => text === b[index])
+}
+
+function runModel(name: string, runs: number, steps: number, options: Omit<RunOptions, 'seed' | 'steps'>): void {
+  test(`Shard and store: ${name}`, (t) => {
+    const sum: Record<string, number> = {}
+    fc.assert(
+      fc.property(fc.integer(), fc.integer({ min: 1, max: steps }), (seed, drawn) => {
+        const run = new ModelRun({ seed, steps: drawn, ...options })
+        try {
+          run.run()
+        } catch (error) {
+          if (error instanceof SimCrash) throw new Error('The disk was used after it had crashed', { cause: error })
+          throw error
+        }
+        for (const [key, count] of Object.entries(run.tally)) sum[key] = (sum[key] ?? 0) + count
+      }),
+      { numRuns: Math.ceil(runs * scale), endOnFailure: false },
+    )
+    t.diagnostic(JSON.stringify(sum))
+    for (const [key, count] of Object.entries(sum)) {
+      if (key !== 'refused') assert.ok(count > 0, `Some ${key}`)
+    }
+  })
+}
+
+const common = { preallocate: true, completions: 'immediate', shards: 1, keys: 40 } as const
+
+runModel('synced writes equal the model through stops, kills and power cuts', 20, 1500, {
+  ...common,
+  durabilities: ['sync'],
+})
+runModel('writes of all durabilities lose no more than they may', 20, 1500, {
+  ...common,
+  durabilities: ['sync', 'interval', 'os'],
+})
+runModel('writes below sync alone lose no more than they may', 10, 1500, {
+  ...common,
+  preallocate: false,
+  durabilities: ['os'],
+})
+runModel('syncs that end later change nothing', 20, 1500, {
+  ...common,
+  completions: 'queued',
+  durabilities: ['sync', 'os'],
+})
+runModel('two shards equal the model', 10, 1500, {
+  ...common,
+  shards: 2,
+  durabilities: ['sync', 'os'],
+})
