@@ -2,7 +2,7 @@
  * From key bytes to slot, from slot to partition, from partition to shard. The first two are part of the on-disk format and
  * equal on every node; the third is this node's own affair and changes with its number of shards.
  */
-import { crc16 } from '../base/crc16.ts'
+import { crc16, crc16Without } from '../base/crc16.ts'
 import { Limits } from '../config.ts'
 
 const openBrace = 0x7b
@@ -13,6 +13,8 @@ const closeBrace = 0x7d
  * empty, so that keys with one tag stay together (Redis Cluster specification, "hash tags").
  */
 export function slotOfKey(key: Uint8Array, start: number, end: number): number {
+  const whole = crc16Without(key, start, end, openBrace)
+  if (whole >= 0) return whole & (Limits.slots - 1)
   let open = start
   while (open < end && key[open] !== openBrace) open++
   if (open < end) {

@@ -4,8 +4,11 @@
  * bucket's version and the segment's generation are all as they were before the probe. After eight tries the caller asks the
  * owner.
  *
- * On x86 loads are not reordered with loads, so `Atomics.load` suffices for the second look; on arm64 a plain load may sink
- * below an acquire, so `weakOrder` makes the second look a read-modify-write.
+ * Order. A call of `Atomics` costs as much as ten plain loads, so there are two per read, where order is decided: the one that
+ * notes the generation, before the record is read, and the one that begins the second look, after it was copied. The compiler
+ * moves no load over either call; what is noted before the first is branched on or kept in a field at once. The processor
+ * keeps the order of loads on x86. Elsewhere (`weakOrder`) every look is an `Atomics.load`, and, since a plain load may sink
+ * below an acquire, the second look is a read-modify-write.
  */
 import { copyWords, pad4 } from '../base/bytes.ts'
 import type { ActorTable } from '../versions/version-set.ts'
@@ -187,10 +190,10 @@ export class ResidentReader {
     keyStart: number,
     keyBytes: number,
   ): number {
-    this.#viewVersion = Atomics.load(this.#control, ControlWord.viewVersion)
-    if (Atomics.load(this.#control, ControlWord.state) !== ShardState.up) return ReadResult.unavailable
-    this.#structureVersion = Atomics.load(this.#partitions, partition * 4)
-    const packed = Atomics.load(this.#partitions, partition * 4 + 1)
+    this.#viewVersion = this.#look(this.#control, ControlWord.viewVersion)
+    if (this.#look(this.#control, ControlWord.state) !== ShardState.up) return ReadResult.unavailable
+    this.#structureVersion = this.#look(this.#partitions, partition * 4)
+    const packed = this.#look(this.#partitions, partition * 4 + 1)
     this.#segment = -1
     if (packed === 0) {
       this.#bucketView = this.#partitions
@@ -199,7 +202,7 @@ export class ResidentReader {
       return ReadResult.absent
     }
     const depth = packed & ((1 << depthBits) - 1)
-    const chunk = Atomics.load(this.#directories, (packed >>> depthBits) + (depth === 0 ? 0 : hash >>> (32 - depth)))
+    const chunk = this.#look(this.#directories, (packed >>> depthBits) + (depth === 0 ? 0 : hash >>> (32 - depth)))
     const view = this.#chunks[chunk >>> chunkSlabBits]
     if (view === undefined) return ReadResult.contended
     const base = (chunk & chunkSlabMask) * chunkWords
@@ -207,7 +210,7 @@ export class ResidentReader {
     const homeWord = base + home * 16
     this.#bucketView = view
     this.#bucketWord = homeWord
-    this.#bucketVersion = Atomics.load(view, homeWord)
+    this.#bucketVersion = this.#look(view, homeWord)
     if (this.#bucketVersion & 1) return ReadResult.contended
     const reach = view[homeWord + 1]!
     const tag = hash | 0
@@ -215,7 +218,7 @@ export class ResidentReader {
       const bucket = base + ((home + distance) & (bucketsPerChunk - 1)) * 16
       for (let entry = bucket + 2; entry < bucket + 2 + entriesPerBucket; entry++) {
         if (view[entry] !== tag) continue
-        const address = Atomics.load(view, entry + 7) >>> 0
+        const address = this.#look(view, entry + 7) >>> 0
         if (address === 0) continue
         const found = this.#matches(view, entry + 7, address, bucketId, key, keyStart, keyBytes)
         if (found !== ReadResult.absent) return found
@@ -243,7 +246,7 @@ export class ResidentReader {
     const word = address & slabWordMask
     const segment = (slab << arena.segmentsPerSlabBits) | (word >>> arena.segmentWordBits)
     const generation = Atomics.load(arena.generations, segment)
-    if (Atomics.load(view, entryWord) !== (address | 0)) return ReadResult.contended
+    if (this.#look(view, entryWord) !== (address | 0)) return ReadResult.contended
     const i32 = arena.i32[slab]!
     const recordBytes = i32[word]! >>> 0
     const segmentWordMask = (1 << arena.segmentWordBits) - 1
@@ -289,11 +292,21 @@ export class ResidentReader {
         Atomics.load(this.#control, ControlWord.viewVersion) === this.#viewVersion
       )
     }
-    if (this.#segment >= 0 && Atomics.load(this.#arena.generations, this.#segment) !== this.#generation) return false
+    // The call of Atomics comes first, whichever it is: the plain loads behind it see what is there after the copy.
+    if (this.#segment < 0) {
+      if (Atomics.load(this.#bucketView, this.#bucketWord) !== this.#bucketVersion) return false
+    } else {
+      if (Atomics.load(this.#arena.generations, this.#segment) !== this.#generation) return false
+      if (this.#bucketView[this.#bucketWord] !== this.#bucketVersion) return false
+    }
     return (
-      Atomics.load(this.#bucketView, this.#bucketWord) === this.#bucketVersion &&
-      Atomics.load(this.#partitions, partition * 4) === this.#structureVersion &&
-      Atomics.load(this.#control, ControlWord.viewVersion) === this.#viewVersion
+      this.#partitions[partition * 4] === this.#structureVersion &&
+      this.#control[ControlWord.viewVersion] === this.#viewVersion
     )
+  }
+
+  /** A load in its place: see the file header. */
+  #look(view: Int32Array, word: number): number {
+    return this.#weakOrder ? Atomics.load(view, word) : view[word]!
   }
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { crc16 } from '../../src/base/crc16.ts'
+import fc from 'fast-check'
+import { crc16, crc16Without } from '../../src/base/crc16.ts'
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
 
@@ -14,4 +15,24 @@ test('crc16() gives the golden vectors of the Redis Cluster specification', () =
 
 test('crc16() reads only the range it is given', () => {
   assert.equal(crc16(bytes('xx123456789yy'), 2, 11), 12739)
+})
+
+/** The definition, bit by bit. */
+function crc16ByBits(data: Uint8Array): number {
+  let crc = 0
+  for (const byte of data) {
+    crc ^= byte << 8
+    for (let bit = 0; bit < 8; bit++) crc = crc & 0x8000 ? ((crc << 1) ^ 0x1021) & 0xffff : (crc << 1) & 0xffff
+  }
+  return crc
+}
+
+test('crc16() of any bytes is what the polynomial says, and crc16Without() tells of a forbidden byte', () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 40 }), fc.nat({ max: 255 }), (data, forbidden) => {
+      assert.equal(crc16(data, 0, data.length), crc16ByBits(data))
+      assert.equal(crc16Without(data, 0, data.length, forbidden), data.includes(forbidden) ? -1 : crc16ByBits(data))
+    }),
+    { numRuns: 2000 },
+  )
 })
