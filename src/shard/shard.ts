@@ -103,7 +103,10 @@ export class Shard {
   #pendingTail = 0
   #isFailed = false
   #frameBytes = 0
-  #parked: { readonly thread: number; readonly u8: Uint8Array } | undefined
+  /** Commands that wait for room, in their order; see `#park`. */
+  readonly #parked: { readonly thread: number; readonly u8: Uint8Array; readonly i32: Int32Array }[] = []
+  #isRetrying = false
+  #mustWaitOn = false
   #writes = 0
   #ownerReads = 0
   #siblingWarnings = 0
@@ -129,18 +132,25 @@ export class Shard {
   /** Whether frames may be handed over; otherwise `flush` and try again in a later turn. */
   get canAccept(): boolean {
     return (
-      this.#parked === undefined && this.#pendingTail - this.#pendingHead < pendingMax - 1024 && this.store.canAccept
+      this.#parked.length === 0 && this.#pendingTail - this.#pendingHead < pendingMax - 1024 && this.store.canAccept
     )
   }
 
   /** Nothing waits for disk or for a reply. */
   get isIdle(): boolean {
-    return this.#parked === undefined && this.#pendingHead === this.#pendingTail && this.store.isIdle
+    return this.#parked.length === 0 && this.#pendingHead === this.#pendingTail && this.store.isIdle
   }
 
-  /** One command frame of `bytes` from `thread`; they belong to the shard until this returns. */
+  /**
+   * One command frame of `bytes` from `thread`; they belong to the shard until this returns. Frames that were taken out of a ring
+   * together with one that found no room wait behind it.
+   */
   receive(thread: number, u8: Uint8Array, i32: Int32Array, start: number, bytes: number): void {
     this.#frameBytes = bytes
+    if (this.#parked.length > 0 && !this.#isRetrying) {
+      this.#park(thread, u8, start)
+      return
+    }
     const kind = u8[start]!
     switch (kind) {
       case FrameKind.put:
@@ -161,13 +171,23 @@ export class Shard {
   /** End of a turn: everything staged goes to disk, and what is durable is published and answered. */
   flush(): void {
     this.store.flush()
-    const parked = this.#parked
-    if (parked !== undefined) {
-      this.#parked = undefined
-      this.receive(parked.thread, parked.u8, new Int32Array(parked.u8.buffer), 0, parked.u8.length)
+    if (this.#parked.length > 0) {
+      this.#retryParked()
       this.store.flush()
     }
     this.#noteFailure()
+  }
+
+  #retryParked(): void {
+    this.#isRetrying = true
+    while (this.#parked.length > 0) {
+      const { thread, u8, i32 } = this.#parked[0]!
+      this.#mustWaitOn = false
+      this.receive(thread, u8, i32, 0, u8.length)
+      if (this.#mustWaitOn) break
+      this.#parked.shift()
+    }
+    this.#isRetrying = false
   }
 
   /** The record found no room, but some is on its way. */
@@ -175,9 +195,17 @@ export class Shard {
     return this.store.refusal?.code === 'OVERLOADED' && this.store.roomWillCome(bytes)
   }
 
-  /** Keeps the one command that found no room until there is some; no other is taken meanwhile. */
+  /**
+   * Keeps a command that found no room until there is some. A ring hands over a portion of frames at once, so others may come
+   * behind it, and wait here, too: no more than one portion, since no ring is asked for more meanwhile.
+   */
   #park(thread: number, u8: Uint8Array, start: number): void {
-    this.#parked = { thread, u8: u8.slice(start, start + pad4(this.#frameBytes)) }
+    if (this.#isRetrying) {
+      this.#mustWaitOn = true
+      return
+    }
+    const bytes = u8.slice(start, start + pad4(this.#frameBytes))
+    this.#parked.push({ thread, u8: bytes, i32: new Int32Array(bytes.buffer) })
   }
 
   /** Background work and statistics; every 20 to 100 ms. */

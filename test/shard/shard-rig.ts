@@ -55,6 +55,9 @@ type Frame = { readonly thread: number; readonly u8: Uint8Array; readonly i32: I
 /** One request's result, once there is one. */
 export type Result<Answer> = { error: SunwiseError | undefined; answer: Answer | undefined; calls: number }
 
+/** As the links between threads do it. */
+const framesPerPortion = 64
+
 export const directoryOf = (shard: number): string => `log/${shard}`
 
 /** One run of a node. */
@@ -196,18 +199,22 @@ export class ShardRig {
     }
   }
 
-  /** One turn of every shard, as its loop does it: take frames while it accepts them, flush. Returns how many were taken. */
+  /**
+   * One turn of every shard, as its loop does it: take portions of frames while it accepts them, flush. A portion is not cut short
+   * when the shard stops accepting in its middle. Returns how many were taken.
+   */
   shardTurn(): number {
     let taken = 0
     for (const [index, shard] of this.shards.entries()) {
       const inbox = this.#inboxes[index]!
       while (inbox.length > 0 && shard.canAccept) {
-        const frame = inbox.shift()!
-        this.#queuedBytes[index]! -= frame.u8.length
-        shard.receive(frame.thread, frame.u8, frame.i32, 0, frame.u8.length)
-        // The ring's memory is used again at once.
-        frame.u8.fill(0xdb)
-        taken++
+        for (const frame of inbox.splice(0, framesPerPortion)) {
+          this.#queuedBytes[index]! -= frame.u8.length
+          shard.receive(frame.thread, frame.u8, frame.i32, 0, frame.u8.length)
+          // The ring's memory is used again at once.
+          frame.u8.fill(0xdb)
+          taken++
+        }
       }
       shard.flush()
       if (!shard.canAccept) shard.tick()
