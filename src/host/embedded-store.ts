@@ -3,6 +3,7 @@
  * event loop is kept alive only while requests are under way.
  */
 import { Worker } from 'node:worker_threads'
+import { BytePool } from '../base/byte-pool.ts'
 import { SunwiseError } from '../base/errors.ts'
 import type { Config } from '../config.ts'
 import { LocalReads } from '../replication/local-reads.ts'
@@ -69,7 +70,12 @@ export class EmbeddedStore {
     this.nodeId = started.nodeId
     this.recoveredRecords = started.recoveredRecords
     const { seed } = started
-    this.runtime = new ThreadRuntime(seed, (message) => this.#ask(message))
+    const pool = new BytePool()
+    this.runtime = new ThreadRuntime(
+      seed,
+      (message) => this.#ask(message),
+      (bytes) => pool.allocate(bytes),
+    )
     const { links, coordinator, bell, readers, clock } = this.runtime
     this.reads = new LocalReads({
       shards: seed.shards,

@@ -8,6 +8,7 @@ import { assert } from '../base/assert.ts'
 import { SunwiseError } from '../base/errors.ts'
 import { partitionOfSlot } from '../cluster/slots.ts'
 import { Shard } from '../shard/shard.ts'
+import type { ActorId } from '../storage/log-control.ts'
 import { ControlWord, ShardState } from '../storage/shard-memory.ts'
 import { HostDisk } from './disk.ts'
 import type { HttpServer } from './http/server.ts'
@@ -29,11 +30,14 @@ const describe = (error: unknown): ErrorMessage =>
 
 const memory = seed.memories[own.shard]!
 const control = new Int32Array(memory.control)
-const runtime = new ThreadRuntime(seed, post)
+// Answers leave as HTTP, which wants Buffers; small ones come out of Node's pool.
+const runtime = new ThreadRuntime(seed, post, Buffer.allocUnsafe)
 let liveBuckets = new Set(seed.buckets.map((bucket) => bucket.id as number))
 const controls = seed.memories.map((shared) => new Int32Array(shared.control))
 let httpServer: HttpServer | undefined
 let closing: (() => void) | undefined
+/** A new actor that came while the log was being read. */
+let nextActor: ActorId | undefined
 
 const shard = new Shard(
   {
@@ -102,6 +106,7 @@ shard.store.recover(
       post({ type: 'failed', error: describe(error) })
       return
     }
+    if (nextActor !== undefined) shard.store.changeActor(nextActor)
     Atomics.store(control, ControlWord.state, ShardState.up)
     beginService()
     const { records, bytes, droppedBytes, damages } = log
@@ -122,7 +127,8 @@ port.on('message', (message: ToThread) => {
   }
   switch (message.type) {
     case 'actor':
-      shard.store.changeActor({ low: message.low, high: message.high })
+      nextActor = { low: message.low, high: message.high }
+      if (Atomics.load(control, ControlWord.state) === ShardState.up) shard.store.changeActor(nextActor)
       return
     case 'listen':
       startWorkerHttp(own, runtime, () => controls, message).then(

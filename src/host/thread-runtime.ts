@@ -5,6 +5,7 @@
 import { SunwiseError } from '../base/errors.ts'
 import { ShardCoordinator } from '../replication/coordinator.ts'
 import type { Bucket, BucketAdmin, BucketProperties, Callback } from '../replication/requests.ts'
+import type { Allocate } from '../storage/record.ts'
 import { ResidentReader } from '../storage/resident-reader.ts'
 import { HostClock } from './clock.ts'
 import { Doorbell } from './doorbell.ts'
@@ -22,7 +23,8 @@ export class ThreadRuntime {
   readonly readers: ResidentReader[]
   #unsyncedNoted: boolean
 
-  constructor(seed: ThreadSeed, post: (message: FromThread) => void) {
+  /** `allocate` gives memory for the values and contexts of answers. */
+  constructor(seed: ThreadSeed, post: (message: FromThread) => void, allocate: Allocate) {
     this.#unsyncedNoted = seed.unsyncedNoted
     this.readers = seed.memories.map((memory) => new ResidentReader(memory, weakOrder))
     this.links = new ThreadLinks(seed.shards, this.bell, (shard) => this.readers[shard]!.isUp)
@@ -34,6 +36,7 @@ export class ThreadRuntime {
       clusterKey: seed.clusterKey,
       durability: seed.durability,
       mayHoldUnsynced: () => this.#unsyncedNoted,
+      allocate,
     })
     this.buckets = new BucketTable(seed.buckets, post)
   }

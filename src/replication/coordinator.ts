@@ -26,6 +26,7 @@ import {
   writeReplyBytes,
 } from '../shard/command.ts'
 import {
+  type Allocate,
   contentTypeCodeOf,
   contentTypeSpelledOut,
   decodeRecord,
@@ -81,6 +82,8 @@ export type CoordinatorOptions = {
   readonly durability: Durability
   /** Whether a value that is read may not be on stable storage yet: since some write asked for less than `sync`. */
   readonly mayHoldUnsynced: () => boolean
+  /** Memory for values and contexts of answers; default: an array of its own for each. */
+  readonly allocate?: Allocate
 }
 
 /** Called back by the table of pending requests. */
@@ -115,6 +118,10 @@ export class ShardCoordinator implements Coordinator {
   readonly #mac: SipHash
   readonly #cursors: CursorCodec
   readonly #pending = new PendingTable<Pending>()
+  readonly #allocate: Allocate
+  /** Partition of the key that was located last, and the reader of its shard. */
+  #partition = 0
+  #reader: ResidentReader
   #scratch = new Int32Array(16 * 1024)
   #scratchBytes = new Uint8Array(this.#scratch.buffer)
   readonly #contextScratch = new Uint8Array(Limits.contextBytesMax + 64)
@@ -124,6 +131,8 @@ export class ShardCoordinator implements Coordinator {
     this.#hash = new KeyHash(options.hashSeed)
     this.#mac = new SipHash(options.clusterKey)
     this.#cursors = new CursorCodec(this.#mac)
+    this.#reader = options.readerOf(0)
+    this.#allocate = options.allocate ?? ((bytes) => new Uint8Array(bytes))
   }
 
   /** Requests under way. */
@@ -307,6 +316,7 @@ export class ShardCoordinator implements Coordinator {
       return
     }
     const source = bytes > 0 ? u8 : undefined
+    this.#locate(request.key)
     request.done(undefined, this.#readAnswer(request.bucketId, request.key, source, i32, start + recordsReplyBytes))
   }
 
@@ -345,35 +355,34 @@ export class ShardCoordinator implements Coordinator {
 
   // Reads.
 
-  /** Copies the record of a key into the scratch. Returns its bytes or a ReadResult. */
+  #locate(key: Uint8Array): void {
+    this.#partition = partitionOfSlot(slotOfKey(key, 0, key.length))
+    this.#reader = this.#options.readerOf(shardOfPartition(this.#partition, this.#options.shards.count))
+  }
+
+  /** Copies the record of a key, which it locates, into the scratch. Returns its bytes or a ReadResult. */
   #readRecord(bucketId: number, key: Uint8Array): number {
-    const slot = slotOfKey(key, 0, key.length)
-    const partition = partitionOfSlot(slot)
-    const reader = this.#options.readerOf(shardOfPartition(partition, this.#options.shards.count))
+    this.#locate(key)
+    const reader = this.#reader
     this.#hash.update(bucketId, key, 0, key.length)
     for (;;) {
-      const bytes = reader.readRecord(partition, this.#hash.low, bucketId, key, 0, key.length, this.#scratch)
+      const bytes = reader.readRecord(this.#partition, this.#hash.low, bucketId, key, 0, key.length, this.#scratch)
       if (bytes !== ReadResult.tooSmall) return bytes
       this.#scratch = new Int32Array(1 << Math.ceil(Math.log2(reader.neededBytes >>> 2) + 0.01))
       this.#scratchBytes = new Uint8Array(this.#scratch.buffer)
     }
   }
 
-  #actorsOf(key: Uint8Array): ActorTable {
-    const partition = partitionOfSlot(slotOfKey(key, 0, key.length))
-    return this.#options.readerOf(shardOfPartition(partition, this.#options.shards.count)).actors
-  }
-
-  /** The answer for a whole, validated record at `at` of `u8`/`i32`; undefined `u8`: there is none. */
+  /** The answer for a whole, validated record of the located key at `at` of `u8`/`i32`; undefined `u8`: there is none. */
   #readAnswer(bucketId: number, key: Uint8Array, u8: Uint8Array | undefined, i32: Int32Array, at: number): ReadAnswer {
     const receipt = this.#options.mayHoldUnsynced() ? receivedReceipt : durableReceipt
     if (u8 === undefined) return { values: [], etag: undefined, context: undefined, receipt }
-    const set = decodeRecord(u8, i32, at)
-    const actors = this.#actorsOf(key)
+    const set = decodeRecord(u8, i32, at, this.#allocate)
+    const { actors } = this.#reader
     return {
       values: this.#liveValues(set, actors),
       etag: digestText(digest(set, actors)),
-      context: this.#contextOf(bucketId, key, set.vector, actors),
+      context: this.#contextOf(bucketId, key, this.#partition, set.vector, actors),
       receipt,
     }
   }
@@ -389,11 +398,19 @@ export class ShardCoordinator implements Coordinator {
   }
 
   /** Undefined where the vector names more actors than a token holds: the next write is then blind. */
-  #contextOf(bucketId: number, key: Uint8Array, vector: Vector, actors: ActorTable): Uint8Array | undefined {
-    const partition = partitionOfSlot(slotOfKey(key, 0, key.length))
+  #contextOf(
+    bucketId: number,
+    key: Uint8Array,
+    partition: number,
+    vector: Vector,
+    actors: ActorTable,
+  ): Uint8Array | undefined {
     const into = this.#contextScratch
     const bytes = encodeContext(this.#mac, into, 0, partition, bucketId, key, 0, key.length, vector, actors)
-    return bytes === 0 ? undefined : into.slice(0, bytes)
+    if (bytes === 0) return undefined
+    const context = this.#allocate(bytes)
+    copyBytes(into, 0, context, 0, bytes)
+    return context
   }
 
   /** Asks the owner for a record: after a contended read, or (`behindWrites`) in order with writes sent before. */
@@ -568,7 +585,8 @@ export class ShardCoordinator implements Coordinator {
     key: Uint8Array,
     vector: Vector,
     actors: ActorTable,
-  ): Uint8Array | undefined => this.#contextOf(bucketId, key, vector, actors)
+  ): Uint8Array | undefined =>
+    this.#contextOf(bucketId, key, partitionOfSlot(slotOfKey(key, 0, key.length)), vector, actors)
 
   #fail(request: Pending, error: SunwiseError): void {
     request.done(error, undefined)
@@ -622,6 +640,7 @@ export class ShardCoordinator implements Coordinator {
         keys.push({ key, answer: undefined })
         continue
       }
+      this.#locate(key)
       const answer = this.#readAnswer(bucketId, key, bytes, i32, at)
       if (answer.values.length > 0) keys.push({ key, answer })
     }

@@ -343,12 +343,23 @@ export function encodeRecord(
   return recordBytes
 }
 
+/** Fresh memory for bytes that leave; its content is not looked at. */
+export type Allocate = (bytes: number) => Uint8Array
+
+const allocateAlone: Allocate = (bytes) => new Uint8Array(bytes)
+
 /**
- * The version set of the record at `at`, whose bytes must be whole (checksummed or a validated copy). Values are copies.
+ * The version set of the record at `at`, whose bytes must be whole (checksummed or a validated copy). Values are copies, in
+ * memory that `allocate` gives: an array of its own costs five times as much as a view of a pool.
  */
-export function decodeRecord(u8: Uint8Array, i32: Int32Array, at: number): VersionSet {
+export function decodeRecord(
+  u8: Uint8Array,
+  i32: Int32Array,
+  at: number,
+  allocate: Allocate = allocateAlone,
+): VersionSet {
   const flags = u8[at + 12]!
-  if (flags & RecordFlag.simple) return decodeSimple(u8, i32, at)
+  if (flags & RecordFlag.simple) return decodeSimple(u8, i32, at, allocate)
   const versionCount = u8[at + 14]! | (u8[at + 15]! << 8)
   const vectorCount = u8[at + 16]! | (u8[at + 17]! << 8)
   let word = (at + keyEndPadded(u8, at)) >>> 2
@@ -382,7 +393,7 @@ export function decodeRecord(u8: Uint8Array, i32: Int32Array, at: number): Versi
       expiresAtMs,
       timestamp,
       contentType,
-      value: u8.slice(word << 2, (word << 2) + valueBytes),
+      value: copyOf(u8, word << 2, valueBytes, allocate),
     })
     word += pad4(valueBytes) >>> 2
   }
@@ -398,14 +409,22 @@ export function simpleContentType(u8: Uint8Array, at: number): string {
   return asciiOf(u8, start, start + typeBytes)
 }
 
-function decodeSimple(u8: Uint8Array, i32: Int32Array, at: number): VersionSet {
+function copyOf(u8: Uint8Array, start: number, bytes: number, allocate: Allocate): Uint8Array {
+  const into = allocate(bytes)
+  copyBytes(u8, start, into, 0, bytes)
+  return into
+}
+
+function decodeSimple(u8: Uint8Array, i32: Int32Array, at: number, allocate: Allocate): VersionSet {
   const flags = u8[at + 12]!
   const actor = simpleActor(u8, at)
   const counter = simpleCounter(u8, i32, at)
   let word = (at + keyEndPadded(u8, at)) >>> 2
   if (flags & RecordFlag.expiry) word += 2
   const timestamp = flags & RecordFlag.timestamp ? (i32[word]! >>> 0) + (i32[word + 1]! >>> 0) * 0x1_0000_0000 : 0
-  const value = u8.slice(simpleValueStart(u8, at), at + recordBytesAt(i32, at) - valuePadding(flags))
+  const valueStart = simpleValueStart(u8, at)
+  const valueBytes = at + recordBytesAt(i32, at) - valuePadding(flags) - valueStart
+  const value = copyOf(u8, valueStart, valueBytes, allocate)
   const version: Version = {
     actor,
     counter,

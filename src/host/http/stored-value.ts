@@ -49,8 +49,10 @@ export function pushReceipt(headers: string[], receipt: Receipt): void {
 
 /** Appends digest and context of a version set. */
 export function pushVersion(headers: string[], answer: ReadAnswer | WriteAnswer): void {
-  if (answer.etag !== undefined) headers.push('ETag', `"${answer.etag}"`)
-  if (answer.context !== undefined) headers.push('Sunwise-Context', encodeBase64Url(answer.context))
+  // Asked for once each: the answer to a write computes them.
+  const { etag, context } = answer
+  if (etag !== undefined) headers.push('ETag', `"${etag}"`)
+  if (context !== undefined) headers.push('Sunwise-Context', encodeBase64Url(context))
 }
 
 /** The JSON member of a value: `"value":"text"` or `"value64":"..."`. */
@@ -75,10 +77,16 @@ export function siblingsJson(values: readonly StoredValue[]): string {
   return `[${values.map((stored) => `{"value64":"${encodeBase64(stored.value)}",${metadataMembers(stored)}}`).join(',')}]`
 }
 
+/** Digest and context of a version set, each with a leading comma: an ETag has hexadecimal digits alone. */
+function versionMembers(answer: ReadAnswer | WriteAnswer): string {
+  const { etag, context } = answer
+  const text = etag === undefined ? '' : `,"etag":"${etag}"`
+  return context === undefined ? text : `${text},"context":"${encodeBase64Url(context)}"`
+}
+
 /** The members of a read answer within a batch or a list, each with a leading comma. */
 export function readMembers(answer: ReadAnswer): string {
-  let text = answer.etag === undefined ? '' : `,"etag":${JSON.stringify(answer.etag)}`
-  if (answer.context !== undefined) text += `,"context":"${encodeBase64Url(answer.context)}"`
+  const text = versionMembers(answer)
   const [first] = answer.values
   if (first === undefined) return text
   if (answer.values.length === 1) return `${text},${valueMember(first.value)},${metadataMembers(first)}`
@@ -88,8 +96,7 @@ export function readMembers(answer: ReadAnswer): string {
 
 /** The members of a write answer within a batch, each with a leading comma. */
 export function writeMembers(answer: WriteAnswer): string {
-  let text = answer.etag === undefined ? '' : `,"etag":${JSON.stringify(answer.etag)}`
-  if (answer.context !== undefined) text += `,"context":"${encodeBase64Url(answer.context)}"`
+  let text = versionMembers(answer)
   if (answer.siblings > 1) text += `,"siblings":${answer.siblings}`
   if (answer.expiresAtMs !== undefined) text += `,"expires":${answer.expiresAtMs}`
   return text
