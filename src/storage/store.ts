@@ -30,6 +30,7 @@ import {
   controlKind,
   decodeActors,
   decodeClocks,
+  decodeSegmentHead,
   encodeActors,
   encodeClocks,
   encodeSegmentHead,
@@ -97,6 +98,8 @@ const liveShareMax = 0.9
 /** The clocks of earlier actors may take one part in so many of a segment. */
 const headShare = 8
 const clockEntryBytes = 12
+/** Records name actors by a u16. */
+const actorsMax = 65535
 /** Below this share of garbage the recycler rests. */
 const recycleShareMin = 0.1
 /** With less room than this left in the active segment, and more on its way, the owner waits for it. */
@@ -113,6 +116,9 @@ export class Store {
   readonly #hash: KeyHash
   readonly #actors: Int32Array
   #actorCount = 0
+  /** Actors that the log defines once the open group is written, and those that it defines whatever becomes of that group. */
+  #actorsDefined = 0
+  #actorsSafe = 0
   #actor = 0
   #log: CommitLog | undefined
 
@@ -324,15 +330,10 @@ export class Store {
     for (let index = 0; index < this.#actorCount; index++) {
       if (this.#actors[index * 2]! >>> 0 === low && this.#actors[index * 2 + 1]! >>> 0 === high) return index
     }
-    if (this.#actorCount >= 65535) return -1
-    const record = encodeActors(this.#actorCount, [{ low, high }])
-    const address = this.allocate(record.length, 0, 'recycle')
-    if (address === 0) return -1
-    this.#arena.u8[address >>> wordsPerSlabBits]!.set(record, (address & slabWordMask) << 2)
-    return this.#addActor(low, high)
+    return this.#actorCount >= actorsMax ? -1 : this.#addActor(low, high)
   }
 
-  /** Takes a new actor for this run: the one before may have named writes that this log does not hold. */
+  /** Takes a new actor for this run, once recovered: the one before may have named writes that this log does not hold. */
   changeActor(actor: ActorId): void {
     for (let partition = 0; partition < Limits.partitions; partition++) {
       const counter = this.#counters[partition]!
@@ -378,7 +379,7 @@ export class Store {
     const groupsBefore = log.groups
     let address = 0
     try {
-      address = log.append(bytes)
+      if (this.#defineActors()) address = log.append(bytes)
     } catch (error) {
       this.refusal = error as SunwiseError
       this.#dropUnwritten(this.refusal)
@@ -395,6 +396,22 @@ export class Store {
     return address
   }
 
+  /** Writes into the open group which actors are new: before the first record that may name them. False without room. */
+  #defineActors(): boolean {
+    const first = this.#actorsDefined
+    if (first === this.#actorCount) return true
+    const ids: ActorId[] = []
+    for (let index = first; index < this.#actorCount; index++) {
+      ids.push({ low: this.actorLow(index), high: this.actorHigh(index) })
+    }
+    const record = encodeActors(first, ids)
+    const address = this.#openLog.append(record.length)
+    if (address === 0) return false
+    this.#arena.u8[address >>> wordsPerSlabBits]!.set(record, (address & slabWordMask) << 2)
+    this.#actorsDefined = this.#actorCount
+    return true
+  }
+
   /** Stages the record encoded at `address`, of the key that `find` looked for last. Returns its ordinal. */
   stage(address: number, hash: number, sync: boolean): number {
     return this.#stageRecord(address, hash, sync)
@@ -409,6 +426,7 @@ export class Store {
       try {
         log.write()
         this.#written = this.#staged
+        this.#actorsSafe = this.#actorsDefined
       } catch (error) {
         this.#dropUnwritten(error as SunwiseError)
       }
@@ -618,6 +636,7 @@ export class Store {
   /** The open group could not be written and is gone: its records fail, what was written before goes on. */
   #dropUnwritten(error: SunwiseError): void {
     const from = this.#written
+    this.#actorsDefined = this.#actorsSafe
     this.#forget(from)
     this.#events.failed(from, error)
     if (this.#openLog.failure !== undefined) this.#failAll(this.#openLog.failure)
@@ -695,6 +714,13 @@ export class Store {
       const entries = decodeClocks(u8, i32, at)
       if (entries === undefined) return this.#damagedControl('clocks')
       for (const entry of entries) this.#noteCounter(entry.partition, entry.actor, entry.counter)
+    } else if (kind === ControlKind.segmentHead) {
+      const { shard, shards, directory } = this.#options
+      const head = decodeSegmentHead(u8, i32, at)
+      if (head?.shard === shard && head.shards === shards) return undefined
+      const found = head === undefined ? 'an unreadable head' : `the log of shard ${head.shard} of ${head.shards}`
+      const message = `Cannot recover the commit log in "${directory}": it holds ${found}, not that of shard ${shard} of ${shards}; put the directories back in their places, or restore a backup`
+      return new SunwiseError('LOG_CORRUPT', message)
     }
     return undefined
   }
@@ -737,8 +763,10 @@ export class Store {
     for (let index = 0; index < this.#actorCount; index++) {
       if (this.actorLow(index) === low && this.actorHigh(index) === high) this.#actor = index
     }
-    // A new one is written with the head of the segment that this run opens before its first record.
     if (this.#actor < 0) this.#actor = this.#addActor(low, high)
+    // A new one is written with the head of the segment that this run opens before its first record.
+    this.#actorsDefined = this.#actorCount
+    this.#actorsSafe = this.#actorCount
     for (const [partition, counters] of this.#otherCounters) {
       this.#counters[partition] = counters.get(this.#actor) ?? 0
       counters.delete(this.#actor)
@@ -747,6 +775,8 @@ export class Store {
 
   #segmentHead(previousSequence: number, previousBytes: number, oldestSequence: number): Uint8Array {
     const { shard, shards } = this.#options
+    this.#actorsDefined = this.#actorCount
+    this.#actorsSafe = this.#actorCount
     const ids: ActorId[] = []
     for (let index = 0; index < this.#actorCount; index++) {
       ids.push({ low: this.actorLow(index), high: this.actorHigh(index) })
