@@ -74,7 +74,8 @@ export class NodeHost {
   #frontEnd: Mailbox | undefined
   #unsyncedNoted: boolean
   #unsyncedPending = false
-  #actorPending = false
+  /** The change of actors under way. */
+  #actorChange: Promise<void> | undefined
   readonly #crashTimesMs: number[] = []
   #isClosing = false
   #isFatal = false
@@ -413,14 +414,19 @@ export class NodeHost {
     this.#broadcast({ type: 'unsyncedNoted' })
   }
 
-  async #changeActor(): Promise<void> {
-    if (this.#actorPending) return
-    this.#actorPending = true
+  /** Resolves when a new actor holds; who asks while one is being taken waits for that. */
+  #changeActor(): Promise<void> {
+    this.#actorChange ??= this.#takeActor().finally(() => {
+      this.#actorChange = undefined
+    })
+    return this.#actorChange
+  }
+
+  async #takeActor(): Promise<void> {
     const actor = { ...this.#actor, ...randomActor() }
     await this.#record.putActor(actor)
     Object.assign(this.#actor, actor)
     this.#broadcast({ type: 'actor', low: actor.low, high: actor.high })
-    this.#actorPending = false
   }
 
   // Supervision.
@@ -508,7 +514,12 @@ export class NodeHost {
     if (this.#isFatal || this.#isClosing) return
     this.#isFatal = true
     clearInterval(this.#supervisor)
-    void this.#terminateAll().finally(() => this.#options.onFatal(asSunwiseError(cause)))
+    const error = asSunwiseError(cause)
+    void this.#terminateAll().finally(() => {
+      this.#options.onFatal(error)
+      // Whoever waits for a shard, such as a start that lets it listen, waits in vain.
+      for (const { reject } of this.#waiting.splice(0)) reject(error)
+    })
   }
 
   async #terminateAll(): Promise<void> {
@@ -592,6 +603,7 @@ async function prepareLog(
   const segmentBytes = segmentBytesOf(config)
   const present = record.log
   const disk = new HostDisk(config.directory)
+  checkLogDirectories(disk, config.directory, present, salvage ? log : undefined)
   if (present === undefined) {
     const row: LogRow = { generation: 1, shards: config.shards, segmentBytes, retired: [] }
     for (let shard = 0; shard < config.shards; shard++) disk.makeDirectoryNow(logDirectoryOf(1, shard))
@@ -601,6 +613,40 @@ async function prepareLog(
   const isSame = present.shards === config.shards && present.segmentBytes === segmentBytes
   if (isSame && present.retired.length === 0 && !salvage) return present
   return reshard({ disk, record, present, shards: config.shards, segmentBytes, salvage, log })
+}
+
+/**
+ * What is missing was not deleted by this program: a start without it would take lost data for data that never was, and bucket
+ * ids, generations and counters would be used a second time. Salvage, which takes a new actor, goes on without a shard's log.
+ */
+function checkLogDirectories(
+  disk: HostDisk,
+  directory: string,
+  row: LogRow | undefined,
+  salvaged: ((line: string) => void) | undefined,
+): void {
+  if (row !== undefined) {
+    const { generation, shards } = row
+    const found = new Set(disk.listNow(`log/${generation}`))
+    for (let shard = 0; shard < shards; shard++) {
+      if (found.has(String(shard))) continue
+      const path = logDirectoryOf(generation, shard)
+      const missing = `Cannot find the commit log of shard ${shard}, "${path}" in "${directory}"`
+      if (salvaged === undefined) {
+        const message = `${missing}; restore a backup, or go on without its keys with "sunwise start --salvage"`
+        throw new SunwiseError('LOG_CORRUPT', message, { extra: { path } })
+      }
+      salvaged(missing)
+    }
+    return
+  }
+  for (const generation of disk.listNow('log')) {
+    for (const shard of disk.listNow(`log/${generation}`)) {
+      if (listSegments(disk, `log/${generation}/${shard}`).length === 0) continue
+      const message = `The catalog of "${directory}" is new, but there are commit logs in "log/${generation}", which it ought to describe; restore the catalog, or move the logs away`
+      throw new SunwiseError('CATALOG_CORRUPT', message)
+    }
+  }
 }
 
 /** As configured, or as large as the largest version set demands, and small enough that the budget holds eight. */

@@ -1,6 +1,6 @@
 /** The node thread's object: what a start leaves behind when it fails, and what it keeps from run to run. */
 import assert from 'node:assert/strict'
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -11,6 +11,7 @@ import { HostCatalog } from '../../src/host/catalog.ts'
 import { acquireDirectoryLock } from '../../src/host/directory-lock.ts'
 import { NodeHost } from '../../src/host/node-host.ts'
 import { NodeRecord } from '../../src/host/node-record.ts'
+import { open } from '../../src/index.ts'
 
 const MiB = 1024 * 1024
 const root = mkdtempSync(join(tmpdir(), 'sunwise-node-'))
@@ -170,4 +171,41 @@ test('NodeHost.admin() changes buckets durably and one after the other', async (
   const { bucket } = (await again.admin({ op: 'putBucket', name: 'b', properties: {} })) as { bucket: { id: number } }
   assert.ok(!ids.includes(bucket.id), 'A bucket id is never used again')
   await again.close()
+})
+
+for (const shards of [1, 2, 3]) {
+  test(`NodeHost.start() with ${shards} shards does not take a missing log of one of two for an empty one`, async () => {
+    const directory = newDirectory()
+    const memoryBytes = 256 * MiB
+    await (await start(directory, { shards: 2, memoryBytes })).close()
+    rmSync(join(directory, 'log', '1', '1'), { recursive: true })
+    const error = await rejectsWith('LOG_CORRUPT', start(directory, { shards, memoryBytes }))
+    assert.match(error.message, /shard 1/)
+    assert.deepEqual(error.extra, { path: 'log/1/1' })
+    assert.deepEqual(readdirSync(join(directory, 'log')), ['1'], 'Nothing was dealt')
+  })
+}
+
+test('NodeHost.start() refuses logs that its catalog does not know, and goes on when the catalog is back', async () => {
+  const directory = newDirectory()
+  await (await start(directory)).close()
+  const catalog = join(directory, 'catalog')
+  renameSync(catalog, `${catalog}.kept`)
+  for (let attempt = 0; attempt < 2; attempt++) await rejectsWith('CATALOG_CORRUPT', start(directory))
+  rmSync(catalog, { recursive: true })
+  renameSync(`${catalog}.kept`, catalog)
+  await (await start(directory)).close()
+})
+
+test("NodeHost.start() refuses the logs of two shards in each other's place", async () => {
+  const directory = newDirectory()
+  const changes = { shards: 2, memoryBytes: 160 * MiB }
+  const log = join(directory, 'log', '1')
+  const first = await open({ dir: directory, ...changes })
+  for (let key = 0; key < 50; key++) await first.put(`key ${key}`, 'value')
+  await first.close()
+  renameSync(join(log, '0'), join(log, 'aside'))
+  renameSync(join(log, '1'), join(log, '0'))
+  renameSync(join(log, 'aside'), join(log, '1'))
+  await rejectsWith('LOG_CORRUPT', start(directory, changes))
 })
