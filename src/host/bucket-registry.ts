@@ -1,33 +1,36 @@
-/** Buckets on the node thread: checks a change, stores it in the catalog, and tells everybody. */
+/** Buckets on the node thread: checks a change, stores it in the catalog, and has everybody go by it before it is answered. */
 import { SunwiseError } from '../base/errors.ts'
 import type { Durability } from '../config.ts'
 import { Limits } from '../config.ts'
 import type { Bucket, BucketProperties, QuorumLevel } from '../replication/requests.ts'
-import { defaultBucket, isBucketName, type NodeRecord } from './node-record.ts'
+import { defaultBucket, isBucketName, type NodeRecord, type StoredBucket } from './node-record.ts'
 
 const durabilities: readonly Durability[] = ['sync', 'interval', 'os']
 
 export class BucketRegistry {
   readonly #record: NodeRecord
   readonly #valueBytesMax: number
-  readonly #changed: (buckets: readonly Bucket[]) => void
-  #buckets: Map<string, Bucket>
+  readonly #changed: (buckets: readonly Bucket[]) => Promise<void>
+  #buckets: Map<string, StoredBucket>
   /** Changes run one behind the other. */
   #queue: Promise<unknown> = Promise.resolve()
 
-  constructor(record: NodeRecord, valueBytesMax: number, changed: (buckets: readonly Bucket[]) => void) {
+  /** `changed` tells all threads; its promise is fulfilled when all of them go by the new buckets. */
+  constructor(record: NodeRecord, valueBytesMax: number, changed: (buckets: readonly Bucket[]) => Promise<void>) {
     this.#record = record
     this.#valueBytesMax = valueBytesMax
     this.#changed = changed
     this.#buckets = new Map(record.buckets().map((bucket) => [bucket.name, bucket]))
   }
 
-  /** The buckets; a server that was started with smaller values caps theirs. */
+  /** The buckets, each with the limit of values that holds for it now. */
   get all(): readonly Bucket[] {
-    return [...this.#buckets.values()].map((bucket) => ({
-      ...bucket,
-      valueBytesMax: Math.min(bucket.valueBytesMax, this.#valueBytesMax),
-    }))
+    return [...this.#buckets.values()].map((bucket) => this.#inForce(bucket))
+  }
+
+  /** A bucket without a limit of its own takes what this server takes; one with, no more than that. */
+  #inForce(bucket: StoredBucket): Bucket {
+    return { ...bucket, valueBytesMax: Math.min(bucket.valueBytesMax ?? this.#valueBytesMax, this.#valueBytesMax) }
   }
 
   async ensureDefault(): Promise<void> {
@@ -45,7 +48,7 @@ export class BucketRegistry {
         throw new SunwiseError('BUCKET_NOT_FOUND', `Cannot delete bucket "${name}": there is none`)
       await this.#record.deleteBucket(name)
       this.#buckets.delete(name)
-      this.#changed(this.all)
+      await this.#changed(this.all)
       return undefined
     })
   }
@@ -70,7 +73,7 @@ export class BucketRegistry {
         `Cannot create bucket "${name}": there are ${Limits.bucketsMax} already`,
       )
     }
-    const base = present ?? { ...defaultBucket(this.#valueBytesMax), id: undefined }
+    const base = present ?? { ...defaultBucket(), id: undefined }
     const wanted = { ...base, ...withoutUndefined(properties), name, id: present?.id }
     if (present !== undefined && (wanted.n !== present.n || wanted.conflict !== present.conflict)) {
       throw new SunwiseError(
@@ -78,11 +81,12 @@ export class BucketRegistry {
         `Cannot change n or conflict of bucket "${name}": create another bucket and copy`,
       )
     }
-    checkProperties(wanted, this.#valueBytesMax)
+    // A limit that an earlier start allowed is kept, and capped: only one that is given now must fit.
+    checkProperties({ ...wanted, valueBytesMax: properties.valueBytesMax }, this.#valueBytesMax)
     const bucket = await this.#record.putBucket(wanted)
     this.#buckets.set(name, bucket)
-    this.#changed(this.all)
-    return { bucket, created: present === undefined }
+    await this.#changed(this.all)
+    return { bucket: this.#inForce(bucket), created: present === undefined }
   }
 }
 
@@ -90,7 +94,7 @@ function withoutUndefined(properties: BucketProperties): BucketProperties {
   return Object.fromEntries(Object.entries(properties).filter(([, value]) => value !== undefined))
 }
 
-function checkProperties(bucket: Omit<Bucket, 'id'>, valueBytesMax: number): void {
+function checkProperties(bucket: Omit<StoredBucket, 'id'>, valueBytesMax: number): void {
   const bad = (what: string): never => {
     throw new SunwiseError('BAD_BUCKET', `Cannot give bucket "${bucket.name}" ${what}`)
   }
@@ -109,7 +113,7 @@ function checkProperties(bucket: Omit<Bucket, 'id'>, valueBytesMax: number): voi
     bad(`ttl=${ttlMs}: it must be a whole number of milliseconds from 1 to ${Limits.ttlMsMax}`)
   }
   const bytes = bucket.valueBytesMax
-  if (!Number.isInteger(bytes) || bytes < 1 || bytes > valueBytesMax) {
+  if (bytes !== undefined && !(Number.isInteger(bytes) && bytes >= 1 && bytes <= valueBytesMax)) {
     bad(`valueBytesMax=${bytes}: it must be 1 to ${valueBytesMax}, the limit of this server`)
   }
 }

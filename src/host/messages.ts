@@ -58,7 +58,7 @@ export type ToThread =
   | { readonly type: 'shardMemory'; readonly shard: number; readonly memory: ShardMemory }
   | { readonly type: 'unsyncedNoted' }
   | { readonly type: 'actor'; readonly low: number; readonly high: number }
-  | { readonly type: 'buckets'; readonly buckets: readonly Bucket[] }
+  | { readonly type: 'buckets'; readonly version: number; readonly buckets: readonly Bucket[] }
   | {
       readonly type: 'adminReply'
       readonly id: number
@@ -82,6 +82,8 @@ export type FromThread =
       readonly damages: readonly { readonly path: string; readonly from: number; readonly to: number }[]
     }
   | { readonly type: 'failed'; readonly error: ErrorMessage }
+  /** The thread goes by this version of the table of buckets from now on. */
+  | { readonly type: 'bucketsTaken'; readonly version: number }
   | { readonly type: 'unsyncedWanted' }
   | { readonly type: 'actorIsStale' }
   | { readonly type: 'listening'; readonly port: number; readonly reusePort: boolean }

@@ -16,7 +16,7 @@ import { assert } from '../base/assert.ts'
 import { SunwiseError } from '../base/errors.ts'
 import { createRing } from '../base/ring-buffer.ts'
 import { type Config, Limits, versionSetBytesMax } from '../config.ts'
-import type { BucketProperties } from '../replication/requests.ts'
+import type { Bucket, BucketProperties } from '../replication/requests.ts'
 import { listSegments } from '../storage/log-recovery.ts'
 import { ControlWord, createShardMemory, planShard, type ShardMemory, ShardState } from '../storage/shard-memory.ts'
 import { BucketRegistry } from './bucket-registry.ts'
@@ -51,6 +51,8 @@ type ShardWorker = {
   memory: ShardMemory
   isUp: boolean
   recoveredRecords: number
+  /** Version of the table of buckets that it goes by. */
+  bucketsTaken: number
   lastHeartbeat: number
   lastBeatMs: number
 }
@@ -71,6 +73,8 @@ export class NodeHost {
   readonly #hashSeed = { low: randomBytes(4).readUInt32LE(), high: randomBytes(4).readUInt32LE() }
   readonly #shards: ShardWorker[] = []
   readonly #httpCounters: readonly SharedArrayBuffer[]
+  #bucketsVersion = 0
+  readonly #bucketsWaiting: { readonly version: number; readonly resolve: () => void }[] = []
   #frontEnd: Mailbox | undefined
   #unsyncedNoted: boolean
   #unsyncedPending = false
@@ -110,9 +114,7 @@ export class NodeHost {
     this.#logRow = logRow
     this.#httpCounters = httpCounters
     this.#unsyncedNoted = record.isUnsynced
-    this.#buckets = new BucketRegistry(record, options.config.valueBytesMax, (buckets) =>
-      this.#broadcast({ type: 'buckets', buckets }),
-    )
+    this.#buckets = new BucketRegistry(record, options.config.valueBytesMax, (buckets) => this.#tellBuckets(buckets))
   }
 
   /** Opens the directory and starts all shards. Rejects with a coded error; then nothing is left running or locked. */
@@ -230,6 +232,7 @@ export class NodeHost {
         memory: this.#createMemory(shard),
         isUp: false,
         recoveredRecords: 0,
+        bucketsTaken: 0,
         lastHeartbeat: 0,
         lastBeatMs: performance.now(),
       })
@@ -315,6 +318,7 @@ export class NodeHost {
       name: `sunwise-shard-${shard.shard}`,
     })
     shard.worker = worker
+    shard.bucketsTaken = this.#bucketsVersion
     shard.lastBeatMs = performance.now()
     worker.on('message', (message: FromThread) => this.#receive(shard, worker, message))
     worker.on('error', (error) => this.#crashed(shard, worker, asSunwiseError(error)))
@@ -333,6 +337,10 @@ export class NodeHost {
         this.#crashed(shard, worker, error)
         return
       }
+      case 'bucketsTaken':
+        shard.bucketsTaken = message.version
+        this.#settleBuckets()
+        return
       case 'unsyncedWanted':
         void this.#noteUnsynced().catch((error: unknown) => this.#fatal(error))
         return
@@ -364,6 +372,29 @@ export class NodeHost {
       this.#options.log(
         `Shard ${shard.shard}: salvaged around damage in ${damage.path}, bytes ${damage.from} to ${damage.to}`,
       )
+    }
+  }
+
+  /**
+   * Gives all threads the new table of buckets; resolves when every worker that serves goes by it. Only then may anybody hear
+   * of the change: a worker that still has the old table shows what was deleted, and takes writes that nobody will find.
+   * (The front end reads its messages in their order, and so meets the table before the reply.)
+   */
+  #tellBuckets(buckets: readonly Bucket[]): Promise<void> {
+    const version = ++this.#bucketsVersion
+    this.#broadcast({ type: 'buckets', version, buckets })
+    return new Promise((resolve) => {
+      this.#bucketsWaiting.push({ version, resolve })
+      this.#settleBuckets()
+    })
+  }
+
+  /** A worker that is not up takes the table before it serves; one that crashes no longer counts. */
+  #settleBuckets(): void {
+    const serving = this.#shards.filter((shard) => shard.isUp)
+    const taken = Math.min(this.#bucketsVersion, ...serving.map((shard) => shard.bucketsTaken))
+    while (this.#bucketsWaiting.length > 0 && this.#bucketsWaiting[0]!.version <= taken) {
+      this.#bucketsWaiting.shift()!.resolve()
     }
   }
 
@@ -455,6 +486,7 @@ export class NodeHost {
     shard.worker = undefined
     const wasUp = shard.isUp
     shard.isUp = false
+    this.#settleBuckets()
     if (this.#isClosing) {
       void worker.terminate()
       this.#rejectWaiting(shard.shard, asSunwiseError(cause))
@@ -530,6 +562,7 @@ export class NodeHost {
       shard.worker = undefined
       shard.isUp = false
     }
+    this.#settleBuckets()
     await Promise.all(workers.map((worker) => worker.terminate()))
   }
 }

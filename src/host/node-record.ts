@@ -40,6 +40,9 @@ export type ActorRow = {
   readonly inode: number
 }
 
+/** A bucket as it was asked for: without a limit of values it takes that of the server. */
+export type StoredBucket = Omit<Bucket, 'valueBytesMax'> & { readonly valueBytesMax: number | undefined }
+
 const encode = (value: unknown): Uint8Array => new TextEncoder().encode(JSON.stringify(value))
 
 /** Reads and writes the rows; every write is durable when its promise resolves. */
@@ -66,8 +69,8 @@ export class NodeRecord {
     return this.#catalog.get('unsynced') !== undefined
   }
 
-  buckets(): Bucket[] {
-    return this.#catalog.scan('buckets/').map(([, bytes]) => this.#parse<Bucket>('buckets', bytes))
+  buckets(): StoredBucket[] {
+    return this.#catalog.scan('buckets/').map(([, bytes]) => this.#parse<StoredBucket>('buckets', bytes))
   }
 
   putIdentity(identity: Identity): Promise<void> {
@@ -91,9 +94,9 @@ export class NodeRecord {
   }
 
   /** Stores a bucket; a new one (`id` undefined) gets the next id, which is never used again. */
-  async putBucket(bucket: Omit<Bucket, 'id'> & { readonly id: Bucket['id'] | undefined }): Promise<Bucket> {
+  async putBucket(bucket: Omit<StoredBucket, 'id'> & { readonly id: Bucket['id'] | undefined }): Promise<StoredBucket> {
     const next = this.#read<{ next: number }>('bucketId')?.next ?? 1
-    const stored: Bucket = { ...bucket, id: bucket.id ?? bucketIdOf(next) }
+    const stored: StoredBucket = { ...bucket, id: bucket.id ?? bucketIdOf(next) }
     const edits: CatalogEdit[] = [{ op: 'put', key: `buckets/${bucket.name}`, value: encode(stored) }]
     if (bucket.id === undefined) edits.push({ op: 'put', key: 'bucketId', value: encode({ next: next + 1 }) })
     await this.#commit(edits)
@@ -125,7 +128,7 @@ export class NodeRecord {
 }
 
 /** The bucket that always exists. */
-export function defaultBucket(valueBytesMax: number): Omit<Bucket, 'id'> {
+export function defaultBucket(): Omit<StoredBucket, 'id'> {
   return {
     name: 'default',
     n: 3,
@@ -135,7 +138,7 @@ export function defaultBucket(valueBytesMax: number): Omit<Bucket, 'id'> {
     conflict: 'siblings',
     durability: undefined,
     ttlMs: undefined,
-    valueBytesMax,
+    valueBytesMax: undefined,
   }
 }
 
