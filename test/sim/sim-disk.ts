@@ -720,6 +720,9 @@ export class SimDisk implements Disk {
     for (const [sector, versions] of node.pending) {
       const version = versions.findLast(({ sequence }) => sequence <= upTo)
       if (version === undefined) continue
+      // After a failed sync the durable size may end before this sector, which is not to stand behind the end.
+      node.durableBytes = Math.max(node.durableBytes, Math.min(node.liveBytes, (sector + 1) * sectorBytes))
+      node.durable = withRoom(node.durable, node.durableBytes)
       node.durable.set(version.bytes, sector * sectorBytes)
       node.lost.delete(sector)
       dropUpTo(versions, upTo)
