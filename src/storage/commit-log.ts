@@ -59,7 +59,7 @@ export class CommitLog {
   readonly #free: number[] = []
   #spare: { readonly segment: number; readonly file: DiskFile } | undefined
   #preparing = false
-  #prepareError: SunwiseError | undefined
+  #spaceError: SunwiseError | undefined
   #failure: SunwiseError | undefined
   #retiring = false
 
@@ -102,9 +102,9 @@ export class CommitLog {
     return this.#failure
   }
 
-  /** Why no further segment can be had now: undefined while one can, or while it is being prepared. */
+  /** Why no further segment can be had now, since the disk was full a moment ago: undefined while waiting for one helps. */
   get spaceError(): SunwiseError | undefined {
-    return this.#prepareError
+    return this.#spaceError
   }
 
   /** Segments that hold data, the active one included. */
@@ -175,7 +175,8 @@ export class CommitLog {
   }
 
   /**
-   * Hands the open group to the kernel, if it has records. Throws DISK_FULL after dropping the group, or DISK_FAILED (final).
+   * Hands the open group to the kernel, if it has records. Throws DISK_FULL after dropping the group, or DISK_FAILED (final). The
+   * outcome is `unknown` where a group that was dropped may stand in the file as if it were whole.
    */
   write(): void {
     if (this.#failure !== undefined) throw this.#failure
@@ -200,15 +201,30 @@ export class CommitLog {
     try {
       active.file!.writeNow(arena.u8[slab]!, start, end, this.#groupStart)
     } catch (error) {
+      const failed = this.#noteWriteError(error)
+      const mayStand = failed.code === 'DISK_FULL' && this.#mayStand(active.file!)
       // The records are dropped; the head of a segment stays in its first group.
       this.#groupEnd = this.#groupNumber === 0 ? this.#headEnd : this.#groupStart
-      throw this.#noteWriteError(error)
+      if (mayStand) throw new SunwiseError('DISK_FULL', failed.message, { outcome: 'unknown', cause: failed.cause })
+      throw failed
     }
     if (this.#unsynced.at(-1) !== active) this.#unsynced.push(active)
     this.groups++
     this.bytesWritten += end - start
     this.#groupNumber++
     this.#groupStart = this.#groupEnd
+  }
+
+  /**
+   * Whether the open group, of which a full disk took a part, may be read back after a crash as if it were whole: what the file
+   * held before may be just what is missing (a prepared file holds zeros, and values may end with zeros).
+   */
+  #mayStand(file: DiskFile): boolean {
+    try {
+      return file.sizeNow() >= this.#groupEnd
+    } catch {
+      return true
+    }
   }
 
   /** Makes all that was written survive a power cut. One at a time: the caller waits for `done`, then may sync again. */
@@ -241,7 +257,7 @@ export class CommitLog {
   prepare(): void {
     if (this.#preparing || this.#spare !== undefined || this.#failure !== undefined) return
     if (this.#free.length === 0 || !this.#options.mayTakeSegment()) return
-    if (this.#prepareError !== undefined) return
+    if (this.#spaceError !== undefined) return
     const segment = this.#free.shift()!
     this.#preparing = true
     const bytes = this.#options.preallocate ? this.#options.arena.segmentBytes : 0
@@ -252,14 +268,14 @@ export class CommitLog {
         return
       }
       this.#free.unshift(segment)
-      if (error!.code === 'DISK_FULL') this.#prepareError = error
+      if (error!.code === 'DISK_FULL') this.#spaceError = error
       else this.#fail(error!)
     })
   }
 
   /** Forgets that the disk was full, so that `prepare` tries again. */
   retrySpace(): void {
-    this.#prepareError = undefined
+    this.#spaceError = undefined
   }
 
   /**
@@ -340,8 +356,8 @@ export class CommitLog {
 
   #noteWriteError(error: unknown): SunwiseError {
     if (error instanceof SunwiseError && error.code === 'DISK_FULL') {
-      // A short write: the checksum of the group cannot hold, so nothing of it can come back.
-      return new SunwiseError('DISK_FULL', error.message, { outcome: 'none', cause: error })
+      this.#spaceError = new SunwiseError('DISK_FULL', error.message, { outcome: 'none', cause: error })
+      return this.#spaceError
     }
     return this.#fail(error)
   }
