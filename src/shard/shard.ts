@@ -314,9 +314,10 @@ export class Shard {
 
   /**
    * Whether a delete of what is gone may leave it as it is. Not where it asks for stable storage that the tombstone has not
-   * reached: a new one is written then.
+   * reached: a new one is written then. Nor where the log has failed: it may hold writes that nobody sees yet.
    */
   #mayStayAsItIs(old: number, durability: number): boolean {
+    if (this.store.failure !== undefined) return false
     return old === 0 || durability !== DurabilityNumber.sync || this.store.isDurableOncePublished
   }
 
