@@ -548,13 +548,15 @@ export class Store {
     let finished = false
     this.#openLog.sync((error) => {
       const isLate = finished
-      if (error !== undefined) this.#failAll(error)
+      // The log may have failed elsewhere meanwhile, and what waited for this sync with it.
+      const failure = error ?? this.#openLog.failure
+      if (failure !== undefined) this.#failAll(failure)
       else {
         this.#publish(through)
         this.#retireIfDurable(through)
       }
       // A sync on the pool ends in a later turn: go on from here.
-      if (isLate && error === undefined) this.flush()
+      if (isLate && failure === undefined) this.flush()
     })
     finished = true
   }
