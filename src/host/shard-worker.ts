@@ -11,6 +11,7 @@ import { Shard } from '../shard/shard.ts'
 import type { ActorId } from '../storage/log-control.ts'
 import { ControlWord, ShardState } from '../storage/shard-memory.ts'
 import { HostDisk } from './disk.ts'
+import { GroupPace } from './group-pace.ts'
 import type { HttpServer } from './http/server.ts'
 import type { ErrorMessage, FromThread, ToThread, WorkerData } from './messages.ts'
 import { ThreadRuntime } from './thread-runtime.ts'
@@ -66,8 +67,12 @@ const shard = new Shard(
 )
 shard.unsyncedNoted = seed.unsyncedNoted
 
+const pace = new GroupPace()
 const loop = new TurnLoop(runtime.links, runtime.bell, () => {
   const messages = runtime.links.drain(() => shard.canAccept)
+  const { openRecords, mustSync } = shard.store
+  const mayStayOpen = shard.canAccept && closing === undefined
+  if (mayStayOpen && pace.staysOpen(messages, openRecords, mustSync, performance.now())) return true
   shard.flush()
   // Writers wait for a segment: recycle now, not at the next tick.
   if (!shard.canAccept) shard.tick()

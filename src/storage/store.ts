@@ -235,6 +235,16 @@ export class Store {
     return this.#published === this.#staged && !this.#openLog.syncing && !this.#openLog.retiring
   }
 
+  /** Records of the open group, which `flush` would write. */
+  get openRecords(): number {
+    return this.#staged - this.#written
+  }
+
+  /** Whether something staged must be synced before it is published. */
+  get mustSync(): boolean {
+    return this.#syncThrough > this.#published
+  }
+
   /** All that was staged is visible. */
   get isPublished(): boolean {
     return this.#published === this.#staged

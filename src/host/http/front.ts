@@ -71,9 +71,10 @@ export class Front {
     this.#requestIdPrefix = options.requestIdPrefix
   }
 
+  /** Decimal, since any other base takes five times as long to write. */
   nextRequestId(): string {
     this.#requests++
-    return this.#requestIdPrefix + this.#requests.toString(36)
+    return `${this.#requestIdPrefix}${this.#requests}`
   }
 
   /** Takes room for body bytes; false where they would exceed the limit: nothing was taken. */

@@ -55,7 +55,10 @@ export function readBody(exchange: Exchange, bytesMax: number, tooLarge: ErrorCo
     sink.fault(refuseLoad())
     return
   }
+  let isEnded = false
+  /** For bodies that are not read to their end: the listeners of others go with their request. */
   const detach = (): void => {
+    isEnded = true
     request.removeListener('data', onData)
     request.removeListener('end', onEnd)
     request.removeListener('error', onGone)
@@ -89,7 +92,7 @@ export function readBody(exchange: Exchange, bytesMax: number, tooLarge: ErrorCo
     }
   }
   const onEnd = (): void => {
-    detach()
+    isEnded = true
     // The parser may find the message's end malformed after it delivered the body: it is answered then, and not applied.
     if (exchange.over) return
     exchange.bodyTaken = true
@@ -100,6 +103,8 @@ export function readBody(exchange: Exchange, bytesMax: number, tooLarge: ErrorCo
     }
   }
   const onGone = (): void => {
+    // A connection that fails after its body was taken is found out when the answer is written.
+    if (isEnded) return
     detach()
     exchange.abandon()
   }
@@ -110,7 +115,7 @@ export function readBody(exchange: Exchange, bytesMax: number, tooLarge: ErrorCo
   exchange.allowBody()
 }
 
-/** A connection that fails after its body was taken is found out when the answer is written. */
+/** An error that nobody waits for any more. */
 function ignore(): void {}
 
 /** Collects a whole body and hands it on, fresh and owned by the receiver. Refusals are answered here. */
