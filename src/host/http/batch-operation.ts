@@ -99,10 +99,10 @@ export function batchOperationOf(element: unknown, valueBytesMax: number): Batch
   if (typeof element !== 'object' || element === null || Array.isArray(element)) {
     refuse('The operation is not a JSON object')
   }
-  const object: Readonly<Record<string, unknown>> = { ...element }
+  const object = element as Readonly<Record<string, unknown>>
   const op = object['op']
   if (op !== 'get' && op !== 'put' && op !== 'delete') refuse('The field op is not get, put or delete')
-  for (const name of Object.keys(element)) {
+  for (const name in object) {
     if (!fieldsOf[op].includes(name)) {
       refuse(`The field ${quote(name)} is not one of a ${op}${suggest(name, fieldsOf[op])}`)
     }

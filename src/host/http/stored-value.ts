@@ -69,7 +69,9 @@ export function keyMember(key: Uint8Array): string {
 
 function metadataMembers(stored: StoredValue): string {
   const expires = stored.expiresAtMs === undefined ? '' : `,"expires":${stored.expiresAtMs}`
-  return `"contentType":${JSON.stringify(stored.contentType)}${expires}`
+  // Most values have a type that is its own JSON.
+  const type = inertTypes.has(stored.contentType) ? `"${stored.contentType}"` : JSON.stringify(stored.contentType)
+  return `"contentType":${type}${expires}`
 }
 
 /** The list of a key's values in an answer to one key: always `value64`, so that one shape serves all values. */
