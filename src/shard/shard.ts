@@ -31,6 +31,7 @@ import {
   simpleCounter,
   simpleExpiry,
   simpleRecordBytes,
+  simpleTimestamp,
 } from '../storage/record.ts'
 import { ControlWord, type ShardMemory } from '../storage/shard-memory.ts'
 import { Store, type StoreOptions } from '../storage/store.ts'
@@ -248,7 +249,9 @@ export class Shard {
     const typeBytes = isDelete ? 0 : u8[start + 29]!
     const typeStart = keyStart + pad4(keyBytes)
     const expiresAtMs = isDelete ? 0 : joinHalves(i32[word + 8]!, i32[word + 9]!)
-    const timestamp = joinHalves(i32[word + 10]!, i32[word + 11]!)
+    const wanted = joinHalves(i32[word + 10]!, i32[word + 11]!)
+    const timestamp =
+      flags === CommandFlag.lastWriteWins ? this.#nextTimestamp(wanted, this.#plainTimestamp(old)) : wanted
     const recordFlags =
       (isDelete ? RecordFlag.tombstone : 0) |
       (expiresAtMs > 0 ? RecordFlag.expiry : 0) |
@@ -295,6 +298,20 @@ export class Shard {
     const at = (address & slabWordMask) << 2
     const u8 = this.store.arena.u8[address >>> wordsPerSlabBits]!
     return (u8[at + 12]! & RecordFlag.simple) !== 0 && simpleActor(u8, at) === this.store.actor
+  }
+
+  #plainTimestamp(address: number): number {
+    if (address === 0) return 0
+    const slab = address >>> wordsPerSlabBits
+    return simpleTimestamp(this.store.arena.u8[slab]!, this.store.arena.i32[slab]!, (address & slabWordMask) << 2)
+  }
+
+  /**
+   * The hybrid logical clock (Kulkarni et al., 2014) of a write where the last write wins: this clock's time, but later than what
+   * the key has, so that a clock set back does not hide what is written now. Counters do not do: a new actor begins again with 1.
+   */
+  #nextTimestamp(wanted: number, latest: number): number {
+    return Math.max(wanted, Math.floor(this.#clock.epochMs()), latest + 1)
   }
 
   #isTombstone(address: number): boolean {
@@ -379,7 +396,14 @@ export class Shard {
       this.#refuse(thread, requestId, new SunwiseError('NOT_READY', 'The node takes a new actor first; try again'))
       return
     }
-    const version = this.#readVersion(u8, i32, start, at, isDelete, counter)
+    let timestamp = joinHalves(i32[word + 10]!, i32[word + 11]!)
+    if (flags & CommandFlag.lastWriteWins) {
+      timestamp = this.#nextTimestamp(
+        timestamp,
+        set.versions.reduce((latest, held) => Math.max(latest, held.timestamp), 0),
+      )
+    }
+    const version = this.#readVersion(u8, i32, start, at, isDelete, counter, timestamp)
     let next = update(set, context, version)
     if (flags & CommandFlag.lastWriteWins) next = resolveLastWriteWins(next, this.#actorTable)
     const siblings = liveVersions(next, nowMs).length
@@ -456,6 +480,7 @@ export class Shard {
     at: number,
     isDelete: boolean,
     counter: number,
+    timestamp: number,
   ): Version {
     const word = start >>> 2
     const typeBytes = u8[start + 29]!
@@ -471,7 +496,7 @@ export class Shard {
       counter,
       tombstone: isDelete,
       expiresAtMs: isDelete ? 0 : joinHalves(i32[word + 8]!, i32[word + 9]!),
-      timestamp: joinHalves(i32[word + 10]!, i32[word + 11]!),
+      timestamp,
       contentType: isDelete ? ContentTypes[0]! : contentType,
       value: isDelete ? new Uint8Array(0) : u8.slice(valueStart, valueStart + (i32[word + 6]! >>> 0)),
     }

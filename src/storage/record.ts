@@ -125,6 +125,14 @@ export function simpleExpiry(u8: Uint8Array, i32: Int32Array, at: number): numbe
   return (i32[word]! >>> 0) + (i32[word + 1]! >>> 0) * 0x1_0000_0000
 }
 
+/** Hybrid logical clock of the simple record at `at`; 0: none. */
+export function simpleTimestamp(u8: Uint8Array, i32: Int32Array, at: number): number {
+  const flags = u8[at + 12]!
+  if ((flags & RecordFlag.timestamp) === 0) return 0
+  const word = (at + keyEndPadded(u8, at) + (flags & RecordFlag.expiry ? 8 : 0)) >>> 2
+  return (i32[word]! >>> 0) + (i32[word + 1]! >>> 0) * 0x1_0000_0000
+}
+
 export function recordBytesAt(i32: Int32Array, at: number): number {
   return i32[at >>> 2]! >>> 0
 }
