@@ -21,6 +21,7 @@ import { listSegments } from '../storage/log-recovery.ts'
 import { ControlWord, createShardMemory, planShard, type ShardMemory, ShardState } from '../storage/shard-memory.ts'
 import { BucketRegistry } from './bucket-registry.ts'
 import { HostCatalog } from './catalog.ts'
+import { catalogFileName } from './catalog-file.ts'
 import { acquireDirectoryLock, type DirectoryLock } from './directory-lock.ts'
 import { HostDisk } from './disk.ts'
 import { createBellPorts } from './doorbell.ts'
@@ -618,10 +619,18 @@ async function loadIdentity(record: NodeRecord): Promise<Identity> {
  */
 async function loadActor(record: NodeRecord, directory: string, salvage: boolean): Promise<ActorRow> {
   const { dev, ino } = statSync(directory)
+  // A backup that is put back into the same directory brings files of its own, though perhaps with inodes of those before.
+  const file = statSync(join(directory, 'catalog', catalogFileName))
+  const place = { device: dev, inode: ino, catalogInode: file.ino, catalogBornMs: file.birthtimeMs }
   const present = record.actor
-  const isSame = present !== undefined && present.device === dev && present.inode === ino
+  const isSame =
+    present !== undefined &&
+    present.device === place.device &&
+    present.inode === place.inode &&
+    present.catalogInode === place.catalogInode &&
+    present.catalogBornMs === place.catalogBornMs
   if (isSame && !record.isUnsynced && !salvage) return { ...present }
-  const actor: ActorRow = { ...randomActor(), device: dev, inode: ino }
+  const actor: ActorRow = { ...randomActor(), ...place }
   await record.putActor(actor)
   return actor
 }

@@ -4,7 +4,7 @@
  *
  *   identity      { format, nodeId, clusterId, clusterKey (base64) }      written once
  *   log           { generation, shards, segmentBytes, retired: [generation ...] }
- *   actor         { low, high, device, inode }                           the incarnation that names this node's writes
+ *   actor         { low, high, device, inode, catalogInode, catalogBornMs } the incarnation that names this node's writes
  *   unsynced      { since }                                              present while unsynced acknowledgements may exist
  *   buckets/NAME  { id, n, r, w, ... }                                   and `bucketId` { next }
  */
@@ -38,6 +38,9 @@ export type ActorRow = {
   /** Of the data directory: another one means a copy or a restore. */
   readonly device: number
   readonly inode: number
+  /** Of the catalog's file: another one means a restore. */
+  readonly catalogInode: number
+  readonly catalogBornMs: number
 }
 
 /** A bucket as it was asked for: without a limit of values it takes that of the server. */

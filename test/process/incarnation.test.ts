@@ -3,7 +3,7 @@
  * old name would lose writes silently; a new name for every start would make contexts grow.
  */
 import assert from 'node:assert/strict'
-import { cpSync, mkdtempSync, rmSync } from 'node:fs'
+import { cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -71,4 +71,22 @@ test('Node: a copy of its directory is another actor, and keys of both stay apar
   assert.equal((await clone.ask('GET', pathOf('key'))).body.toString(), 'of the first')
   assert.equal((await clone.ask('PUT', pathOf('key'), 'of the second')).status, 204)
   assert.equal((await clone.ask('GET', pathOf('key'))).body.toString(), 'of the second')
+})
+
+test('Node: a backup that is put back into its own directory is another actor', { timeout: 30_000 }, async () => {
+  const directory = newDirectory()
+  const backup = newDirectory()
+  const live = async (): Promise<string> => {
+    await using server = await ServerProcess.start(directory, { flags: flagsOf('sync') })
+    const actor = await actorOf(server)
+    await server.stop()
+    return actor
+  }
+  const before = await live()
+  cpSync(directory, backup, { recursive: true })
+  // What is written now is forgotten by the restore, but clients still hold its contexts.
+  assert.equal(await live(), before)
+  for (const name of readdirSync(directory)) rmSync(join(directory, name), { recursive: true })
+  cpSync(backup, directory, { recursive: true })
+  assert.notEqual(await live(), before)
 })
