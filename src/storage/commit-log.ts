@@ -300,7 +300,8 @@ export class CommitLog {
         live.file!.close()
         this.#live.shift()
         this.#options.arena.invalidateSegment(live.segment)
-        this.#free.push(live.segment)
+        // Taken first next time: memory and files that were never touched stay so.
+        this.#free.unshift(live.segment)
         end(undefined)
       })
     })
