@@ -11,7 +11,7 @@ import type { EmbeddedData, FromNode, ToNode } from './embedded-messages.ts'
 import type { ErrorMessage, FromThread } from './messages.ts'
 import { moduleUrl } from './module-url.ts'
 import { ThreadRuntime } from './thread-runtime.ts'
-import { TurnLoop } from './turn-loop.ts'
+import { TurnLoop, turnMsMax } from './turn-loop.ts'
 
 const tickMs = 20
 
@@ -83,7 +83,7 @@ export class EmbeddedStore {
       hashSeed: seed.hashSeed,
       epochMs: () => clock.epochMs(),
     })
-    this.#loop = new TurnLoop(links, bell, () => links.drain(() => true) > 0)
+    this.#loop = new TurnLoop(links, bell, () => links.drain(() => true, turnMsMax) > 0)
     links.handle(
       () => {},
       (u8, i32, start) => coordinator.receive(u8, i32, start),

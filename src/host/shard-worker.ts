@@ -15,7 +15,7 @@ import { GroupPace } from './group-pace.ts'
 import type { HttpServer } from './http/server.ts'
 import type { ErrorMessage, FromThread, ToThread, WorkerData } from './messages.ts'
 import { ThreadRuntime } from './thread-runtime.ts'
-import { TurnLoop } from './turn-loop.ts'
+import { TurnLoop, turnMsMax } from './turn-loop.ts'
 import { startWorkerHttp } from './worker-http.ts'
 
 const tickMs = 20
@@ -69,7 +69,7 @@ shard.unsyncedNoted = seed.unsyncedNoted
 
 const pace = new GroupPace()
 const loop = new TurnLoop(runtime.links, runtime.bell, () => {
-  const messages = runtime.links.drain(() => shard.canAccept)
+  const messages = runtime.links.drain(() => shard.canAccept, turnMsMax)
   const { openRecords, mustSync } = shard.store
   const mayStayOpen = shard.canAccept && closing === undefined
   if (mayStayOpen && pace.staysOpen(messages, openRecords, mustSync, performance.now())) return true

@@ -58,6 +58,8 @@ export class ThreadLinks implements Shards, Replies {
   readonly #isShardUp: (shard: number) => boolean
   readonly #peers: (Peer | undefined)[] = []
   readonly #list: Peer[] = []
+  /** Where the next drain begins in the list. */
+  #first = 0
   #onCommand: CommandHandler = () => {}
   #onReply: ReplyHandler = () => {}
   #onSend: () => void = () => {}
@@ -141,16 +143,24 @@ export class ThreadLinks implements Shards, Replies {
     }
   }
 
-  /** Hands over what has come. `mayContinue` is asked between rings' portions. Returns the number of messages. */
-  drain(mayContinue: () => boolean): number {
+  /**
+   * Hands over what has come and returns the number of messages. `mayContinue` is asked between portions of a ring; after
+   * `durationMs` the rest waits for the next turn, which begins with another ring, so that sockets and timers have theirs.
+   */
+  drain(mayContinue: () => boolean, durationMs = Number.POSITIVE_INFINITY): number {
+    const list = this.#list
+    const endMs = performance.now() + durationMs
     let messages = 0
-    for (const peer of this.#list) {
+    this.#first++
+    for (let index = 0; index < list.length; index++) {
+      const peer = list[(this.#first + index) % list.length]!
       for (let portion = 0; portion < drainsPerTurn && mayContinue(); portion++) {
         const taken = peer.consumer.drain(peer.handle, framesPerDrain)
         messages += taken
-        if (taken < framesPerDrain) break
+        if (taken < framesPerDrain || performance.now() >= endMs) break
       }
       if (peer.consumer.mustWakeProducer()) this.#bell.ring(peer.thread as ThreadId)
+      if (performance.now() >= endMs) break
     }
     return messages
   }

@@ -77,6 +77,17 @@ function reply(end: End, thread: number, payload: number): boolean {
 const always = (): boolean => true
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
+/** One more thread, numbered `thread`, with rings to and from `worker`. */
+function connectFurther(worker: End, thread: number): End {
+  const end = new End()
+  const toWorker = createRing(Limits.ringBytes)
+  const fromWorker = createRing(Limits.ringBytes)
+  const [portOfEnd, portOfWorker] = createBellPorts()
+  end.links.connect({ peer: threadOfShard(0), outgoing: toWorker, incoming: fromWorker, port: portOfEnd })
+  worker.links.connect({ peer: thread, outgoing: fromWorker, incoming: toWorker, port: portOfWorker })
+  return end
+}
+
 test('ThreadLinks carries commands to a shard and replies back, in order', () => {
   using pair = connectedPair()
   const { front, worker } = pair
@@ -215,4 +226,33 @@ test('ThreadLinks.connect() to a new incarnation of a peer forgets what was mean
     [2],
   )
   assert.equal(worker.links.drain(always), 1)
+})
+
+test('ThreadLinks ends a drain when its time is over, and begins the next one with another ring', () => {
+  using pair = connectedPair()
+  const { front, worker } = pair
+  using further = connectFurther(worker, 7)
+  for (const end of [front, further]) {
+    for (let payload = 0; payload < 150; payload++) assert.ok(send(end, payload))
+    end.links.publish()
+  }
+  const seen: number[] = []
+  for (let drains = 0; drains < 6; drains++) {
+    const before = worker.commands.length
+    const taken = worker.links.drain(always, 0)
+    const portion = worker.commands.slice(before)
+    assert.equal(portion.length, taken)
+    assert.equal(new Set(portion.map(({ from }) => from)).size, 1)
+    assert.ok(taken > 0 && taken < 100, `One portion, not ${taken}`)
+    seen.push(portion[0]!.from)
+  }
+  assert.deepEqual(seen.slice(0, 2).sort(), [0, 7])
+  assert.equal(worker.commands.length, 300)
+  for (const from of [0, 7]) {
+    const payloads = worker.commands.filter((command) => command.from === from).map(({ payload }) => payload)
+    assert.deepEqual(
+      payloads,
+      Array.from({ length: 150 }, (_, payload) => payload),
+    )
+  }
 })
