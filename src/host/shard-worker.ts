@@ -89,9 +89,13 @@ runtime.links.handle(
 runtime.connect(seed)
 
 function beginService(): void {
+  let lastTickMs = performance.now()
   setInterval(() => {
-    // After a pause of the process answers may lie here that came in time: take them before deadlines are judged.
-    runtime.links.drain(() => shard.canAccept)
+    const nowMs = performance.now()
+    // After a pause of the process answers may lie here that came in time: take them all before deadlines are judged.
+    const isLate = nowMs - lastTickMs > 5 * tickMs
+    lastTickMs = nowMs
+    runtime.links.drain(() => shard.canAccept, isLate ? Number.POSITIVE_INFINITY : turnMsMax)
     shard.tick()
     runtime.coordinator.tick()
     Atomics.add(control, ControlWord.heartbeat, 1)
