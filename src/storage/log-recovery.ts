@@ -165,7 +165,12 @@ class Recovery {
     }
   }
 
-  /** Marks what was dropped, syncs what was kept, closes everything. */
+  /**
+   * Marks what was dropped, makes what was kept durable, closes everything.
+   *
+   * What no header calls synced is written once more before it is synced: after a sync that failed the page cache may hold bytes
+   * that are not on disk and that no sync would write again, however often it succeeds.
+   */
   settle(done: (error: SunwiseError | undefined) => void): void {
     const files = [...this.#dropped, ...this.#kept]
     let left = files.length
@@ -188,7 +193,24 @@ class Recovery {
         failed ??= error as SunwiseError
       }
     }
+    for (const loaded of this.#kept) {
+      try {
+        this.#writeAgain(loaded)
+      } catch (error) {
+        failed ??= error as SunwiseError
+      }
+    }
     for (const loaded of files) loaded.file.sync(finish)
+  }
+
+  #writeAgain(loaded: LoadedFile): void {
+    const { sequence, bytes } = this.#synced
+    const from = loaded.sequence > sequence ? 0 : loaded.sequence === sequence ? bytes : loaded.logBytes
+    if (from >= loaded.logBytes) return
+    const { arena } = this.#options
+    const start = arena.startOfSegment(loaded.segment)
+    const u8 = arena.u8[arena.slabOfSegment(loaded.segment)]!
+    loaded.file.writeNow(u8, start + from, start + loaded.logBytes, from)
   }
 
   close(): void {
