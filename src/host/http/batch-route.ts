@@ -10,7 +10,7 @@ import { Limits } from '../../config.ts'
 import type { BatchOperation, BatchResult } from '../../replication/requests.ts'
 import { AnswerStream } from './answer-stream.ts'
 import { batchOperationOf } from './batch-operation.ts'
-import type { Exchange } from './exchange.ts'
+import { type Exchange, unreadDetail } from './exchange.ts'
 import type { Front } from './front.ts'
 import { JsonElements, jsonDepthMax } from './json-elements.ts'
 import { findBucket } from './key-routes.ts'
@@ -135,7 +135,19 @@ export function answerBatch(front: Front, exchange: Exchange, bucketSegment: str
   })
 }
 
-function writeResults(exchange: Exchange, lines: boolean, results: readonly BatchResult[]): void {
+const bytesRead = (result: BatchResult): number =>
+  result.op === 'get' && 'answer' in result ? valueBytesOf(result.answer) : 0
+
+/** What was written stays written: where the answer finds no room, only its reads are refused. */
+function withinRoom(exchange: Exchange, results: readonly BatchResult[]): readonly BatchResult[] {
+  const bytes = results.reduce((sum, result) => sum + bytesRead(result), 0)
+  if (exchange.holdAnswer(Math.min(bytes, Limits.responseBytesMax))) return results
+  const error = new SunwiseError('OVERLOADED', unreadDetail)
+  return results.map((result) => (bytesRead(result) > 0 ? { op: 'get', error } : result))
+}
+
+function writeResults(exchange: Exchange, lines: boolean, all: readonly BatchResult[]): void {
+  const results = withinRoom(exchange, all)
   const stream = new AnswerStream(exchange, 200, ['Content-Type', lines ? lineType : 'application/json'])
   const writer = new ResultWriter()
   let index = 0

@@ -7,6 +7,7 @@
  */
 import type { Socket } from 'node:net'
 import type { Exchange, ExchangeConnection } from './exchange.ts'
+import type { Front } from './front.ts'
 
 /** What a server knows about one connection. */
 export class Connection implements ExchangeConnection {
@@ -19,6 +20,10 @@ export class Connection implements ExchangeConnection {
   #waiting: Exchange[] = []
   #running = 0
   #runningUnsafe = 0
+  /** Room taken for answers on their way; the whole of it goes back when the connection ends. */
+  #answerBytes = 0
+  #answerFront: Front | undefined
+  #isClosed = false
   #advancing = false
 
   /** `start` begins the work of a request whose turn has come. */
@@ -76,8 +81,25 @@ export class Connection implements ExchangeConnection {
     this.#advancing = false
   }
 
+  reserveAnswer(front: Front, bytes: number): boolean {
+    // An answer to nobody is dropped at once.
+    if (this.#isClosed) return true
+    if (!front.reserveAnswer(bytes)) return false
+    this.#answerFront = front
+    this.#answerBytes += bytes
+    return true
+  }
+
+  releaseAnswer(bytes: number): void {
+    if (this.#isClosed) return
+    this.#answerBytes -= bytes
+    this.#answerFront?.releaseAnswer(bytes)
+  }
+
   /** The connection is gone: requests that wait are not worked on. */
   close(): void {
+    this.#isClosed = true
+    this.#answerFront?.releaseAnswer(this.#answerBytes)
     const waiting = this.#waiting
     this.#waiting = []
     for (const exchange of waiting) {

@@ -30,6 +30,9 @@ const dumpBytesMax = 64 * 1024
  */
 const joinedBytesMax = 4096
 
+/** Why a read is refused whose answer finds no room. */
+export const unreadDetail = 'The node holds too many answers that their clients have not taken yet'
+
 /** What an exchange needs of its connection. */
 export type ExchangeConnection = {
   readonly socket: Socket
@@ -37,6 +40,9 @@ export type ExchangeConnection = {
   readonly unanswered: number
   /** The last answer is sent; what still arrives is thrown away until the connection closes. */
   lingering: boolean
+  /** Takes room for an answer until it is given back or the connection ends; false where there is none. */
+  reserveAnswer(front: Front, bytes: number): boolean
+  releaseAnswer(bytes: number): void
   /** The exchange is over: called once. */
   settled(exchange: Exchange): void
 }
@@ -64,6 +70,8 @@ export class Exchange {
   readonly #startedAtMs: number
   readonly #connection: ExchangeConnection
   #reservedBytes = 0
+  /** Room taken for the answer; -1: none ever was. */
+  #heldAnswerBytes = -1
   #begun = false
   #settled = false
   #continueSent = false
@@ -118,6 +126,33 @@ export class Exchange {
     if (!this.front.reserveBody(bytes)) return false
     this.#reservedBytes += bytes
     return true
+  }
+
+  /**
+   * Takes room for an answer of `bytes` until the client has taken all of it, or until `letAnswerGo`. False where clients that do
+   * not read hold too much already: then answer with OVERLOADED. Small answers need no room.
+   */
+  holdAnswer(bytes: number): boolean {
+    if (bytes <= joinedBytesMax || this.method === 'HEAD') return true
+    if (!this.#connection.reserveAnswer(this.front, bytes)) return false
+    if (this.#heldAnswerBytes === -1) {
+      this.#heldAnswerBytes = 0
+      this.response.once('finish', () => this.letAnswerGo())
+    }
+    this.#heldAnswerBytes += bytes
+    return true
+  }
+
+  /** Gives back what `holdAnswer` took: what was held has been handed on. */
+  letAnswerGo(): void {
+    if (this.#heldAnswerBytes <= 0) return
+    this.#connection.releaseAnswer(this.#heldAnswerBytes)
+    this.#heldAnswerBytes = 0
+  }
+
+  /** Refuses a read whose answer found no room. */
+  failUnread(): void {
+    this.failWith('OVERLOADED', unreadDetail, 'none')
   }
 
   /**

@@ -28,11 +28,17 @@ export type HttpLimits = {
   readonly connectionsMax: number
   /** Bytes of request bodies held at once, over all requests; a body that does not fit is 503 OVERLOADED. */
   readonly pendingBodyBytesMax: number
+  /**
+   * Bytes of answers that wait for their clients to take them, over all connections, small answers apart; a read that does not fit
+   * is 503 OVERLOADED. One answer is always let through, whatever its size.
+   */
+  readonly pendingAnswerBytesMax: number
 }
 
 export const HttpLimitDefaults = {
   connectionsMax: 10_000,
   pendingBodyBytesMax: 128 * 1024 * 1024,
+  pendingAnswerBytesMax: 128 * 1024 * 1024,
 } as const satisfies Partial<HttpLimits>
 
 export type FrontOptions = {
@@ -59,6 +65,7 @@ export class Front {
   readonly #requestIdPrefix: string
   #requests = 0
   #pendingBodyBytes = 0
+  #pendingAnswerBytes = 0
   #waitingRequests = 0
 
   constructor(options: FrontOptions) {
@@ -82,6 +89,19 @@ export class Front {
     if (this.#pendingBodyBytes + bytes > this.limits.pendingBodyBytesMax) return false
     this.#pendingBodyBytes += bytes
     return true
+  }
+
+  /** Takes room for an answer until its client has taken it; false where there is none: nothing was taken. */
+  reserveAnswer(bytes: number): boolean {
+    const isFirst = this.#pendingAnswerBytes === 0
+    if (!isFirst && this.#pendingAnswerBytes + bytes > this.limits.pendingAnswerBytesMax) return false
+    this.#pendingAnswerBytes += bytes
+    return true
+  }
+
+  /** Gives back what `reserveAnswer` took. */
+  releaseAnswer(bytes: number): void {
+    this.#pendingAnswerBytes -= bytes
   }
 
   /** Takes a place for a pipelined request that waits for those before it; false where too many wait already. */

@@ -21,7 +21,7 @@ import { parseQuery, type Query } from './query.ts'
 import { checkBodyEncoding, collectBody } from './request-body.ts'
 import { checkContentType, parseContext, parseEntityTags, strongTagsOf } from './request-fields.ts'
 import { deleteKeyRoute, getKeyRoute, putKeyRoute } from './route-table.ts'
-import { octetStream, pushContentType, pushReceipt, pushVersion, siblingsJson } from './stored-value.ts'
+import { octetStream, pushContentType, pushReceipt, pushVersion, siblingsJson, valueBytesOf } from './stored-value.ts'
 import { bucketNameOf, KeyDecoder } from './target.ts'
 
 /** The path under which keys stand. */
@@ -161,7 +161,7 @@ export class KeyRoutes {
       this.#front.coordinator.put(bucket, key, value, options, (error, answer) => {
         try {
           if (answer === undefined) exchange.crash(error)
-          else if (answer.siblings === 1 && prefersRepresentation(fields.prefer)) {
+          else if (answer.siblings === 1 && prefersRepresentation(fields.prefer) && exchange.holdAnswer(value.length)) {
             const headers = writeHeaders(answer)
             headers.push('Preference-Applied', 'return=representation')
             pushContentType(headers, contentType ?? octetStream)
@@ -243,9 +243,12 @@ function answerRead(exchange: Exchange, siblings: 'winner' | 'all' | undefined, 
   if (count > 1) headers.push('Sunwise-Siblings', String(count))
   if (siblings === 'all' || (count > 1 && siblings !== 'winner')) {
     pushReceipt(headers, answer.receipt)
+    // As base64 in JSON.
+    if (!exchange.holdAnswer(Math.ceil((valueBytesOf(answer) * 4) / 3))) return exchange.failUnread()
     exchange.answerJson(siblings === 'all' ? 200 : 300, headers, siblingsJson(answer.values))
     return
   }
+  if (!exchange.holdAnswer(winner.value.length)) return exchange.failUnread()
   if (winner.expiresAtMs !== undefined) headers.push('Sunwise-Expires', String(winner.expiresAtMs))
   pushContentType(headers, winner.contentType)
   pushReceipt(headers, answer.receipt)

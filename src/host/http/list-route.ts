@@ -3,18 +3,19 @@
  * its next page only when the client has taken the one before, and stops when the client goes away. Every line is one key;
  * a stream that fails ends with a line `{"problem":...}` and a broken connection, never as if it were complete.
  */
+import { SunwiseError } from '../../base/errors.ts'
 import { Limits } from '../../config.ts'
-import type { Bucket, ListedKey, ListOptions } from '../../replication/requests.ts'
+import type { Bucket, ListedKey, ListOptions, ListPage } from '../../replication/requests.ts'
 import { AnswerStream } from './answer-stream.ts'
 import { encodeBase64Url } from './base64.ts'
-import type { Exchange } from './exchange.ts'
+import { type Exchange, unreadDetail } from './exchange.ts'
 import type { Front } from './front.ts'
 import { findBucket } from './key-routes.ts'
 import { errorOf, problemOfError } from './problem.ts'
 import { parseQuery, type Query } from './query.ts'
 import { acceptsLines } from './request-fields.ts'
 import { listRoute } from './route-table.ts'
-import { keyMember, readMembers } from './stored-value.ts'
+import { keyMember, readMembers, valueBytesOf } from './stored-value.ts'
 
 /** Keys of one page of a stream: fewer with values, since a page is in memory at once. */
 const streamPageKeys = 1000
@@ -22,6 +23,11 @@ const streamPageValues = 64
 
 function listedText(listed: ListedKey): string {
   return `{${keyMember(listed.key)}${listed.answer === undefined ? '' : readMembers(listed.answer)}}`
+}
+
+/** Bytes that a page holds in memory while it is written. */
+function bytesOf(page: ListPage): number {
+  return page.keys.reduce((sum, { key, answer }) => sum + key.length + (answer ? valueBytesOf(answer) : 0), 0)
 }
 
 /** Answers one list. @throws SunwiseError for the caller to answer with */
@@ -46,6 +52,7 @@ function answerPage(front: Front, exchange: Exchange, bucket: Bucket, query: Rea
         exchange.crash(error)
         return
       }
+      if (!exchange.holdAnswer(bytesOf(page))) return exchange.failUnread()
       const stream = new AnswerStream(exchange, 200, ['Content-Type', 'application/json'])
       let index = 0
       stream.write('{"keys":[')
@@ -78,10 +85,12 @@ function streamKeys(front: Front, exchange: Exchange, bucket: Bucket, query: Rea
     const options = listOptionsOf(query, Math.min(pageKeys, left), cursor)
     front.coordinator.list(bucket, options, (error, page) => {
       try {
-        if (page === undefined) {
-          const coded = errorOf(error)
+        // The page before has left, or is at most one part long.
+        exchange.letAnswerGo()
+        if (page === undefined || !exchange.holdAnswer(bytesOf(page))) {
+          const coded = page === undefined ? errorOf(error) : new SunwiseError('OVERLOADED', unreadDetail)
           if (stream.started) stream.breakOff(`{"problem":${JSON.stringify(problemOfError(coded))}}\n`)
-          else exchange.crash(error)
+          else exchange.crash(coded)
           return
         }
         let index = 0

@@ -300,7 +300,12 @@ test('A context that is not base64url, or too long, is BAD_CONTEXT', async () =>
 
 test('A value above the limit is 413 whether its length is announced or not; at the limit it is taken', async () => {
   await using harness = await Harness.start({
-    limits: { valueBytesMax: 200_000, connectionsMax: 100, pendingBodyBytesMax: 10_000_000 },
+    limits: {
+      valueBytesMax: 200_000,
+      connectionsMax: 100,
+      pendingBodyBytesMax: 10_000_000,
+      pendingAnswerBytesMax: 10_000_000,
+    },
   })
   const path = '/v1/kv/default/k'
   const chunked = { 'Transfer-Encoding': 'chunked' }
@@ -333,7 +338,12 @@ test('A bucket may have a smaller limit than the server', async () => {
 
 test('Bodies that do not fit into the memory of the server are OVERLOADED with Retry-After', async () => {
   await using harness = await Harness.start({
-    limits: { valueBytesMax: 100_000, connectionsMax: 100, pendingBodyBytesMax: 50_000 },
+    limits: {
+      valueBytesMax: 100_000,
+      connectionsMax: 100,
+      pendingBodyBytesMax: 50_000,
+      pendingAnswerBytesMax: 10_000_000,
+    },
   })
   for (const headers of [{}, { 'Transfer-Encoding': 'chunked' }]) {
     const answer = await harness.call('PUT', '/v1/kv/default/k', { body: Buffer.alloc(60_000), headers })
