@@ -1,0 +1,111 @@
+/**
+ * The tests can fail: each bug of sim/deliberate-bugs.ts is made in a copy of the sources, and the test that it names must fail
+ * there, and pass in a copy without the bug.
+ */
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { type DeliberateBug, deliberateBugs, type Patch } from './sim/deliberate-bugs.ts'
+
+const root = join(import.meta.dirname, '..')
+const childTimeoutMs = 60_000
+
+/** A copy of the sources and tests, with patches. */
+function sandbox(t: TestContext, patches: readonly Patch[]): string {
+  const directory = mkdtempSync(join(tmpdir(), 'sunwise-bug-'))
+  t.after(() => rmSync(directory, { recursive: true, force: true }))
+  for (const name of ['src', 'test', 'package.json'])
+    cpSync(join(root, name), join(directory, name), { recursive: true })
+  symlinkSync(join(root, 'node_modules'), join(directory, 'node_modules'))
+  for (const { file, from, to } of patches) {
+    const path = join(directory, file)
+    const text = readFileSync(path, 'utf8')
+    assert.equal(text.split(from).length, 2, `${file} has this exactly once:\n${from}`)
+    writeFileSync(
+      path,
+      text.replace(from, () => to),
+    )
+  }
+  return directory
+}
+
+type Outcome = {
+  readonly result: 'passed' | 'failed' | 'not run'
+  readonly output: string
+  readonly durationMs: number
+}
+
+/** Runs one test by its name in a process of its own. */
+function runTest(directory: string, { file, name }: DeliberateBug['test']): Promise<Outcome> {
+  const { NODE_TEST_CONTEXT: _, SUNWISE_TEST_SCALE: __, ...env } = process.env
+  const pattern = `^${name.replace(/[^A-Za-z0-9 ]/g, '\\$&')}$`
+  const startMs = performance.now()
+  return new Promise((resolve, reject) => {
+    const child = spawn(
+      process.execPath,
+      ['--test', '--test-reporter=tap', `--test-name-pattern=${pattern}`, join(directory, file)],
+      { cwd: directory, env, stdio: ['ignore', 'pipe', 'pipe'], timeout: childTimeoutMs, killSignal: 'SIGKILL' },
+    )
+    let output = ''
+    const take = (text: string): void => {
+      output = (output + text).slice(-100_000)
+    }
+    child.stdout.setEncoding('utf8').on('data', take)
+    child.stderr.setEncoding('utf8').on('data', take)
+    child.on('error', reject)
+    child.on('close', () => {
+      // TAP escapes these two in names.
+      const line = output.split('\n').find((text) => text.replace(/\\([\\#])/g, '$1').includes(` - ${name}`)) ?? ''
+      const result = line.startsWith('ok ') ? 'passed' : line.startsWith('not ok ') ? 'failed' : 'not run'
+      resolve({ result, output, durationMs: performance.now() - startMs })
+    })
+  })
+}
+
+/** Does things at most two at a time. */
+async function twoAtATime<Item>(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> {
+  const left = [...items]
+  const lane = async (): Promise<void> => {
+    for (let item = left.shift(); item !== undefined; item = left.shift()) await work(item)
+  }
+  await Promise.all([lane(), lane()])
+}
+
+test('Deliberate bugs: every patch changes the present source, and every test has its own name', () => {
+  for (const { what, patches, test: catcher } of deliberateBugs) {
+    assert.ok(patches.length > 0, what)
+    for (const { file, from, to } of patches) {
+      assert.notEqual(from, to)
+      assert.equal(
+        readFileSync(join(root, file), 'utf8').split(from).length,
+        2,
+        `${what}: ${file} has this once:\n${from}`,
+      )
+    }
+    assert.match(catcher.file, /\.test\.ts$/)
+  }
+})
+
+test('Deliberate bugs: each is caught by its test, which passes without it', { concurrency: true }, async (t) => {
+  const catchers = [...new Map(deliberateBugs.map(({ test: catcher }) => [catcher.name, catcher])).values()]
+  const sound = sandbox(t, [])
+  const jobs = [
+    ...catchers.map((catcher) => async () => {
+      await t.test(`without a bug: ${catcher.name}`, async () => {
+        const { result, output } = await runTest(sound, catcher)
+        assert.equal(result, 'passed', output)
+      })
+    }),
+    ...deliberateBugs.map((bug) => async () => {
+      await t.test(`a node that ${bug.what}`, async (t) => {
+        const { result, output, durationMs } = await runTest(sandbox(t, bug.patches), bug.test)
+        t.diagnostic(`${bug.test.name}: ${result} after ${Math.round(durationMs)} ms`)
+        assert.equal(result, 'failed', output)
+      })
+    }),
+  ]
+  await twoAtATime(jobs, (job) => job())
+})

@@ -1,0 +1,316 @@
+/**
+ * Bugs made on purpose, each with the test that must catch it. A test that none of them fails proves nothing, and a guarantee
+ * whose bug no test catches is a hope. Patches are exact texts of the present source: whoever changes a line that one of them
+ * names moves the bug along, or finds another place for it.
+ *
+ * Readers broken on purpose are hunted in test/storage/resident-reader-threads.test.ts, merges in
+ * test/versions/causal-histories.test.ts.
+ */
+
+export type Patch = { readonly file: string; readonly from: string; readonly to: string }
+
+export type DeliberateBug = {
+  /** What the program does wrong. */
+  readonly what: string
+  readonly patches: readonly Patch[]
+  /** The test that must fail: file and name. */
+  readonly test: { readonly file: string; readonly name: string }
+}
+
+const store = 'src/storage/store.ts'
+const commitLog = 'src/storage/commit-log.ts'
+const recovery = 'src/storage/log-recovery.ts'
+
+const modelTest = (name: string) => ({ file: 'test/storage/shard-model.test.ts', name: `Shard and store: ${name}` })
+const faultTest = (name: string) => ({ file: 'test/storage/store-faults.test.ts', name: `Store: ${name}` })
+const retirement = (which: string) => ({
+  file: 'test/storage/store-retirement.test.ts',
+  name: `Store: a segment ${which} is retired after what is newer is on stable storage`,
+})
+const synced = modelTest('synced writes equal the model through stops, kills and power cuts')
+const anyDurability = modelTest('writes of all durabilities lose no more than they may')
+const powerCut = faultTest('a power cut in any change of the disk loses nothing that was promised (sync)')
+const powerCutQueued = faultTest(
+  'a power cut in any change of the disk loses nothing that was promised (sync with queued operations)',
+)
+const ioError = faultTest('an i/o error of any call loses nothing that was promised (sync)')
+const diskFull = faultTest('a full disk refuses what it cannot take, and nothing else (sync)')
+
+export const deliberateBugs: readonly DeliberateBug[] = [
+  {
+    what: 'acknowledges a write before the log has it',
+    patches: [
+      {
+        file: store,
+        from: '        log.write()\n        this.#written = this.#staged\n',
+        to: '        this.#publish(this.#staged)\n        log.write()\n        this.#written = this.#staged\n',
+      },
+    ],
+    test: diskFull,
+  },
+  {
+    what: 'acknowledges a synced write before its sync',
+    patches: [{ file: store, from: '    if (sync) this.#syncThrough = this.#staged\n', to: '' }],
+    test: powerCut,
+  },
+  {
+    what: 'publishes with a sync what was written after it began',
+    patches: [
+      {
+        file: store,
+        from: '    const through = this.#written\n    let finished = false\n',
+        to: '    let through = 0\n    let finished = false\n',
+      },
+      {
+        file: store,
+        from: '      const isLate = finished\n',
+        to: '      const isLate = finished\n      through = this.#written\n',
+      },
+    ],
+    test: powerCutQueued,
+  },
+  {
+    what: 'names two writes alike',
+    patches: [{ file: store, from: '    this.#counters[partition] = counter\n', to: '' }],
+    test: synced,
+  },
+  {
+    what: 'counts the dots of its actor from 0 after a start',
+    patches: [{ file: store, from: 'counters.get(this.#actor) ?? 0\n', to: '0\n' }],
+    test: synced,
+  },
+  {
+    what: 'does not look at the writes of its own group when it applies one',
+    patches: [
+      {
+        file: store,
+        from: 'for (let ordinal = this.#stagedHeads[hash & (stagedBuckets - 1)]!; ordinal >= this.#published; )',
+        to: 'for (let ordinal = -1; ordinal >= this.#published; )',
+      },
+    ],
+    test: {
+      file: 'test/index.test.ts',
+      name: 'Store.batch() answers each operation in order, and operations on one key apply in order',
+    },
+  },
+  {
+    what: 'does not look at the checksum of a group',
+    patches: [
+      {
+        file: 'src/storage/log-group.ts',
+        from: '  return i32[word + 1]! >>> 0 === crc32(u8, start + 8, start + groupBytes)\n}\n\nexport function groupSequence',
+        to: '  return crc32 !== undefined\n}\n\nexport function groupSequence',
+      },
+    ],
+    test: { file: 'test/storage/log-group.test.ts', name: 'LogGroup: every flipped bit is seen' },
+  },
+  {
+    what: 'reads on behind a torn group at the end of the log',
+    patches: [
+      {
+        file: recovery,
+        from: '    if (!isBefore(position, this.#synced)) {\n      this.#droppedBytes',
+        to: '    if (!isBefore(position, this.#synced) && this.#nextGroup(loaded, position.bytes + 4, loaded.sequence) < 0) {\n      this.#droppedBytes',
+      },
+      {
+        file: recovery,
+        from: '    if (!this.#options.salvage) throw this.#corrupt(loaded.path, position.bytes)\n',
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/storage/log-recovery.test.ts',
+      name: 'Log recovery: sectors that are zeroed, exchanged or smashed are found or end the log, and never make a record',
+    },
+  },
+  {
+    what: 'takes damage of what was synced for a torn tail',
+    patches: [
+      {
+        file: recovery,
+        from: '    if (!isBefore(position, this.#synced)) {\n      this.#droppedBytes',
+        to: '    if (position.bytes >= 0) {\n      this.#droppedBytes',
+      },
+    ],
+    test: {
+      file: 'test/storage/log-recovery.test.ts',
+      name: 'Log recovery: salvage keeps every record but those of the damaged group, and names the damage',
+    },
+  },
+  {
+    what: 'takes an error of fsync for a success',
+    patches: [
+      {
+        file: commitLog,
+        from: '        if (error !== undefined) failed = this.#fail(error)\n        if (--left > 0) return\n',
+        to: '        if (--left > 0) return\n',
+      },
+    ],
+    test: ioError,
+  },
+  {
+    what: 'tries a failed fsync again on a new descriptor',
+    patches: [
+      {
+        file: commitLog,
+        from: '      segment.file!.sync((error) => {\n        if (error !== undefined) failed',
+        to: '      syncTwice(this.#options.disk, segment, (error) => {\n        if (error !== undefined) failed',
+      },
+      {
+        file: commitLog,
+        from: 'export class CommitLog {\n',
+        to:
+          'function syncTwice(disk: Disk, segment: LiveSegment, done: (error: SunwiseError | undefined) => void): void {\n' +
+          '  segment.file!.sync((error) => {\n' +
+          '    if (error === undefined) return done(undefined)\n' +
+          '    segment.file = disk.openNow(segment.file!.path)\n' +
+          '    segment.file.sync(done)\n' +
+          '  })\n' +
+          '}\n\n' +
+          'export class CommitLog {\n',
+      },
+    ],
+    test: ioError,
+  },
+  {
+    what: 'says of a write whose sync failed that it changed nothing',
+    patches: [
+      { file: store, from: "{ outcome: 'unknown', cause: error.cause", to: "{ outcome: 'none', cause: error.cause" },
+    ],
+    test: ioError,
+  },
+  {
+    what: 'retires a segment whose records are copied, but not on stable storage',
+    patches: [
+      {
+        file: store,
+        from: '    if (synced >= this.#retireAfter) this.#retire()\n',
+        to: '    if (synced >= -1) this.#retire()\n',
+      },
+    ],
+    test: retirement('with a record that is still live'),
+  },
+  {
+    what: 'retires a segment whose records were overwritten, but not on stable storage',
+    patches: [
+      {
+        file: store,
+        from: '    if (synced >= this.#retireAfter) this.#retire()\n',
+        to: '    if (Math.max(synced, this.#published) >= this.#retireAfter) this.#retire()\n',
+      },
+    ],
+    test: retirement('all of whose records were overwritten'),
+  },
+  {
+    what: 'drops tombstones while an older segment still has what they deleted',
+    patches: [
+      { file: commitLog, from: '    const first = this.#live[0]\n', to: '    const first = this.#live[1]\n' },
+      { file: commitLog, from: '    const live = this.#live[0]!\n', to: '    const live = this.#live[1]!\n' },
+      { file: commitLog, from: '        this.#live.shift()\n', to: '        this.#live.splice(1, 1)\n' },
+    ],
+    test: synced,
+  },
+  {
+    what: 'starts without syncing what it read from the log',
+    patches: [
+      {
+        file: recovery,
+        from: '    for (const loaded of files) loaded.file.sync(finish)\n',
+        to: '    for (const _ of files) finish(undefined)\n',
+      },
+    ],
+    test: anyDurability,
+  },
+  {
+    what: 'keeps its actor after unsynced writes may have been lost',
+    patches: [
+      {
+        file: 'src/host/node-host.ts',
+        from: '  if (isSame && !record.isUnsynced && !salvage) return { ...present }\n',
+        to: '  if (isSame && !salvage) return { ...present }\n',
+      },
+    ],
+    test: {
+      file: 'test/process/incarnation.test.ts',
+      name: 'Node: after a life of os, then kill, its actor is new',
+    },
+  },
+  {
+    what: 'leaves the end of a ring without padding',
+    patches: [
+      {
+        file: 'src/base/ring-producer.ts',
+        from: '    if (paddingBytes > 0) this.#writeFrameHeader(this.#write, FrameKind.padding, paddingBytes - frameHeaderBytes)\n',
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/base/ring-buffer.test.ts',
+      name: 'A ring behaves as a queue for any run of reservations, publications, drains, throws and sleeps',
+    },
+  },
+  {
+    what: 'calls a shard up whose thread is gone',
+    patches: [
+      {
+        file: 'src/host/thread-links.ts',
+        from: 'return this.#peers[threadOfShard(shard)] !== undefined && this.#isShardUp(shard)',
+        to: 'return this.#isShardUp(shard)',
+      },
+    ],
+    test: {
+      file: 'test/host/thread-links-door.test.ts',
+      name: 'ThreadLinks: a shard that is down takes nothing, and its successor nothing that was meant for it',
+    },
+  },
+  {
+    what: 'writes whatever If-Match says',
+    patches: [
+      {
+        file: 'src/shard/shard.ts',
+        from: '    if ((flags & CommandFlag.ifMatch) === 0) return true\n',
+        to: '    if (flags >= 0) return true\n',
+      },
+    ],
+    test: synced,
+  },
+  {
+    what: 'replaces what a context has not seen',
+    patches: [
+      {
+        file: 'src/shard/shard.ts',
+        from: '    let next = update(set, context, version)\n',
+        to: '    let next = update(set, context === undefined ? undefined : set.vector, version)\n',
+      },
+    ],
+    test: synced,
+  },
+  {
+    what: 'believes a context that it did not give out for the key',
+    patches: [
+      {
+        file: 'src/versions/context.ts',
+        from: "  if (((u32At(bytes, macAt) ^ siphash.low) | (u32At(bytes, macAt + 4) ^ siphash.high)) !== 0) return 'code'\n",
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/versions/context.test.ts',
+      name: 'decodeContext() refuses the token of another key, bucket, partition or cluster',
+    },
+  },
+  {
+    what: 'does not look at the checksum of a row of the catalog',
+    patches: [
+      {
+        file: 'src/host/catalog.ts',
+        from: ' || row.readUInt32LE(0) !== checksumOf(key, value)) {',
+        to: ') {',
+      },
+    ],
+    test: {
+      file: 'test/host/catalog.test.ts',
+      name: 'HostCatalog: a row whose bytes changed is CATALOG_CORRUPT, never a wrong value',
+    },
+  },
+]
