@@ -154,6 +154,9 @@ export class BucketStore {
   readonly #embedded: EmbeddedStore
   /** Key bytes of synchronous reads. */
   readonly #keyScratch = new Uint8Array(3 * Limits.keyBytesMax)
+  /** The bucket as the table of this version has it. */
+  #found: Bucket | undefined
+  #foundVersion = -1
 
   constructor(embedded: EmbeddedStore, name: string) {
     this.#embedded = embedded
@@ -287,7 +290,11 @@ export class BucketStore {
   #bucket(): Bucket {
     const { failure, runtime } = this.#embedded
     if (failure !== undefined) throw failure
-    const bucket = runtime.buckets.find(this.name)
+    const { buckets } = runtime
+    if (this.#found !== undefined && this.#foundVersion === buckets.version) return this.#found
+    const bucket = buckets.find(this.name)
+    this.#found = bucket
+    this.#foundVersion = buckets.version
     if (bucket === undefined)
       throw new SunwiseError('BUCKET_NOT_FOUND', `There is no bucket "${this.name}"; create it with putBucket`)
     return bucket

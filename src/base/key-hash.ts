@@ -6,7 +6,10 @@
 
 export type HashSeed = { readonly low: number; readonly high: number }
 
-/** Holds the last result, since two numbers cannot be returned without an allocation. One per user; not shared. */
+/**
+ * Holds the last result, since two numbers cannot be returned without an allocation. One per user; not shared. The lanes are signed:
+ * a field of unsigned ones would hold a boxed double, and the hash of every read would be converted there and back.
+ */
 export class KeyHash {
   low = 0
   high = 0
@@ -18,7 +21,7 @@ export class KeyHash {
     this.#seedHigh = seed.high | 0
   }
 
-  /** Sets `low` and `high` (u32) for bucket `bucketId` and key `bytes[start, end)`. */
+  /** Sets `low` and `high` (i32) for bucket `bucketId` and key `bytes[start, end)`. */
   update(bucketId: number, bytes: Uint8Array, start: number, end: number): void {
     let a = this.#seedLow ^ Math.imul(bucketId, 0x2545f491)
     let b = this.#seedHigh ^ Math.imul(end - start, 0x9e3779b1)
@@ -42,7 +45,7 @@ export class KeyHash {
     a = Math.imul(a ^ (a >>> 13), 0xc2b2ae35)
     a ^= a >>> 16
     b = Math.imul(b ^ (b >>> 15) ^ a, 0x27d4eb2f)
-    this.low = a >>> 0
-    this.high = (b ^ (b >>> 13)) >>> 0
+    this.low = a | 0
+    this.high = (b ^ (b >>> 13)) | 0
   }
 }

@@ -76,6 +76,8 @@ export class ThreadRuntime {
 
 /** The buckets as this thread knows them; changes go through the node thread, which owns the catalog. */
 export class BucketTable implements BucketAdmin {
+  /** Counts the changes of the table: who keeps a bucket looks it up again after one. */
+  version = 0
   #byName: Map<string, Bucket>
   readonly #post: (message: FromThread) => void
   readonly #waiting = new Map<number, Callback<unknown>>()
@@ -108,6 +110,7 @@ export class BucketTable implements BucketAdmin {
   }
 
   replace(buckets: readonly Bucket[]): void {
+    this.version++
     this.#byName = new Map(buckets.map((bucket) => [bucket.name, bucket]))
   }
 

@@ -129,7 +129,7 @@ export class Store {
 
   // Staged records, a ring by ordinal.
   readonly #stagedAddress = new Uint32Array(stagedMax)
-  readonly #stagedHash = new Uint32Array(stagedMax)
+  readonly #stagedHash = new Int32Array(stagedMax)
   readonly #stagedNext = new Float64Array(stagedMax)
   /** Index entry that the record replaces, as `find` saw it: where it is and what it points to; 0: none. */
   readonly #stagedSlab = new Uint8Array(stagedMax)
@@ -316,7 +316,7 @@ export class Store {
     this.#foundOld = 0
     for (let ordinal = this.#stagedHeads[hash & (stagedBuckets - 1)]!; ordinal >= this.#published; ) {
       const at = ordinal % stagedMax
-      if (this.#stagedHash[at] === hash && this.#isKey(this.#stagedAddress[at]!, bucketId, key, keyStart, keyBytes)) {
+      if (this.#stagedHash[at] === (hash | 0) && this.#isKey(this.#stagedAddress[at]!, bucketId, key, keyStart, keyBytes)) {
         return this.#stagedAddress[at]!
       }
       ordinal = this.#stagedNext[at]!
