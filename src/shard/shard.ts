@@ -71,7 +71,7 @@ export type ShardEvents = {
 /** Wall-clock time as the shard needs it. */
 export type ShardClock = { epochMs(): number; monotonicMs(): number }
 
-const pendingMax = 1 << 16
+const pendingMax = Limits.shardAnswersPendingMax
 /** Records that one list command looks at before it answers, so that no stretch grows long. */
 const listVisitsMax = 6000
 const listPartitionsMax = 256
@@ -192,8 +192,8 @@ export class Shard {
   }
 
   /** The record found no room, but some is on its way. */
-  #mustPark(bytes: number): boolean {
-    return this.store.refusal?.code === 'OVERLOADED' && this.store.roomWillCome(bytes)
+  #mustPark(): boolean {
+    return this.store.refusal?.code === 'OVERLOADED' && this.store.roomWillCome()
   }
 
   /**
@@ -258,9 +258,9 @@ export class Shard {
       (timestamp > 0 ? RecordFlag.timestamp : 0)
     const bytes = simpleRecordBytes(recordFlags, keyBytes, typeBytes, valueBytes)
     const growth = bytes - (old === 0 ? 0 : this.#bytesAt(old))
-    const address = this.store.allocate(bytes, growth, isDelete ? 'delete' : 'grow')
+    const address = this.store.allocate(bytes, growth, isDelete || growth <= 0 ? 'delete' : 'grow')
     if (address === 0) {
-      if (this.#mustPark(bytes)) this.#park(thread, u8, start)
+      if (this.#mustPark()) this.#park(thread, u8, start)
       else this.#refuse(thread, requestId, this.store.refusal!)
       return
     }
@@ -419,9 +419,10 @@ export class Shard {
       this.#answerLater(thread, requestId, noOrdinal, old, errorNumberOf.get('VERSION_SET_TOO_LARGE')!, true)
       return
     }
-    const address = this.store.allocate(bytes, bytes - oldBytes, isDelete && old !== 0 ? 'delete' : 'grow')
+    const purpose = (isDelete && old !== 0) || bytes <= oldBytes ? 'delete' : 'grow'
+    const address = this.store.allocate(bytes, bytes - oldBytes, purpose)
     if (address === 0) {
-      if (this.#mustPark(bytes)) this.#park(thread, u8, start)
+      if (this.#mustPark()) this.#park(thread, u8, start)
       else this.#refuse(thread, requestId, this.store.refusal!)
       return
     }

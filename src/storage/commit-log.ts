@@ -149,6 +149,13 @@ export class CommitLog {
     return this.#groupEnd === this.#groupStart ? 0 : this.#groupEnd - this.#groupStart - groupHeaderBytes
   }
 
+  /** Where the next record goes, counting every segment as whole. */
+  get position(): number {
+    const { segmentBytes } = this.#options.arena
+    if (this.#active === undefined) return (this.#sequenceMax + 1) * segmentBytes
+    return this.#active.sequence * segmentBytes + this.#groupEnd
+  }
+
   /** Bytes that still fit into the active segment as one record. */
   get roomBytes(): number {
     if (this.#active === undefined) return 0

@@ -81,10 +81,10 @@ export type StoreEvents = {
   readonly failed: (from: number, error: SunwiseError) => void
 }
 
-const stagedMax = 1 << 15
+const stagedMax = Limits.stagedRecordsMax
 const stagedBuckets = 1 << 15
 /** Open group bytes at which the owner should flush before it takes more. */
-const openBytesMax = 512 * 1024
+const openBytesMax = Limits.openGroupBytesMax
 /** What a record is for: it decides how far into the reserve of segments it may go. */
 export type Purpose = 'grow' | 'delete' | 'recycle'
 /**
@@ -156,11 +156,14 @@ export class Store {
   #recycleSequence = 0
   #recycleEnd = 0
   #recycleOffset = 0
-  /** Bytes that the present pass has copied. */
+  /** Bytes of the log that the present pass has used up, with the ends of segments that it left empty. */
   #recycledBytes = 0
-  /** Passes in a row that won next to nothing, and the live bytes at the last of them. */
-  #poorPasses = 0
-  #poorLiveBytes = 0
+  /** Passes of the present lap over all segments, what they have won together, and the garbage when it began. */
+  #lapPasses = 0
+  #lapWonBytes = 0
+  #lapGarbageBytes = 0
+  /** Garbage before a lap that won next to nothing; -1: the last lap won something. */
+  #poorGarbageBytes = -1
   /** Ordinal up to which all must be on stable storage before the oldest segment is retired; -1: not there yet. */
   #retireAfter = -1
 
@@ -262,7 +265,7 @@ export class Store {
     if (log.failure !== undefined) return true
     if (this.#staged - this.#published >= stagedMax - 1024 || log.openBytes >= openBytesMax) return false
     const isInReserve = log.segmentsUsed > this.#segmentsUsable()
-    return (!isInReserve && log.roomBytes >= waitRoomBytes) || !this.roomWillCome(waitRoomBytes)
+    return (!isInReserve && log.roomBytes >= waitRoomBytes) || !this.roomWillCome() || this.#isFull(waitRoomBytes)
   }
 
   /** Reads the log and builds the index; `done` when the store is ready. */
@@ -316,7 +319,10 @@ export class Store {
     this.#foundOld = 0
     for (let ordinal = this.#stagedHeads[hash & (stagedBuckets - 1)]!; ordinal >= this.#published; ) {
       const at = ordinal % stagedMax
-      if (this.#stagedHash[at] === (hash | 0) && this.#isKey(this.#stagedAddress[at]!, bucketId, key, keyStart, keyBytes)) {
+      if (
+        this.#stagedHash[at] === (hash | 0) &&
+        this.#isKey(this.#stagedAddress[at]!, bucketId, key, keyStart, keyBytes)
+      ) {
         return this.#stagedAddress[at]!
       }
       ordinal = this.#stagedNext[at]!
@@ -381,7 +387,9 @@ export class Store {
       )
       return 0
     }
-    const segmentsMax = this.#segmentsAllowed() - reservedSegments[purpose]
+    // Where recycling wins nothing, it rests, until deletes made it worth while: they may use a part of its reserve.
+    const lent = purpose === 'delete' && this.#isExhausted() ? 1 : 0
+    const segmentsMax = this.#segmentsAllowed() - reservedSegments[purpose] + lent
     if (log.segmentsUsed > segmentsMax || (bytes > log.roomBytes && log.segmentsUsed === segmentsMax)) {
       this.refusal = new SunwiseError('OVERLOADED', 'Cannot store the value now: memory is being recycled; try again')
       return 0
@@ -491,22 +499,28 @@ export class Store {
     return this.#liveBytes + bytes > this.#segmentsUsable() * this.#arena.segmentBytes * liveShareMax
   }
 
-  /** Whether a segment for `bytes` is on its way, so that waiting for it helps. */
-  roomWillCome(bytes: number): boolean {
+  /** Whether a segment is on its way, so that waiting for it helps. */
+  roomWillCome(): boolean {
     const log = this.#openLog
-    if (log.failure !== undefined || log.spaceError !== undefined || this.#isFull(bytes)) return false
+    if (log.failure !== undefined || log.spaceError !== undefined) return false
     return log.segmentsUsed >= this.#segmentsUsable() ? this.#recyclable() : !log.hasSpare
   }
 
   /**
    * Whether a whole lap of recycling has won next to nothing: what looks like garbage are the ends of segments that no record
-   * fits into. True until enough was deleted.
+   * fits into. True until enough was deleted or overwritten.
    */
   #isExhausted(): boolean {
-    if (this.#poorPasses <= this.#openLog.segmentsUsed) return false
-    if (this.#liveBytes > this.#poorLiveBytes - this.#arena.segmentBytes / 2) return true
-    this.#poorPasses = 0
+    if (this.#poorGarbageBytes < 0) return false
+    if (this.#garbageBytes < this.#poorGarbageBytes + this.#arena.segmentBytes / 2) return true
+    this.#poorGarbageBytes = -1
     return false
+  }
+
+  /** What is neither live nor room in the active segment. */
+  get #garbageBytes(): number {
+    const log = this.#openLog
+    return log.segmentsUsed * this.#arena.segmentBytes - this.#liveBytes - log.roomBytes
   }
 
   /** Whether recycling can still win memory: with less garbage than this it would only copy. */
@@ -931,6 +945,7 @@ export class Store {
       this.#recycleEnd = oldest.bytes
       this.#recycleOffset = 0
       this.#recycledBytes = 0
+      if (this.#lapPasses === 0) this.#lapGarbageBytes = this.#garbageBytes
     }
     let budget = recycleBytesPerStep
     while (budget > 0) {
@@ -996,11 +1011,12 @@ export class Store {
     }
     if (this.#staged - this.#published >= stagedMax - 1024) return false
     const bytes = recordBytesAt(i32, at)
+    const position = this.#openLog.position
     const target = this.allocate(bytes, 0, 'recycle')
+    this.#recycledBytes += this.#openLog.position - position
     if (target === 0) return false
     copyWords(i32, at >>> 2, this.#arena.i32[target >>> wordsPerSlabBits]!, target & slabWordMask, bytes >>> 2)
     this.#stageRecord(target, hash, false)
-    this.#recycledBytes += bytes
     return true
   }
 
@@ -1016,13 +1032,22 @@ export class Store {
     else if (this.#published >= this.#retireAfter && !this.#openLog.syncing) this.#sync()
   }
 
+  /** A lap, not a pass, tells whether recycling wins anything: what one pass fills up well another leaves empty. */
+  #countPass(): void {
+    const { segmentBytes } = this.#arena
+    this.#lapPasses++
+    this.#lapWonBytes += segmentBytes - this.#recycledBytes
+    if (this.#lapPasses < this.#openLog.segmentsUsed) return
+    this.#poorGarbageBytes = this.#lapWonBytes < segmentBytes / 2 ? this.#lapGarbageBytes : -1
+    this.#lapPasses = 0
+    this.#lapWonBytes = 0
+  }
+
   #retire(): void {
     this.#retireAfter = -1
     this.#recycleSegment = -1
     if (this.#openLog.failure !== undefined) return
-    const isPoor = this.#recycledBytes > this.#arena.segmentBytes * (1 - recycleShareMin)
-    this.#poorPasses = isPoor ? this.#poorPasses + 1 : 0
-    this.#poorLiveBytes = this.#liveBytes
+    this.#countPass()
     this.#openLog.retireOldest((error) => {
       if (error === undefined) this.recycledSegments++
       // Without room for a mark the segment stays, and is gone through again later.
