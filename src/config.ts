@@ -56,6 +56,35 @@ export const Limits = {
   ringBytes: 1 * MiB,
   /** Bytes that may wait for room in one ring's outbox; more is 503 OVERLOADED, outcome none. */
   ringOutboxBytesMax: 64 * MiB,
+  /** Largest message between threads: all versions of one key at the largest value, and heads. More is a bug of ours. */
+  ringMessageBytesMax: 80 * MiB,
+  /** Commands and replies that a shard may hold back while they wait for disk; at it, its rings wait. */
+  shardAnswersPendingMax: 1 << 16,
+  /** Records that may be staged before they are visible; at it, the rings of the shard wait. */
+  stagedRecordsMax: 1 << 15,
+  /** Bytes of a group that is not written yet; at it, the rings of the shard wait. */
+  openGroupBytesMax: 512 * KiB,
+  /** Bytes of records in one frame of a list; the page goes on with the next frame. */
+  listReplyBytesMax: 4 * MiB,
+  /** Commits that may wait for the catalog; one more is 503 OVERLOADED. */
+  catalogCommitsPendingMax: 1024,
+  /** HTTP connections of one thread; one more is closed at once. */
+  connectionsMax: 10_000,
+  /** Bytes of request bodies that one thread holds at once; a body that does not fit is 503 OVERLOADED. */
+  requestBodiesBytesMax: 128 * MiB,
+  /** Bytes of answers of one thread that wait for slow clients; a read that does not fit is 503 OVERLOADED. */
+  answersWaitingBytesMax: 128 * MiB,
+  /** Request target: path and query. Longer is 414 URI_TOO_LONG. */
+  targetCharactersMax: 12 * KiB,
+  /** Request line and header fields together; larger is 431 HEADERS_TOO_LARGE. */
+  headerBytesMax: 16 * KiB,
+  /** Nesting of JSON that a client sends; deeper is 400 BAD_REQUEST. */
+  jsonDepthMax: 32,
+  /** Body of a bucket's properties; larger is 413 REQUEST_TOO_LARGE. */
+  propertiesBytesMax: 64 * KiB,
+  /** How long, and for how many bytes, a refused body is read and thrown away before its connection is closed. */
+  lingerMs: 1000,
+  lingerBytesMax: 16 * MiB,
   /** Longest stretch on a serving thread, except for single values above 256 KiB. */
   stretchMsMax: 2,
   /** A worker whose heartbeat is older is taken for hung and restarted. */

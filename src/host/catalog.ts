@@ -24,6 +24,7 @@ import { crc32 } from 'node:zlib'
 import { open, type RootDatabase } from 'lmdb'
 import { assert } from '../base/assert.ts'
 import { SunwiseError } from '../base/errors.ts'
+import { Limits } from '../config.ts'
 import type { Catalog, CatalogEdit, Done } from '../env.ts'
 import { catalogFileName, checkCatalogFile } from './catalog-file.ts'
 import { diskError, zeroFill } from './disk.ts'
@@ -34,7 +35,6 @@ const checksumBytes = 4
 /** LMDB enlarges its map beyond this by itself. */
 const mapBytes = 64 * 1024 * 1024
 /** Commits that may wait; one more is OVERLOADED. */
-export const catalogCommitsPendingMax = 1024
 /** Pages that any commit may take for the tree of free pages and its own path. */
 const pagesPerCommit = 32
 /** Pages that one edit may take besides those of its value: a copy of each level of the tree, and splits. */
@@ -104,9 +104,9 @@ export class HostCatalog implements Catalog {
     for (const { key } of edits) checkKey(key)
     if (this.#isClosed) return done(new SunwiseError('CLOSED', 'Cannot commit to the catalog: it is closed'))
     if (this.#failure !== undefined) return done(this.#failure)
-    if (this.#queue.length >= catalogCommitsPendingMax) {
+    if (this.#queue.length >= Limits.catalogCommitsPendingMax) {
       return done(
-        new SunwiseError('OVERLOADED', `Cannot commit to the catalog: ${catalogCommitsPendingMax} commits wait`),
+        new SunwiseError('OVERLOADED', `Cannot commit to the catalog: ${Limits.catalogCommitsPendingMax} commits wait`),
       )
     }
     this.#queue.push({

@@ -19,8 +19,6 @@ import { FrameKind } from '../shard/command.ts'
 import type { Replies } from '../shard/shard.ts'
 import type { Doorbell } from './doorbell.ts'
 
-/** Largest message between threads: the versions of one key at the largest value size, and heads. */
-const messageBytesMax = 80 * 1024 * 1024
 /** Messages taken from one ring before it is asked again whether more can be taken. */
 const framesPerDrain = 64
 /** Portions taken from one ring before the next ring has its turn. */
@@ -84,8 +82,11 @@ export class ThreadLinks implements Shards, Replies {
     const thread = link.peer
     const peer: Peer = {
       thread,
-      producer: new RingProducer(link.outgoing, { outboxBytesMax: Limits.ringOutboxBytesMax, messageBytesMax }),
-      consumer: new RingConsumer(link.incoming, { messageBytesMax }),
+      producer: new RingProducer(link.outgoing, {
+        outboxBytesMax: Limits.ringOutboxBytesMax,
+        messageBytesMax: Limits.ringMessageBytesMax,
+      }),
+      consumer: new RingConsumer(link.incoming, { messageBytesMax: Limits.ringMessageBytesMax }),
       handle: (u8, i32, start, bytes) => {
         if (u8[start]! >= FrameKind.writeReply) this.#onReply(u8, i32, start)
         else this.#onCommand(thread, u8, i32, start, bytes)

@@ -110,7 +110,6 @@ const receivedReceipt: Receipt = Object.freeze({ ...oneReplica, durable: false }
 const noOptions: WriteOptions = Object.freeze({})
 /** Operations of a batch after which the shards may start. */
 const batchPublishOperations = 64
-const listReplyBytesMax = 4 * 1024 * 1024
 
 export class ShardCoordinator implements Coordinator {
   readonly #options: CoordinatorOptions
@@ -280,7 +279,7 @@ export class ShardCoordinator implements Coordinator {
           const last = keys.at(-1)?.key
           partition = chunk.partition
           after = chunk.isComplete ? undefined : last
-          if (keys.length < options.limit && bytes < listReplyBytesMax) return more()
+          if (keys.length < options.limit && bytes < Limits.listReplyBytesMax) return more()
           const atEnd = partition >= Limits.partitions
           done(undefined, { keys, cursor: atEnd ? undefined : this.#cursors.encode(bucket.id, { partition, after }) })
         },
@@ -620,7 +619,7 @@ export class ShardCoordinator implements Coordinator {
     i32[word + 1] = this.#pending.add(request, shard, deadlineMs)
     i32[word + 2] = bucketId
     i32[word + 3] = limit
-    i32[word + 4] = listReplyBytesMax
+    i32[word + 4] = Limits.listReplyBytesMax
     i32[word + 5] = prefix.length | (afterBytes.length << 16)
     i32[word + 6] = nowMs
     i32[word + 7] = highHalf(nowMs)

@@ -19,8 +19,9 @@ import { open } from 'lmdb'
 import { AssertionError } from '../../src/base/assert.ts'
 import { SunwiseError } from '../../src/base/errors.ts'
 import { SeededRandom } from '../../src/base/seeded-random.ts'
+import { Limits } from '../../src/config.ts'
 import type { CatalogEdit } from '../../src/env.ts'
-import { catalogCommitsPendingMax, HostCatalog } from '../../src/host/catalog.ts'
+import { HostCatalog } from '../../src/host/catalog.ts'
 import { checkCatalogFile } from '../../src/host/catalog-file.ts'
 import { catalogSuite } from '../conformance/catalog-suite.ts'
 
@@ -299,7 +300,9 @@ test('HostCatalog.commit() after close() is CLOSED; close() waits for commits un
 test('HostCatalog refuses commits beyond its limit, with nothing done', async (t) => {
   const catalog = await HostCatalog.open(join(directoryFor(t), 'catalog'))
   const results = await Promise.all(
-    Array.from({ length: catalogCommitsPendingMax + 10 }, (_, index) => commit(catalog, [put(`row${index}`, 'x')])),
+    Array.from({ length: Limits.catalogCommitsPendingMax + 10 }, (_, index) =>
+      commit(catalog, [put(`row${index}`, 'x')]),
+    ),
   )
   const refused = results.filter((error) => error !== undefined)
   assert.ok(refused.length >= 9)

@@ -12,7 +12,7 @@ import { AnswerStream } from './answer-stream.ts'
 import { batchOperationOf } from './batch-operation.ts'
 import { type Exchange, unreadDetail } from './exchange.ts'
 import type { Front } from './front.ts'
-import { JsonElements, jsonDepthMax } from './json-elements.ts'
+import { JsonElements } from './json-elements.ts'
 import { findBucket } from './key-routes.ts'
 import { problemOf, problemOfError } from './problem.ts'
 import { parseQuery } from './query.ts'
@@ -101,7 +101,7 @@ export function answerBatch(front: Front, exchange: Exchange, bucketSegment: str
   const inLines = mediaType === lineType
   const outLines = inLines || acceptsLines(exchange.fields.accept)
   const plan = new BatchPlan(Math.min(front.limits.valueBytesMax, bucket.valueBytesMax))
-  const limits = { bytesMax: Limits.batchBytesMax, depthMax: jsonDepthMax, membersMax: operationMembersMax }
+  const limits = { bytesMax: Limits.batchBytesMax, depthMax: Limits.jsonDepthMax, membersMax: operationMembersMax }
   const elements = new JsonElements(inLines ? 'lines' : 'array', limits, (element) => plan.add(element))
   /** Refuses the whole request, saying at which operation. */
   const refuse = (error: SunwiseError): void => {

@@ -3,12 +3,12 @@
  * whether the numbers fit together is for the owner of the buckets.
  */
 import { SunwiseError } from '../../base/errors.ts'
-import type { Durability } from '../../config.ts'
+import { type Durability, Limits } from '../../config.ts'
 import type { Bucket, BucketProperties, QuorumLevel } from '../../replication/requests.ts'
 import { ttlMsOf } from './batch-operation.ts'
 import type { Exchange } from './exchange.ts'
 import type { Front } from './front.ts'
-import { jsonDepthMax, parseJson } from './json-elements.ts'
+import { parseJson } from './json-elements.ts'
 import { findBucket } from './key-routes.ts'
 import { parseQuery } from './query.ts'
 import { checkBodyEncoding, collectBody } from './request-body.ts'
@@ -17,7 +17,6 @@ import { quote, suggest } from './suggestion.ts'
 import { bucketNameOf } from './target.ts'
 
 /** Properties are a handful of short fields. */
-const propertiesBytesMax = 64 * 1024
 const propertiesMembersMax = 64
 
 const propertyNames = ['n', 'r', 'w', 'sloppy', 'conflict', 'durability', 'ttl', 'valueBytesMax'] as const
@@ -127,8 +126,12 @@ export function answerBucketPut(front: Front, exchange: Exchange, segment: strin
   if (exchange.hasBody && mediaTypeOf(exchange.fields.contentType) !== 'application/json') {
     throw new SunwiseError('UNSUPPORTED_MEDIA_TYPE', 'The properties of a bucket are application/json')
   }
-  collectBody(exchange, propertiesBytesMax, 'REQUEST_TOO_LARGE', (body) => {
-    const limits = { bytesMax: propertiesBytesMax, depthMax: jsonDepthMax, membersMax: propertiesMembersMax }
+  collectBody(exchange, Limits.propertiesBytesMax, 'REQUEST_TOO_LARGE', (body) => {
+    const limits = {
+      bytesMax: Limits.propertiesBytesMax,
+      depthMax: Limits.jsonDepthMax,
+      membersMax: propertiesMembersMax,
+    }
     const properties = body.length === 0 ? {} : bucketPropertiesOf(parseJson(body, limits))
     front.buckets.put(name, properties, (error, answer) => {
       try {

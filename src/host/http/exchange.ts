@@ -4,7 +4,7 @@
  *
  * An answer given while the request's body is still arriving must not race it: closing at once makes the kernel reset the
  * connection and the client loses the answer. Such an answer is sent whole, what still arrives is thrown away for a short
- * while (`lingerMs`, `lingerBytesMax`), and then the connection closes.
+ * while (`Limits.lingerMs`, `Limits.lingerBytesMax`), and then the connection closes.
  *
  * What it does not do: streamed answers (answer-stream.ts), which share `begin` and `settle`.
  */
@@ -12,15 +12,13 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { assert } from '../../base/assert.ts'
 import { type ErrorCode, ErrorTable, type Outcome, type SunwiseError } from '../../base/errors.ts'
+import { Limits } from '../../config.ts'
 import { bufferOf } from './base64.ts'
 import { methodNumberOf } from './counters.ts'
 import type { Front } from './front.ts'
 import { errorOf, type ProblemFields, problemOf, problemType, retryAfterSeconds } from './problem.ts'
 import { RequestFields } from './request-fields.ts'
 
-/** How long, and for how many bytes, a refused body is read and thrown away. */
-export const lingerMs = 1000
-const lingerBytesMax = 16 * 1024 * 1024
 /** A refused body whose known rest is no longer than this is read to its end, and the connection stays open. */
 const dumpBytesMax = 64 * 1024
 
@@ -287,9 +285,9 @@ export class Exchange {
     }
     const discard = (chunk: Buffer): void => {
       discarded += chunk.length
-      if (discarded > lingerBytesMax) finish()
+      if (discarded > Limits.lingerBytesMax) finish()
     }
-    const timer = setTimeout(finish, lingerMs)
+    const timer = setTimeout(finish, Limits.lingerMs)
     timer.unref()
     request.on('data', discard)
     request.on('end', finish)

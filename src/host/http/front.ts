@@ -36,9 +36,9 @@ export type HttpLimits = {
 }
 
 export const HttpLimitDefaults = {
-  connectionsMax: 10_000,
-  pendingBodyBytesMax: 128 * 1024 * 1024,
-  pendingAnswerBytesMax: 128 * 1024 * 1024,
+  connectionsMax: Limits.connectionsMax,
+  pendingBodyBytesMax: Limits.requestBodiesBytesMax,
+  pendingAnswerBytesMax: Limits.answersWaitingBytesMax,
 } as const satisfies Partial<HttpLimits>
 
 export type FrontOptions = {

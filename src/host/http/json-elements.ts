@@ -23,9 +23,6 @@ export type JsonLimits = {
   readonly membersMax: number
 }
 
-/** Deepest nesting of any JSON that a client sends. */
-export const jsonDepthMax = 32
-
 function refuse(detail: string): SunwiseError {
   return new SunwiseError('BAD_REQUEST', detail)
 }

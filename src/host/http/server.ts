@@ -21,7 +21,7 @@ import { bindErrorOf, checkBindAddress, HostList } from './address.ts'
 import { answerBatch } from './batch-route.ts'
 import { answerBucket, answerBucketDelete, answerBucketPut, answerBuckets } from './bucket-routes.ts'
 import { attachConnection, Connection, connectionOf } from './connection.ts'
-import { Exchange, lingerMs } from './exchange.ts'
+import { Exchange } from './exchange.ts'
 import { Front, type FrontOptions, type HealthSource } from './front.ts'
 import { KeyRoutes, keyPathStart } from './key-routes.ts'
 import { answerList } from './list-route.ts'
@@ -35,10 +35,8 @@ import {
 } from './node-routes.ts'
 import { problemOf, problemType } from './problem.ts'
 import { allowedMethods, type OperationId, routes } from './route-table.ts'
-import { targetCharactersMax } from './target.ts'
 
 /** Header block of a request: target and all fields. An encoded key and a context fit; more is 431 HEADERS_TOO_LARGE. */
-const headerBytesMax = 16 * 1024
 
 /** Timeouts in milliseconds. */
 export type HttpTimeouts = {
@@ -120,10 +118,13 @@ function clientFaultOf(error: NodeJS.ErrnoException & { rawPacket?: Buffer }): {
       const packet = error.rawPacket
       const lineEnd = packet === undefined ? 0 : packet.indexOf(0x0a)
       const startsRequest = packet !== undefined && /^[A-Z]+ \S/.test(packet.subarray(0, 32).toString('latin1'))
-      if (startsRequest && (lineEnd === -1 || lineEnd > targetCharactersMax)) {
-        return { code: 'URI_TOO_LONG', detail: `The request target is longer than ${targetCharactersMax} characters` }
+      if (startsRequest && (lineEnd === -1 || lineEnd > Limits.targetCharactersMax)) {
+        return {
+          code: 'URI_TOO_LONG',
+          detail: `The request target is longer than ${Limits.targetCharactersMax} characters`,
+        }
       }
-      return { code: 'HEADERS_TOO_LARGE', detail: `The request headers are larger than ${headerBytesMax} bytes` }
+      return { code: 'HEADERS_TOO_LARGE', detail: `The request headers are larger than ${Limits.headerBytesMax} bytes` }
     }
     case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
       return { code: 'REQUEST_TOO_LARGE', detail: 'The chunk extensions are larger than 16384 bytes' }
@@ -233,7 +234,7 @@ export class HttpServer {
       requestTimeout: requestMs,
       keepAliveTimeout: keepAliveMs,
       connectionsCheckingInterval: checkMs,
-      maxHeaderSize: headerBytesMax,
+      maxHeaderSize: Limits.headerBytesMax,
       insecureHTTPParser: false,
       // Checked by `#admit`, which answers with a problem.
       requireHostHeader: false,
@@ -308,8 +309,11 @@ export class HttpServer {
   /** @throws SunwiseError where the request may not go on, whatever it asks for */
   #admit(exchange: Exchange): void {
     const { fields, target } = exchange
-    if (target.length > targetCharactersMax) {
-      throw new SunwiseError('URI_TOO_LONG', `The request target is longer than ${targetCharactersMax} characters`)
+    if (target.length > Limits.targetCharactersMax) {
+      throw new SunwiseError(
+        'URI_TOO_LONG',
+        `The request target is longer than ${Limits.targetCharactersMax} characters`,
+      )
     }
     if (!target.startsWith('/')) {
       throw new SunwiseError('BAD_REQUEST', 'The request target is not a path; this server is no proxy')
@@ -386,7 +390,7 @@ export class HttpServer {
       maxRequestsPerSocket: 0,
       clientErrorHandler: () => {},
       routerOptions: {
-        maxParamLength: targetCharactersMax,
+        maxParamLength: Limits.targetCharactersMax,
         caseSensitive: true,
         ignoreTrailingSlash: false,
         querystringParser: () => ({}),
@@ -488,7 +492,7 @@ export class HttpServer {
     if (connection !== undefined) connection.lingering = true
     socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
     socket.on('end', () => socket.destroy())
-    setTimeout(() => socket.destroy(), lingerMs).unref()
+    setTimeout(() => socket.destroy(), Limits.lingerMs).unref()
   }
 }
 

@@ -10,9 +10,6 @@ import { Limits } from '../../config.ts'
 import { decodeBase64Url } from './base64.ts'
 import { quote } from './suggestion.ts'
 
-/** Longest request target: an encoded key of the greatest length, a bucket, and a query with prefix or cursor. */
-export const targetCharactersMax = 12 * 1024
-
 /** Decoding stopped at a `%` that two hexadecimal digits do not follow. */
 export const malformedPercent = -1
 /** Decoding stopped at a character that a request target may not hold raw: non-ASCII, a control, a space or `#`. */
