@@ -19,6 +19,8 @@ import { TurnLoop, turnMsMax } from './turn-loop.ts'
 import { startWorkerHttp } from './worker-http.ts'
 
 const tickMs = 20
+/** At rest a thread looks after its background work less often: waking costs more than the work. */
+const restingTickMs = 100
 
 assert(parentPort !== null, 'A shard worker runs in a worker thread')
 const port = parentPort
@@ -90,17 +92,26 @@ runtime.connect(seed)
 
 function beginService(): void {
   let lastTickMs = performance.now()
-  setInterval(() => {
+  // Writes that come after a rest are synced by their interval, too.
+  const longestMs = Math.max(tickMs, Math.min(restingTickMs, own.syncIntervalMs))
+  let dueMs = tickMs
+  const tick = (): void => {
     const nowMs = performance.now()
     // After a pause of the process answers may lie here that came in time: take them all before deadlines are judged.
-    const isLate = nowMs - lastTickMs > 5 * tickMs
+    const isLate = nowMs - lastTickMs > dueMs + 4 * tickMs
     lastTickMs = nowMs
-    runtime.links.drain(() => shard.canAccept, isLate ? Number.POSITIVE_INFINITY : turnMsMax)
+    const messages = runtime.links.drain(() => shard.canAccept, isLate ? Number.POSITIVE_INFINITY : turnMsMax)
     shard.tick()
     runtime.coordinator.tick()
     Atomics.add(control, ControlWord.heartbeat, 1)
-    loop.schedule()
-  }, tickMs)
+    const { pendingCount } = runtime.coordinator
+    const isAtRest = messages === 0 && pendingCount === 0 && shard.isIdle && shard.store.isDurableOncePublished
+    // What a tick sends schedules a turn by itself.
+    if (!isAtRest) loop.schedule()
+    dueMs = isAtRest ? longestMs : tickMs
+    setTimeout(tick, dueMs)
+  }
+  setTimeout(tick, dueMs)
   loop.schedule()
 }
 
