@@ -223,6 +223,8 @@ export class NodeHost {
     if (isClean && this.#unsyncedNoted) await this.#record.clearUnsynced()
     await this.#catalog.close()
     await this.#lock.release()
+    const failed = replies.find((reply) => reply.status === 'rejected')
+    if (failed !== undefined) throw asSunwiseError(failed.reason)
   }
 
   async #startAll(): Promise<void> {
