@@ -102,5 +102,7 @@ function hostNameOf(host: string): string | undefined {
     if (port.length === 0 || port.length > 5 || !/^[0-9]+$/.test(port)) return undefined
   } else if (bracket !== -1 && bracket !== host.length - 1) return undefined
   if (bracket !== -1 && (name !== host.slice(0, bracket + 1) || !isIPv6(name.slice(1, -1)))) return undefined
+  // Only an address in brackets has a zone.
+  if (bracket === -1 && name.includes('%')) return undefined
   return normalAddress(name)
 }

@@ -33,6 +33,14 @@ test('A bound wildcard allows the addresses of this machine and no names', () =>
   assert.ok(!hosts.allows(''))
 })
 
+test('Only an address in brackets has a zone: a name with a percent sign is not the name before it', () => {
+  const hosts = new HostList([])
+  assert.ok(hosts.allows('[::1%eth0]:7070'))
+  for (const host of ['localhost%', 'localhost%.evil.example', '127.0.0.1%eth0:7070']) {
+    assert.ok(!hosts.allows(host), host)
+  }
+})
+
 test('A failed bind names the address', () => {
   const error = (code: string) => Object.assign(new Error(code), { code })
   const used = bindErrorOf('127.0.0.1', 7070, error('EADDRINUSE'))
