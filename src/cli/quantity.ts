@@ -3,6 +3,7 @@
  * (`127.0.0.1:7070`, `[::1]:7070`, `:7070`). Parsers are strict and never clamp: what they do not fully understand is
  * undefined, and the caller says which option it was.
  */
+import { isIPv6 } from 'node:net'
 
 /** Powers of 1024, as Redis, PostgreSQL and the JVM read the same letters. */
 const BYTES_PER_UNIT: Readonly<Record<string, number>> = {
@@ -63,6 +64,7 @@ export function parseAddress(text: string, portDefault: number): Address | undef
     /^([A-Za-z0-9._-]*[A-Za-z._-][A-Za-z0-9._-]*|\d+\.\d+\.\d+\.\d+)?(?::(\d{1,5}))?$/.exec(text) ??
     /^()(\d{1,5})$/.exec(text)
   if (match === null || text === '' || text === ':') return undefined
+  if (text.startsWith('[') && !isIPv6(match[1]!)) return undefined
   const port = match[2] === undefined ? portDefault : Number(match[2])
   return port > 65535 ? undefined : { host: match[1] || '127.0.0.1', port }
 }

@@ -73,7 +73,19 @@ test('parseAddress() reads hosts, ports and both', () => {
     ['[::1]', '::1', 7],
   ]
   for (const [text, host, port] of addresses) assert.deepEqual(parseAddress(text, 7), { host, port }, text)
-  for (const text of ['', ':', 'a:b', 'host:65536', '::1:80', 'http://x', 'a b:1', '[::1', 'host:-1']) {
+  for (const text of [
+    '',
+    ':',
+    'a:b',
+    'host:65536',
+    '::1:80',
+    'http://x',
+    'a b:1',
+    '[::1',
+    'host:-1',
+    '[1]:80',
+    '[1.2.3.4]',
+  ]) {
     assert.equal(parseAddress(text, 7), undefined, text)
   }
 })
