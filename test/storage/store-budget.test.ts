@@ -225,6 +225,7 @@ test('Store: whatever is written at the edge of the budget, it never gets stuck 
       tick(next, 30)
       assert.equal(put(next, '{one}last', 'value'), undefined)
     }),
-    { numRuns: 40 * scale },
+    // The example gets stuck if deletes and the like may not borrow from the recycler while it rests.
+    { numRuns: 40 * scale, examples: [[2122798583, 3989]] },
   )
 })
