@@ -25,7 +25,7 @@ import {
   isControl,
 } from './log-control.ts'
 import { groupHeaderBytes, sealGroup } from './log-group.ts'
-import { type Damage, listSegments, recoverLog } from './log-recovery.ts'
+import { type Damage, recoverLog, segmentsOnDisk } from './log-recovery.ts'
 import {
   decodeRecord,
   encodeRecord,
@@ -88,7 +88,7 @@ class LogDealer {
 
   deal(directory: string, done: (error: SunwiseError | undefined) => void): void {
     const { disk, crc32, oldSegmentBytes } = this.#options
-    const segments = (listSegments(disk, directory).at(-1) ?? -1) + 1
+    const segments = segmentsOnDisk(disk, directory, oldSegmentBytes)
     if (segments === 0) return done(undefined)
     const arena = new Arena(createArenaMemory(oldSegmentBytes, segments))
     /** New index of each actor of this log's own table. */
@@ -124,8 +124,9 @@ class LogDealer {
   finish(done: (error: SunwiseError | undefined, records: number) => void): void {
     let left = this.#writers.length
     let failed: SunwiseError | undefined
-    for (const writer of this.#writers) {
-      writer.finish((error) => {
+    for (const [shard, writer] of this.#writers.entries()) {
+      // Counters outlive their records: a shard without any has clocks all the same.
+      writer.finish(this.#clocksOf(shard).length > 0, (error) => {
         failed ??= error
         if (--left === 0) done(failed, this.#records)
       })
@@ -205,13 +206,17 @@ class LogDealer {
 
   /** Actors and clocks for the start of a segment, and again at the end of the log. */
   #head(shard: number): Uint8Array[] {
+    return [encodeActors(0, this.#actors), encodeClocks(this.#clocksOf(shard))]
+  }
+
+  #clocksOf(shard: number): readonly ClockEntry[] {
     const entries: ClockEntry[] = []
     const slotsPerPartition = Limits.slots / Limits.partitions
     for (const [partition, counters] of this.#clocks) {
       if (this.#options.shardOfSlot(partition * slotsPerPartition) !== shard) continue
       for (const [actor, counter] of counters) entries.push({ partition, actor, counter })
     }
-    return [encodeActors(0, this.#actors), encodeClocks(entries)]
+    return entries
   }
 }
 
@@ -265,9 +270,11 @@ class SegmentWriter {
     this.u8.set(record, this.room(record.length))
   }
 
-  finish(done: (error: SunwiseError | undefined) => void): void {
+  /** Ends the log, with a segment even where there are no records if it `isNeeded`. */
+  finish(isNeeded: boolean, done: (error: SunwiseError | undefined) => void): void {
     const { disk } = this.#options
     try {
+      if (this.#segment < 0 && isNeeded) this.#open()
       if (this.#segment >= 0) {
         for (const record of this.#head()) this.append(record)
         this.#write()
