@@ -132,7 +132,7 @@ fuzz('lines in any pieces have the elements that JSON.parse finds, or are refuse
 }))
 
 fuzz('operations of a batch are whole, or refused with a code', () => ({
-  inputs: inputsOf(batch),
+  inputs: inputsOf([...batch, { op: 'put', key: 'd', value: 'x'.repeat(64) }]),
   words: [...words, '"op":"put"', '"key":', '"value64":', '"ttl":-1', '"ifMatch":[1]', '"context":"AA"', 'constructor'],
   bytesMax: 400,
   look: (input) => {
@@ -165,17 +165,20 @@ fuzz('records of an import come whole from any pieces, and are read or named a p
       Buffer.from(JSON.stringify(records)),
       Buffer.from(records.map((record) => JSON.stringify(record)).join('\n')),
       Buffer.from(`\ufeff${JSON.stringify(records[0])}\r\n`),
+      Buffer.from(JSON.stringify({ key: 'long', value: 'x'.repeat(270) })),
     ],
     words,
     bytesMax: 500,
     look: (input, random) => {
       const splitter = new ImportSplitter(300)
       let isAny = false
+      let tooLong = 0
       let ordinal = 0
       const take = (pieces: ReturnType<ImportSplitter['push']>): void => {
         for (const { bytes, problem, ordinal: found } of pieces) {
           assert.equal(found, ++ordinal)
           assert.ok((bytes === undefined) !== (problem === undefined))
+          if (problem?.startsWith('longer than')) tooLong++
           if (bytes === undefined) continue
           assert.ok(bytes.length >= 1 && bytes.length <= 300)
           const parsed = parseImportRecord(bytes, undefined, 1_780_000_000_000)
@@ -193,6 +196,8 @@ fuzz('records of an import come whole from any pieces, and are read or named a p
         at += bytes
       }
       take(splitter.end())
+      const isOneLine = input.length > 300 && input[0] === 0x7b && !input.includes(0x0a)
+      if (isOneLine) assert.deepEqual([ordinal, tooLong], [1, 1], 'A record that is too long is reported')
       return isAny
     },
   }
