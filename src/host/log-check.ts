@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import type { SunwiseError } from '../base/errors.ts'
 import { Arena, createArenaMemory } from '../storage/arena.ts'
-import { listSegments, type RecoveredLog, recoverLog } from '../storage/log-recovery.ts'
+import { type RecoveredLog, recoverLog, segmentsOnDisk } from '../storage/log-recovery.ts'
 import { HostCatalog } from './catalog.ts'
 import { HostDisk } from './disk.ts'
 import { NodeRecord } from './node-record.ts'
@@ -37,7 +37,7 @@ export async function checkLogs(directory: string): Promise<readonly LogFinding[
 
 function checkLog(root: string, directory: string, segmentBytes: number, shard: number): Promise<LogFinding> {
   const disk = new HostDisk(root)
-  const segments = (listSegments(disk, directory).at(-1) ?? -1) + 1
+  const segments = segmentsOnDisk(disk, directory, segmentBytes)
   const empty = { shard, records: 0, bytes: 0, droppedBytes: 0 }
   if (segments === 0) return Promise.resolve({ ...empty, error: undefined })
   return new Promise((resolve) => {

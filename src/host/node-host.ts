@@ -17,7 +17,7 @@ import { SunwiseError } from '../base/errors.ts'
 import { createRing } from '../base/ring-buffer.ts'
 import { type Config, Limits, versionSetBytesMax } from '../config.ts'
 import type { Bucket, BucketProperties } from '../replication/requests.ts'
-import { listSegments } from '../storage/log-recovery.ts'
+import { listSegments, segmentsOnDisk } from '../storage/log-recovery.ts'
 import { ControlWord, createShardMemory, planShard, type ShardMemory, ShardState } from '../storage/shard-memory.ts'
 import { BucketRegistry } from './bucket-registry.ts'
 import { HostCatalog } from './catalog.ts'
@@ -274,8 +274,9 @@ export class NodeHost {
   #createMemory(shard: number): ShardMemory {
     const { config } = this.#options
     const disk = new HostDisk(config.directory)
-    const onDisk = listSegments(disk, logDirectoryOf(this.#logRow.generation, shard))
-    return createShardMemory(planShard(this.#budget(), this.#logRow.segmentBytes, (onDisk.at(-1) ?? -1) + 1))
+    const { generation, segmentBytes } = this.#logRow
+    const onDisk = segmentsOnDisk(disk, logDirectoryOf(generation, shard), segmentBytes)
+    return createShardMemory(planShard(this.#budget(), segmentBytes, onDisk))
   }
 
   /** One shard's share of the memory that is not taken by rings. */

@@ -21,11 +21,9 @@ export class ThreadRuntime {
   readonly coordinator: ShardCoordinator
   readonly buckets: BucketTable
   readonly readers: ResidentReader[]
-  #unsyncedNoted: boolean
 
   /** `allocate` gives memory for the values and contexts of answers. */
   constructor(seed: ThreadSeed, post: (message: FromThread) => void, allocate: Allocate) {
-    this.#unsyncedNoted = seed.unsyncedNoted
     this.readers = seed.memories.map((memory) => new ResidentReader(memory, weakOrder))
     this.links = new ThreadLinks(seed.shards, this.bell, (shard) => this.readers[shard]!.isUp)
     this.coordinator = new ShardCoordinator({
@@ -35,7 +33,6 @@ export class ThreadRuntime {
       hashSeed: seed.hashSeed,
       clusterKey: seed.clusterKey,
       durability: seed.durability,
-      mayHoldUnsynced: () => this.#unsyncedNoted,
       allocate,
     })
     this.buckets = new BucketTable(seed.buckets, post)
@@ -58,9 +55,6 @@ export class ThreadRuntime {
         return true
       case 'shardMemory':
         this.readers[message.shard] = new ResidentReader(message.memory, weakOrder)
-        return true
-      case 'unsyncedNoted':
-        this.#unsyncedNoted = true
         return true
       case 'buckets':
         this.buckets.replace(message.buckets)

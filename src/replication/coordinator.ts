@@ -80,8 +80,6 @@ export type CoordinatorOptions = {
   readonly clusterKey: Uint8Array
   /** Durability of buckets that name none. */
   readonly durability: Durability
-  /** Whether a value that is read may not be on stable storage yet: since some write asked for less than `sync`. */
-  readonly mayHoldUnsynced: () => boolean
   /** Memory for values and contexts of answers; default: an array of its own for each. */
   readonly allocate?: Allocate
 }
@@ -374,7 +372,7 @@ export class ShardCoordinator implements Coordinator {
 
   /** The answer for a whole, validated record of the located key at `at` of `u8`/`i32`; undefined `u8`: there is none. */
   #readAnswer(bucketId: number, key: Uint8Array, u8: Uint8Array | undefined, i32: Int32Array, at: number): ReadAnswer {
-    const receipt = this.#options.mayHoldUnsynced() ? receivedReceipt : durableReceipt
+    const receipt = this.#reader.mayHoldUnsynced ? receivedReceipt : durableReceipt
     if (u8 === undefined) return { values: [], etag: undefined, context: undefined, receipt }
     const set = decodeRecord(u8, i32, at, this.#allocate)
     const { actors } = this.#reader

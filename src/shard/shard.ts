@@ -89,8 +89,7 @@ export class Shard {
   readonly #actorTable: ActorTable
   readonly #lister: KeyLister
 
-  /** Set once the catalog durably says that unsynced writes may exist. */
-  unsyncedNoted = false
+  #unsyncedNoted = false
 
   // Replies that wait for publication, a ring in the order of their commands.
   readonly #pendingThrough = new Float64Array(pendingMax)
@@ -128,6 +127,17 @@ export class Shard {
       lowOf: (index) => this.store.actorLow(index),
       highOf: (index) => this.store.actorHigh(index),
     }
+  }
+
+  /** Whether the catalog durably says that unsynced writes may exist: writes that ask for less than `sync` then get less. */
+  get unsyncedNoted(): boolean {
+    return this.#unsyncedNoted
+  }
+
+  set unsyncedNoted(isNoted: boolean) {
+    // Readers on other threads hear of it before they can see such a write.
+    if (isNoted) Atomics.store(this.#control, ControlWord.mayHoldUnsynced, 1)
+    this.#unsyncedNoted = isNoted
   }
 
   /** Whether frames may be handed over; otherwise `flush` and try again in a later turn. */
@@ -341,7 +351,7 @@ export class Shard {
   /** `sync` unless less was asked for and the catalog knows that unsynced writes exist. */
   #mustSync(durability: number): boolean {
     if (durability === DurabilityNumber.sync) return true
-    if (this.unsyncedNoted) return false
+    if (this.#unsyncedNoted) return false
     this.#events.unsyncedWanted()
     return true
   }

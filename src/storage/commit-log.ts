@@ -60,6 +60,9 @@ export class CommitLog {
   #spare: { readonly segment: number; readonly file: DiskFile } | undefined
   #preparing = false
   #spaceError: SunwiseError | undefined
+  #isScarce = false
+  /** Free segments whose files take room on the disk already. */
+  readonly #withRoom = new Set<number>()
   #failure: SunwiseError | undefined
   #retiring = false
 
@@ -105,6 +108,11 @@ export class CommitLog {
   /** Why no further segment can be had now, since the disk was full a moment ago: undefined while waiting for one helps. */
   get spaceError(): SunwiseError | undefined {
     return this.#spaceError
+  }
+
+  /** The disk was full, and no file was added since: what room there is comes from segments that were retired. */
+  get isScarce(): boolean {
+    return this.#isScarce
   }
 
   /** Segments that hold data, the active one included. */
@@ -272,11 +280,14 @@ export class CommitLog {
       this.#preparing = false
       if (file !== undefined) {
         this.#spare = { segment, file }
+        if (!this.#withRoom.delete(segment)) this.#isScarce = false
         return
       }
       this.#free.unshift(segment)
-      if (error!.code === 'DISK_FULL') this.#spaceError = error
-      else this.#fail(error!)
+      if (error!.code === 'DISK_FULL') {
+        this.#spaceError = error
+        this.#isScarce = true
+      } else this.#fail(error!)
     })
   }
 
@@ -309,6 +320,7 @@ export class CommitLog {
         this.#options.arena.invalidateSegment(live.segment)
         // Taken first next time: memory and files that were never touched stay so.
         this.#free.unshift(live.segment)
+        this.#withRoom.add(live.segment)
         end(undefined)
       })
     })

@@ -25,7 +25,7 @@ import {
   isControl,
 } from './log-control.ts'
 import { groupHeaderBytes, sealGroup } from './log-group.ts'
-import { type Damage, listSegments, recoverLog } from './log-recovery.ts'
+import { type Damage, recoverLog, segmentsOnDisk } from './log-recovery.ts'
 import {
   decodeRecord,
   encodeRecord,
@@ -88,7 +88,7 @@ class LogDealer {
 
   deal(directory: string, done: (error: SunwiseError | undefined) => void): void {
     const { disk, crc32, oldSegmentBytes } = this.#options
-    const segments = (listSegments(disk, directory).at(-1) ?? -1) + 1
+    const segments = segmentsOnDisk(disk, directory, oldSegmentBytes)
     if (segments === 0) return done(undefined)
     const arena = new Arena(createArenaMemory(oldSegmentBytes, segments))
     /** New index of each actor of this log's own table. */

@@ -6,9 +6,9 @@
  * never come back). If a header does say so, that is damage: recovery stops with LOG_CORRUPT, naming file and offset, and
  * nothing is changed; or, with `salvage`, goes on behind the damage and reports what was lost.
  */
-import { assert } from '../base/assert.ts'
 import type { Crc32 } from '../base/crc32.ts'
 import { SunwiseError } from '../base/errors.ts'
+import { Limits } from '../config.ts'
 import type { Disk, DiskFile } from '../env.ts'
 import type { Arena } from './arena.ts'
 import { segmentFileName } from './commit-log.ts'
@@ -94,6 +94,12 @@ export function listSegments(disk: Disk, directory: string): number[] {
     .listNow(directory)
     .filter((name) => name.length === 9 && name.endsWith('.log') && /^\d{5}$/.test(name.slice(0, 5)))
     .map((name) => Number(name.slice(0, 5)))
+}
+
+/** Segments that an arena needs to hold every file in `directory`; no more than any shard has, whatever else lies there. */
+export function segmentsOnDisk(disk: Disk, directory: string, segmentBytes: number): number {
+  const last = listSegments(disk, directory).at(-1)
+  return last === undefined ? 0 : Math.min(last + 1, Math.floor(Limits.arenaBytesMax / segmentBytes))
 }
 
 /** Recovers the log of one shard; see the file header. `done` comes after all surviving bytes are on stable storage. */
@@ -222,7 +228,13 @@ class Recovery {
     const { disk, directory, arena, crc32 } = this.#options
     for (const segment of listSegments(disk, directory)) {
       const path = `${directory}/${segmentFileName(segment)}`
-      assert(segment < arena.segments, 'The arena was planned for every segment file')
+      if (segment >= arena.segments) {
+        throw new SunwiseError(
+          'LOG_CORRUPT',
+          `Cannot recover the commit log: "${path}" is none of its files, which are numbered up to ${arena.segments - 1}; move it away`,
+          { extra: { path } },
+        )
+      }
       const file = disk.openNow(path)
       const slab = arena.slabOfSegment(segment)
       const start = arena.startOfSegment(segment)

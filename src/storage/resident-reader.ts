@@ -78,6 +78,11 @@ export class ResidentReader {
     return Atomics.load(this.#control, ControlWord.state) === ShardState.up
   }
 
+  /** Whether what was read may not be on stable storage yet. Ask after the read. */
+  get mayHoldUnsynced(): boolean {
+    return Atomics.load(this.#control, ControlWord.mayHoldUnsynced) !== 0
+  }
+
   /** Ids of the actors that records name by index. */
   get actors(): ActorTable {
     return this.#actorTable

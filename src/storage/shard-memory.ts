@@ -12,6 +12,8 @@ export const ControlWord = {
   state: 0,
   /** Bumped whenever readers must look at the whole view anew (memory swapped, tables switched). */
   viewVersion: 1,
+  /** 1 from before the owner first acknowledges a write that is not on stable storage; never taken back in this run. */
+  mayHoldUnsynced: 2,
   /** Bumped by the owner on each turn of its loop; read by the supervisor. */
   heartbeat: 32,
   /** Records recovered so far, for progress. */

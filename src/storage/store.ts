@@ -387,6 +387,12 @@ export class Store {
       )
       return 0
     }
+    if (purpose === 'grow' && growthBytes > 0 && log.isScarce && !log.hasSpare) {
+      // What is left of the last segment is for deletes and the recycler, who make room without the help of anybody.
+      this.refusal =
+        log.spaceError ?? new SunwiseError('DISK_FULL', 'Cannot store the value: the disk is full; free space')
+      return 0
+    }
     // Where recycling wins nothing, it rests, until deletes made it worth while: they may use a part of its reserve.
     const lent = purpose === 'delete' && this.#isExhausted() ? 1 : 0
     const segmentsMax = this.#segmentsAllowed() - reservedSegments[purpose] + lent
@@ -495,7 +501,9 @@ export class Store {
 
   /** Whether live data leaves no room to grow by `bytes`, however much is recycled. */
   #isFull(bytes: number): boolean {
-    if (!this.#index.hasRoom() || this.#isExhausted()) return true
+    if (!this.#index.hasRoom()) return true
+    // On a full disk the recycler works long before memory is short.
+    if (this.#openLog.segmentsUsed >= this.#segmentsUsable() && this.#isExhausted()) return true
     return this.#liveBytes + bytes > this.#segmentsUsable() * this.#arena.segmentBytes * liveShareMax
   }
 
@@ -939,7 +947,8 @@ export class Store {
       const allowed = this.#segmentsAllowed()
       const low = Math.max(reservedSegments.grow + 1, Math.ceil(allowed / 8))
       const oldest = log.oldest
-      if (oldest === undefined || log.segmentsUsed + low <= allowed || !this.#recyclable()) return
+      const isScarce = log.isScarce || log.segmentsUsed + low > allowed
+      if (oldest === undefined || !isScarce || !this.#recyclable()) return
       this.#recycleSegment = oldest.segment
       this.#recycleSequence = oldest.sequence
       this.#recycleEnd = oldest.bytes

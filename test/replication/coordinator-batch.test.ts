@@ -53,7 +53,6 @@ function coordinatorOver(valueBytes: number): { coordinator: ShardCoordinator; c
     hashSeed: { low: 1, high: 2 },
     clusterKey: new Uint8Array(16),
     durability: 'sync',
-    mayHoldUnsynced: () => false,
   } as const
   return { coordinator: new ShardCoordinator(options), copies: () => copies }
 }

@@ -144,7 +144,6 @@ export class ShardRig {
       hashSeed,
       clusterKey: new Uint8Array(16).fill(3),
       durability: options.durability ?? 'sync',
-      mayHoldUnsynced: () => this.shards.some((shard) => shard.unsyncedNoted),
     })
   }
 
