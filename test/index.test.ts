@@ -234,6 +234,17 @@ test('A write without a context replaces all siblings', async () => {
   assert.deepEqual(textsOf(await store.get('blind')), ['one'])
 })
 
+test('A key may be changed by its owner as soon as a call has returned', async () => {
+  await using store = await openAt(newDirectory())
+  const key = Buffer.from('mine')
+  const writing = store.put(key, 'value')
+  key.fill(0x78)
+  const { context } = await writing
+  await store.put('mine', 'next', { context })
+  assert.equal((await store.get('mine'))?.siblings.length, 1)
+  assert.equal(await store.get('xxxx'), undefined)
+})
+
 test('A context of another key, another bucket or changed bytes is BAD_CONTEXT', async () => {
   const { context } = await store.put('contexts', 'value')
   await store.putBucket('contexts')

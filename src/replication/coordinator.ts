@@ -425,7 +425,7 @@ export class ShardCoordinator implements Coordinator {
     const bytes = writeCommandBytes + pad4(key.length)
     const target = this.#begin(shard, bytes)
     if (target instanceof SunwiseError) return done(target, undefined)
-    const request: Pending = { kind: 'read', bucketId: bucket.id, key: key.slice(), done }
+    const request: Pending = { kind: 'read', bucketId: bucket.id, key: this.#copyOf(key), done }
     const requestId = this.#pending.add(request, shard, this.#deadline(options.timeoutMs))
     this.#hash.update(bucket.id, key, 0, key.length)
     const { u8, i32, start } = target
@@ -438,6 +438,13 @@ export class ShardCoordinator implements Coordinator {
     i32[word + 5] = key.length
     copyBytes(key, 0, u8, start + writeCommandBytes, key.length)
     this.#options.shards.commit(shard)
+  }
+
+  /** Not `slice`, which is no copy for a Buffer. */
+  #copyOf(bytes: Uint8Array): Uint8Array {
+    const copy = this.#allocate(bytes.length)
+    copyBytes(bytes, 0, copy, 0, bytes.length)
+    return copy
   }
 
   /** Room for a frame, or why there is none: in both cases nothing was sent. */
@@ -495,7 +502,7 @@ export class ShardCoordinator implements Coordinator {
       pad4(value.length)
     const target = this.#begin(shard, bytes)
     if (target instanceof SunwiseError) return done(target, undefined)
-    const kept = options.ownsKey === true ? key : key.slice()
+    const kept = options.ownsKey === true ? key : this.#copyOf(key)
     const request: Pending = { kind: 'write', bucketId: bucket.id, key: kept, done }
     const requestId = this.#pending.add(request, shard, this.#deadline(options.timeoutMs))
     const ttlMs = options.ttlMs ?? bucket.ttlMs ?? Infinity

@@ -59,7 +59,12 @@ function readOptionsOf(query: Readonly<Query>): ReadOptions {
   return query.r === undefined && query.timeoutMs === undefined ? plainRead : { r: query.r, timeoutMs: query.timeoutMs }
 }
 
-function writeOptionsOf(exchange: Exchange, query: Readonly<Query>, contentType: string | undefined): WriteOptions {
+function writeOptionsOf(
+  exchange: Exchange,
+  query: Readonly<Query>,
+  contentType: string | undefined,
+  ownsKey: boolean,
+): WriteOptions {
   const { fields } = exchange
   let ifNoneMatch: '*' | undefined
   if (fields.ifNoneMatch !== undefined) {
@@ -77,6 +82,7 @@ function writeOptionsOf(exchange: Exchange, query: Readonly<Query>, contentType:
     ttlMs: query.ttlMs,
     contentType,
     durability: query.durability,
+    ownsKey,
   }
 }
 
@@ -153,8 +159,8 @@ export class KeyRoutes {
     checkBodyEncoding(exchange)
     const { fields } = exchange
     const contentType = fields.contentType === undefined ? undefined : checkContentType(fields.contentType)
-    const options = writeOptionsOf(exchange, query, contentType)
-    // The body arrives later, when the decoder has moved on to other keys.
+    const options = writeOptionsOf(exchange, query, contentType, true)
+    // The body arrives later, when the decoder has moved on to other keys: a copy, which the coordinator may keep.
     const key = Buffer.from(this.#key(exchange, slash, questionMark, query.key64))
     const bytesMax = Math.min(this.#front.limits.valueBytesMax, bucket.valueBytesMax)
     collectBody(exchange, bytesMax, 'VALUE_TOO_LARGE', (value) => {
@@ -178,7 +184,7 @@ export class KeyRoutes {
     const query = parseQuery(exchange.target, questionMark, deleteKeyRoute.query)
     const bucket = this.#bucket(exchange, slash)
     checkQuorum('w', query.w, bucket)
-    const options = writeOptionsOf(exchange, query, undefined)
+    const options = writeOptionsOf(exchange, query, undefined, false)
     const key = this.#key(exchange, slash, questionMark, query.key64)
     this.#front.coordinator.delete(bucket, key, options, (error, answer) => {
       try {
