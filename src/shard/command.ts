@@ -13,9 +13,9 @@
  *
  * Read command (kind get: the owner's answer where a lock-free read was contended): as above up to the key.
  *
- * List command (one page of one partition):
+ * List command (keys from one partition on, until enough was looked at):
  *
- *      0 u8 kind   2 u16 partition   4 u32 requestId   8 u32 bucketId   12 u32 limit   16 u32 bytesMax
+ *      0 u8 kind   1 u8 1: with values, 2: behind a key   2 u16 partition   4 u32 requestId   8 u32 bucketId   12 u32 limit   16 u32 bytesMax
  *     20 u16 prefixBytes   22 u16 afterBytes   24 u32 nowLow   28 u32 nowHigh   32 prefix padded | after padded
  *
  * Reply to a write:
@@ -24,7 +24,8 @@
  *     12 u16 vectorCount   16 u32 x 2 digest (low, high)   24 u32 x 2 expiresAtMs
  *     32 vectorCount x { u32 actorLow, u32 actorHigh, u32 counterLow, u32 counterHigh }
  *
- * Reply to a read or list: 0 u8 kind   1 u8 outcome   2 u16 error   4 u32 requestId   8 u32 recordBytes   12 u8 more
+ * Reply to a read or list: 0 u8 kind   1 u8 outcome   2 u16 error   4 u32 requestId   8 u32 recordBytes
+ *     12 u16 partition where the list goes on   14 u8 1: behind its last record, 0: at the start of the partition
  *     16 records (record.ts), one behind the other; actor indices are those of the shard's table
  */
 
