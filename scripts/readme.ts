@@ -406,6 +406,25 @@ export function masked(text: string): string {
     .replace(/\b(node|shards|pid)=\S+/g, '$1=VALUE')
 }
 
+type KillLoopRun = {
+  readonly run: 'kill-loop'
+  readonly commit: string
+  readonly kills: number
+  readonly killsDuringStart: number
+  readonly acknowledgedWrites: number
+  readonly failures: number
+}
+
+/** The sums of the long runs that the tests noted in evidence/runs.jsonl. */
+export function evidenceText(): string {
+  const lines = readFileSync(join(root, 'evidence', 'runs.jsonl'), 'utf8').split('\n').filter(Boolean)
+  const runs = lines.map((line) => JSON.parse(line) as KillLoopRun).filter(({ run }) => run === 'kill-loop')
+  const sum = (name: 'kills' | 'killsDuringStart' | 'acknowledgedWrites' | 'failures'): string =>
+    runs.reduce((total, run) => total + run[name], 0).toLocaleString('en')
+  const latest = runs.at(-1)?.commit.slice(0, 7)
+  return `Long runs of the kill loop ([evidence/runs.jsonl](evidence/runs.jsonl)): ${sum('kills')} kills, ${sum('killsDuringStart')} of them during a start, ${sum('acknowledgedWrites')} acknowledged writes, ${sum('failures')} failures; the latest run was of ${latest}.`
+}
+
 /** The tables by the names of their sections. */
 export async function drawnSections(): Promise<Readonly<Record<string, string>>> {
   return {
@@ -414,6 +433,7 @@ export async function drawnSections(): Promise<Readonly<Record<string, string>>>
     settings: settingTable(),
     commands: await commandTable(),
     routes: routeTable(),
+    evidence: evidenceText(),
   }
 }
 
