@@ -417,7 +417,9 @@ type KillLoopRun = {
 
 /** The sums of the long runs that the tests noted in evidence/runs.jsonl. */
 export function evidenceText(): string {
-  const lines = readFileSync(join(root, 'evidence', 'runs.jsonl'), 'utf8').split('\n').filter(Boolean)
+  const lines = readFileSync(join(root, 'evidence', 'runs.jsonl'), 'utf8')
+    .split('\n')
+    .filter(Boolean)
   const runs = lines.map((line) => JSON.parse(line) as KillLoopRun).filter(({ run }) => run === 'kill-loop')
   const sum = (name: 'kills' | 'killsDuringStart' | 'acknowledgedWrites' | 'failures'): string =>
     runs.reduce((total, run) => total + run[name], 0).toLocaleString('en')
