@@ -55,8 +55,7 @@ for (const [name, mode] of Object.entries(modes)) {
             explain(`seed ${seed}, EIO at ${kind} ${nth}${dropsCaches ? ', caches dropped' : ''}`, () => {
               run.run()
               run.kill()
-              // What a failed sync leaves behind is the subject of tests of its own.
-              if (kind !== 'sync') run.powerCut()
+              run.powerCut()
               run.goOn()
             })
             // A process that is killed first never hears of an error that it was waiting for.
