@@ -13,13 +13,22 @@ export function probeFlags(callbacks = false): string[] {
   return ['--import', new URL(callbacks ? 'thread-probe.ts?callbacks' : 'thread-probe.ts', import.meta.url).href]
 }
 
-/** Shards publish their counters every 20 ms. */
-const statisticsMs = 60
 const answerWaitMs = 5000
+const pollMs = 5
+
+/** Waits until a shard has published its counters once more: at rest it does so ten times a second. */
+async function publishedAnew(control: Int32Array): Promise<void> {
+  const before = Atomics.load(control, ControlWord.published)
+  const deadlineMs = performance.now() + answerWaitMs
+  while (Atomics.load(control, ControlWord.published) === before) {
+    if (performance.now() > deadlineMs) throw new Error('A shard did not publish its counters')
+    await delay(pollMs)
+  }
+}
 
 /** What all shards have counted since they started, once their counters say what happened before the call. */
 export async function controlTotals(memories: readonly ShardMemory[]): Promise<Totals> {
-  await delay(statisticsMs)
+  await Promise.all(memories.map(({ control }) => publishedAnew(new Int32Array(control))))
   const sum = (word: number): number =>
     memories.reduce((total, { control }) => total + (Atomics.load(new Int32Array(control), word) >>> 0), 0)
   return {

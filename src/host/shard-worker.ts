@@ -107,7 +107,8 @@ function beginService(): void {
     const { pendingCount } = runtime.coordinator
     const isAtRest = messages === 0 && pendingCount === 0 && shard.isIdle && shard.store.isDurableOncePublished
     // What a tick sends schedules a turn by itself.
-    if (!isAtRest) loop.schedule()
+    // A stop waits for a turn that finds the shard idle.
+    if (!isAtRest || closing !== undefined) loop.schedule()
     dueMs = isAtRest ? longestMs : tickMs
     setTimeout(tick, dueMs)
   }

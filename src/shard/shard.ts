@@ -810,5 +810,6 @@ export class Shard {
     control[ControlWord.logKiB] = Math.floor(store.bytesWritten / 1024)
     const refusal = store.writeRefusal
     control[ControlWord.writeRefusal] = refusal === undefined ? 0 : refusal === 'memory' ? 1 : 2
+    Atomics.add(control, ControlWord.published, 1)
   }
 }

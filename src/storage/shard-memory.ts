@@ -34,6 +34,8 @@ export const ControlWord = {
   writeRefusal: 75,
   ownerReads: 76,
   logKiB: 77,
+  /** How often the counters were published; bumped after all others. */
+  published: 78,
 } as const
 export const controlWords = 256
 

@@ -4,7 +4,8 @@
  *
  * SUNWISE_TEST_FAULTS holds JSON: `data` is the directory whose files count; `failNth` lets the n-th counted call of the whole
  * process fail with `code`, once; `orders` is a directory where a file `shard-N` makes the worker of shard N do what its text
- * says, once: `exit`, `throw`, `hang`, `stall` (one second), or `fail CALL CODE` (the next call of that name fails).
+ * says, once: `exit`, `throw`, `hang`, `stall` (one second), `fail CALL CODE` (the next call of that name fails), or `delay
+ * CALL MS` (the next call of that name with a callback begins so much later).
  * Every fault that is done is told on stderr, and the number of counted calls at the end of the process.
  */
 import fs from 'node:fs'
@@ -31,6 +32,7 @@ function install(faults: Faults): void {
   const shard = (workerData as { shard?: { shard?: number } } | null)?.shard?.shard
   const { readlinkSync, existsSync, readFileSync, unlinkSync } = fs
   const wanted: { call: string; code: string }[] = []
+  const delays: { call: string; ms: number }[] = []
 
   const tell = (line: string): void => {
     fs.writeSync(2, `fault hook: ${line}\n`)
@@ -66,7 +68,13 @@ function install(faults: Faults): void {
     const later = functions[call]!
     functions[call] = (...values) => {
       const error = fault(call, values[0])
-      if (error === undefined) return later.apply(fs, values)
+      if (error === undefined) {
+        const delay = delays.findIndex((entry) => entry.call === call)
+        if (delay < 0) return later.apply(fs, values)
+        tell(`${call} waits`)
+        setTimeout(() => later.apply(fs, values), delays.splice(delay, 1)[0]!.ms)
+        return undefined
+      }
       setImmediate(values.at(-1) as AnyFunction, error)
       return undefined
     }
@@ -87,5 +95,6 @@ function install(faults: Faults): void {
     if (what === 'hang') for (;;);
     if (what === 'stall') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000)
     if (what === 'fail') wanted.push({ call: call!, code: code! })
+    if (what === 'delay') delays.push({ call: call!, ms: Number(code) })
   }, 10).unref()
 }

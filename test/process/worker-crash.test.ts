@@ -214,6 +214,16 @@ test('A worker that stalls for a second is not taken for hung', { timeout: 60_00
   assert.doesNotMatch(server.said, /crashed/)
 })
 
+test('A stop that begins while a sync takes long ends in order when the sync does', { timeout: 60_000 }, async () => {
+  const place = newPlace()
+  await using server = await start(place, '--durability', 'interval')
+  await giveOrder(place.orders, 1, 'delay fdatasync 700')
+  // So much to sync that it is done beside the loop.
+  assert.equal((await server.ask('PUT', pathOf(keysOf(1, 1)[0]!), Buffer.alloc(1_000_000))).status, 204)
+  await until('the sync waits', () => server.said.includes('fdatasync waits'))
+  assert.equal((await server.stop()).code, 0, server.said)
+})
+
 test('Requests for a shard that is down get 503 SHARD_UNAVAILABLE with outcome none', {
   timeout: 60_000,
 }, async () => {
