@@ -137,8 +137,10 @@ const limitTexts: { readonly [Name in keyof typeof Limits]: string | undefined }
   listReplyBytesMax: undefined,
   catalogCommitsPendingMax: 'Changes of buckets and settings that may wait for the catalog; one more: `OVERLOADED`',
   connectionsMax: 'HTTP connections of one thread; one more is closed at once',
-  requestBodiesBytesMax: 'Bodies of requests that one thread holds; one that does not fit: `OVERLOADED`',
-  answersWaitingBytesMax: 'Answers of one thread that wait for slow clients; a read that does not fit: `OVERLOADED`',
+  requestBodiesShare:
+    "Part of `--memory` that bodies of requests may take beside the data, each thread an equal share; one that does not fit in its thread's: `OVERLOADED`",
+  answersWaitingShare: 'Likewise answers that wait for slow clients; a read that does not fit: `OVERLOADED`',
+  httpBytesLeast: 'Bodies, and as many answers, that a thread may hold however small `--memory` is',
   targetCharactersMax: 'Path and query of a request; longer: `URI_TOO_LONG`',
   headerBytesMax: 'Request line and header fields; larger: `HEADERS_TOO_LARGE`',
   jsonDepthMax: 'Nesting of JSON; deeper: `BAD_REQUEST`',
@@ -162,6 +164,7 @@ function durationText(ms: number): string {
 }
 
 function limitValue(name: string, value: number): string {
+  if (name.endsWith('Share')) return `1/${1 / value}`
   if (name.includes('Bytes')) return formatBytes(value).replace(/\.0(?= )/, '')
   return /Ms(Max|Default)?$/.test(name) ? durationText(value) : String(value)
 }

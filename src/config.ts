@@ -70,10 +70,15 @@ export const Limits = {
   catalogCommitsPendingMax: 1024,
   /** HTTP connections of one thread; one more is closed at once. */
   connectionsMax: 10_000,
-  /** Bytes of request bodies that one thread holds at once; a body that does not fit is 503 OVERLOADED. */
-  requestBodiesBytesMax: 128 * MiB,
-  /** Bytes of answers of one thread that wait for slow clients; a read that does not fit is 503 OVERLOADED. */
-  answersWaitingBytesMax: 128 * MiB,
+  /**
+   * Bytes of request bodies that all threads together hold at once, as a part of the memory budget; a body that does not fit in its
+   * thread's share is 503 OVERLOADED. See `httpBytesMax`.
+   */
+  requestBodiesShare: 1 / 8,
+  /** Likewise of answers that wait for slow clients; a read that does not fit is 503 OVERLOADED. */
+  answersWaitingShare: 1 / 8,
+  /** Bytes of bodies, and as many of answers, that a thread may hold in any case: a largest batch and a little more. */
+  httpBytesLeast: 24 * MiB,
   /** Request target: path and query. Longer is 414 URI_TOO_LONG. */
   targetCharactersMax: 12 * KiB,
   /** Request line and header fields together; larger is 431 HEADERS_TOO_LARGE. */
@@ -123,6 +128,11 @@ export const ConfigDefaults = {
   valueBytesMax: Limits.valueBytesDefault,
   segmentBytes: 0,
 } as const satisfies Omit<Config, 'directory' | 'shards'> & { shards: number }
+
+/** Bytes that one of `shards` HTTP threads may hold in bodies or answers, where all may hold `share` of the memory budget. */
+export function httpBytesMax(share: number, { memoryBytes, shards }: Pick<Config, 'memoryBytes' | 'shards'>): number {
+  return Math.max(Limits.httpBytesLeast, Math.floor((share * memoryBytes) / shards))
+}
 
 /** Greatest bytes of one key's versions together; client writes above it are refused, repair is exempt. */
 export function versionSetBytesMax(valueBytesMax: number): number {

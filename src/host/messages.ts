@@ -7,6 +7,7 @@ import type { HashSeed } from '../base/key-hash.ts'
 import type { Durability } from '../config.ts'
 import type { Bucket, BucketProperties } from '../replication/requests.ts'
 import type { ShardMemory } from '../storage/shard-memory.ts'
+import type { HttpLimits } from './http/front.ts'
 import type { Link } from './thread-links.ts'
 
 /** A failure as it crosses a thread boundary. */
@@ -43,7 +44,7 @@ export type ShardSeed = {
 /** How a worker serves HTTP. */
 export type HttpSeed = {
   readonly nodeId: string
-  readonly valueBytesMax: number
+  readonly limits: HttpLimits
   readonly allowedHosts: readonly string[]
   /** Shared memory of the HTTP counters, one per shard worker. */
   readonly counters: readonly SharedArrayBuffer[]

@@ -4,6 +4,7 @@ import { SunwiseError } from '../base/errors.ts'
 import { type Config, type Durability, Limits } from '../config.ts'
 import { probeBind } from './http/address.ts'
 import { HttpCounters } from './http/counters.ts'
+import { httpLimitsOf } from './http/front.ts'
 import { NodeHost } from './node-host.ts'
 
 export type ServerOptions = {
@@ -71,11 +72,12 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const { host } = options.http
   // Bound exclusively once: with SO_REUSEPORT a second process would silently take half of the requests.
   const port = await probeBind(host, options.http.port, options.insecure)
+  const config = configOf(options)
   const node = await NodeHost.start(
     {
-      config: configOf(options),
+      config,
       http: {
-        valueBytesMax: options.valueBytesMax,
+        limits: httpLimitsOf(config),
         allowedHosts: options.allowedHosts ?? [],
         insecure: options.insecure,
       },

@@ -1,6 +1,5 @@
 /** The HTTP listener of one shard worker: the server of `http/` over this thread's coordinator. */
 import { HttpCounters, renderHttpMetrics } from './http/counters.ts'
-import { HttpLimitDefaults } from './http/front.ts'
 import { createHttpServer, type HttpServer, type ListenAddress } from './http/server.ts'
 import type { ShardSeed } from './messages.ts'
 import { renderProcessMetrics, renderShardMetrics } from './metrics.ts'
@@ -23,7 +22,7 @@ export async function startWorkerHttp(
     coordinator: runtime.coordinator,
     buckets: runtime.buckets,
     clock: runtime.clock,
-    limits: { ...HttpLimitDefaults, valueBytesMax: http.valueBytesMax },
+    limits: http.limits,
     counters: counters[own.shard]!,
     requestIdPrefix: `${http.nodeId.slice(0, 4)}${own.shard.toString(36)}${Math.floor(Math.random() * 46656).toString(36)}-`,
     health: { liveProblems: () => [], readyProblems: unready },

@@ -2,7 +2,7 @@
  * What all requests of one HTTP server share: the doors behind it, its limits, and the few numbers that change while it runs
  * (whether it drains, the next request id, the bytes of request bodies it holds).
  */
-import { Limits } from '../../config.ts'
+import { type Config, httpBytesMax, Limits } from '../../config.ts'
 import type { Clock } from '../../env.ts'
 import type { BucketAdmin, Coordinator } from '../../replication/requests.ts'
 import type { HttpCounters } from './counters.ts'
@@ -35,11 +35,15 @@ export type HttpLimits = {
   readonly pendingAnswerBytesMax: number
 }
 
-export const HttpLimitDefaults = {
-  connectionsMax: Limits.connectionsMax,
-  pendingBodyBytesMax: Limits.requestBodiesBytesMax,
-  pendingAnswerBytesMax: Limits.answersWaitingBytesMax,
-} as const satisfies Partial<HttpLimits>
+/** The limits of the HTTP server of each shard worker of a node. */
+export function httpLimitsOf(config: Pick<Config, 'memoryBytes' | 'shards' | 'valueBytesMax'>): HttpLimits {
+  return {
+    valueBytesMax: config.valueBytesMax,
+    connectionsMax: Limits.connectionsMax,
+    pendingBodyBytesMax: httpBytesMax(Limits.requestBodiesShare, config),
+    pendingAnswerBytesMax: httpBytesMax(Limits.answersWaitingShare, config),
+  }
+}
 
 export type FrontOptions = {
   readonly coordinator: Coordinator

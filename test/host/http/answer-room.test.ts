@@ -3,11 +3,10 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { test } from 'node:test'
-import { HttpLimitDefaults } from '../../../src/host/http/front.ts'
-import { Harness } from './http-harness.ts'
+import { Harness, limitsFor } from './http-harness.ts'
 
 const valueBytes = 100_000
-const limits = { ...HttpLimitDefaults, valueBytesMax: 1024 * 1024, pendingAnswerBytesMax: 10 * valueBytes }
+const limits = { ...limitsFor(1024 * 1024), pendingAnswerBytesMax: 10 * valueBytes }
 const asks = 40
 
 async function startWithValue(): Promise<Harness> {

@@ -3,8 +3,7 @@ import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { HttpLimitDefaults } from '../../../src/host/http/front.ts'
-import { Harness, problemCodeOf, statusesOf, until } from './http-harness.ts'
+import { Harness, limitsFor, problemCodeOf, statusesOf, until } from './http-harness.ts'
 
 const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
 const put = 'PUT /v1/kv/default/k HTTP/1.1\r\nHost: localhost\r\n'
@@ -219,7 +218,7 @@ test('Expect: 100-continue is answered when the body is wanted and not when the 
 
 test('A body that breaks off half-way changes nothing and gives its memory back', async () => {
   await using harness = await Harness.start({
-    limits: { ...HttpLimitDefaults, valueBytesMax: 1000, pendingBodyBytesMax: 1000 },
+    limits: { ...limitsFor(1000), pendingBodyBytesMax: 1000 },
   })
   for (const head of [
     `${put}Content-Length: 900\r\n\r\n${'x'.repeat(400)}`,
@@ -233,7 +232,7 @@ test('A body that breaks off half-way changes nothing and gives its memory back'
 })
 
 test('A refused body without an end is answered, read for a while, and then cut', async () => {
-  await using harness = await Harness.start({ limits: { ...HttpLimitDefaults, valueBytesMax: 1000 } })
+  await using harness = await Harness.start({ limits: limitsFor(1000) })
   const chunk = `800\r\n${'x'.repeat(2048)}\r\n`
   const chunked = await harness.raw([`${put}Transfer-Encoding: chunked\r\n\r\n`, chunk, chunk])
   assert.deepEqual(statusesOf(chunked), [413])

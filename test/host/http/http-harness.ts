@@ -3,7 +3,7 @@ import { type IncomingHttpHeaders, request } from 'node:http'
 import { connect } from 'node:net'
 import type { EpochMs, MonotonicMs } from '../../../src/base/ids.ts'
 import { HttpCounters, renderHttpMetrics } from '../../../src/host/http/counters.ts'
-import { HttpLimitDefaults } from '../../../src/host/http/front.ts'
+import { type HttpLimits, httpLimitsOf } from '../../../src/host/http/front.ts'
 import { createHttpServer, type HttpServer, type HttpServerOptions } from '../../../src/host/http/server.ts'
 import { FakeBuckets, FakeCoordinator } from './fake-coordinator.ts'
 
@@ -16,6 +16,11 @@ export type Answer = {
 export type CallOptions = {
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: Uint8Array | string
+}
+
+/** Limits of a node of ordinary size. */
+export function limitsFor(valueBytesMax: number): HttpLimits {
+  return httpLimitsOf({ memoryBytes: 2 ** 30, shards: 1, valueBytesMax })
 }
 
 export class Harness {
@@ -36,7 +41,7 @@ export class Harness {
         monotonicMs: () => performance.now() as MonotonicMs,
         epochMs: () => Date.now() as EpochMs,
       },
-      limits: { ...HttpLimitDefaults, valueBytesMax: 1024 * 1024 },
+      limits: limitsFor(1024 * 1024),
       counters: this.counters,
       logger: { error: (message) => this.logged.push(message) },
       requestIdPrefix: 'test-',

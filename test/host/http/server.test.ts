@@ -6,8 +6,7 @@ import { SunwiseError } from '../../../src/base/errors.ts'
 import { Limits } from '../../../src/config.ts'
 import { probeBind } from '../../../src/host/http/address.ts'
 import { renderHttpMetrics } from '../../../src/host/http/counters.ts'
-import { HttpLimitDefaults } from '../../../src/host/http/front.ts'
-import { Harness, problemCodeOf, statusesOf, until } from './http-harness.ts'
+import { Harness, limitsFor, problemCodeOf, statusesOf, until } from './http-harness.ts'
 
 const hasCode = (code: string) => (error: unknown) => error instanceof SunwiseError && error.code === code
 
@@ -197,7 +196,7 @@ test('What is left after the grace period is cut', async () => {
 
 test('Connections above the limit are closed at once', async () => {
   await using harness = await Harness.start({
-    limits: { ...HttpLimitDefaults, valueBytesMax: 1000, connectionsMax: 2 },
+    limits: { ...limitsFor(1000), connectionsMax: 2 },
   })
   const first = [connect(harness.port, '127.0.0.1'), connect(harness.port, '127.0.0.1')]
   await until(() => harness.counters.values[0] === 2)
