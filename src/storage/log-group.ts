@@ -15,10 +15,11 @@
  * The first group of a segment starts with control records (log-control.ts). A segment whose data stands elsewhere carries a
  * retirement mark over its first group, and, once that one is on stable storage, another at offset 512:
  *
- *      0 u32 magic 0x31525753, "SWR1"    4 u32 crc of the bytes 8 to 15    8 u32 sequence    12 u32 0
+ *      0 u32 magic 0x31525753, "SWR1"    4 u32 crc of the bytes 8 to 15    8 u32 sequence    12 u32 magic once more
  *
- * The first decides, torn or not, since it is only written when nothing is needed any more. The second stands in another sector:
- * it is still there when a power cut tears the first group of the next segment in this file, short as that may be.
+ * The first decides, torn or not, since it is only written when nothing is needed any more. A power cut may tear the first group
+ * of the next segment in this file, too: if it ends within the mark, the last word of the mark is left of it, where a first group
+ * has 0. If it ends behind, the mark at offset 512 stands in another sector, or the header names the newer segment.
  *
  * Damage before the greatest synced position named in any valid header is corruption; behind it the log ends at the first
  * bad group, even if valid groups follow, because the kernel writes unsynced pages in any order.
@@ -93,6 +94,7 @@ export function retirementMark(sequence: number, crc32: Crc32): Uint8Array {
   const words = new Int32Array(mark.buffer)
   words[0] = retiredMagic
   words[2] = sequence
+  words[3] = retiredMagic
   words[1] = crc32(mark, 8, retirementMarkBytes)
   return mark
 }
@@ -103,4 +105,13 @@ export function retiredSequence(u8: Uint8Array, i32: Int32Array, start: number, 
   if (i32[word] !== retiredMagic) return -1
   if (i32[word + 1]! >>> 0 !== crc32(u8, start + 8, start + retirementMarkBytes)) return -1
   return i32[word + 2]! >>> 0
+}
+
+/**
+ * Whether a first group at `start`, whose checksum does not hold, ends in a mark: a torn write of it left the mark's last word, or
+ * that word's upper bytes. Its number would be 0.
+ */
+export function endsInMark(i32: Int32Array, start: number): boolean {
+  const number = i32[(start >>> 2) + 3]!
+  return [0, 8, 16, 24].some((bits) => number === (retiredMagic >>> bits) << bits)
 }

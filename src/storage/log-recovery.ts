@@ -14,6 +14,7 @@ import type { Arena } from './arena.ts'
 import { segmentFileName } from './commit-log.ts'
 import { ControlKind, controlKind, decodeSegmentHead, isControl, type SegmentHead } from './log-control.ts'
 import {
+  endsInMark,
   groupBytes,
   groupHeaderBytes,
   groupMagic,
@@ -81,7 +82,10 @@ type LoadedFile = {
   retired: number
   /** Sequence of the mark in its second sector; -1 without one. */
   retiredBefore: number
-  /** Sequence that its first header claims, whether or not the checksum holds; -1 if there is no header. */
+  /**
+   * Sequence that its first header claims, whether or not the checksum holds; -1 if there is no header. Infinity where a header
+   * ends in what is left of a mark: some newer segment began here.
+   */
   claimed: number
 }
 
@@ -279,7 +283,9 @@ class Recovery {
         loaded.retired = groupSequence(i32, start)
         continue
       }
-      if (i32[start >>> 2] === groupMagic) loaded.claimed = groupSequence(i32, start)
+      if (i32[start >>> 2] === groupMagic) {
+        loaded.claimed = endsInMark(i32, start) ? Number.POSITIVE_INFINITY : groupSequence(i32, start)
+      }
       this.#readHead(loaded, u8, i32, start)
     }
   }
@@ -413,16 +419,23 @@ class Recovery {
     return own === undefined ? headless.some(isTaken) : isTaken(own)
   }
 
-  /** Whether the first group is whole but for its sequence: that field is damaged, and no newer segment has begun here. */
+  /** Whether the first group is whole but for its sequence or number: they are damaged, and no newer segment has begun here. */
   #isFirstGroupOf(loaded: LoadedFile, sequence: number): boolean {
     const { arena, crc32 } = this.#options
     const slab = arena.slabOfSegment(loaded.segment)
     const i32 = arena.i32[slab]!
     const start = arena.startOfSegment(loaded.segment)
-    const word = (start >>> 2) + 2
-    i32[word] = sequence
-    const isWhole = isGroup(arena.u8[slab]!, i32, start, start + loaded.bytes, crc32)
-    i32[word] = loaded.claimed
+    const word = start >>> 2
+    const claimed = i32[word + 2]!
+    const number = i32[word + 3]!
+    const isWholeWith = (assumedSequence: number, assumedNumber: number): boolean => {
+      i32[word + 2] = assumedSequence
+      i32[word + 3] = assumedNumber
+      return isGroup(arena.u8[slab]!, i32, start, start + loaded.bytes, crc32)
+    }
+    const isWhole = isWholeWith(sequence, number) || isWholeWith(claimed, 0)
+    i32[word + 2] = claimed
+    i32[word + 3] = number
     return isWhole
   }
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { crc32 } from '../../src/base/crc32.ts'
 import {
+  endsInMark,
   groupBytes,
   groupHeaderBytes,
   groupNumber,
@@ -50,7 +51,7 @@ test('LogGroup: a group has exactly these bytes', () => {
 })
 
 test('LogGroup: a retirement mark has exactly these bytes', () => {
-  assert.equal(retirementMark(0x89ab_cdef, crc32).toHex(), '535752312125355defcdab8900000000')
+  assert.equal(retirementMark(0x89ab_cdef, crc32).toHex(), '53575231b4822d34efcdab8953575231')
 })
 
 test('LogGroup: the header of a sealed group is read back, unsigned', () => {
@@ -102,4 +103,16 @@ test('LogGroup: a mark over the start of a group ends it, and no group looks lik
   u8.set(retirementMark(groupSequence(i32, start), crc32), start)
   assert.equal(isGroup(u8, i32, start, end, crc32), false)
   assert.equal(retiredSequence(u8, i32, start, crc32), 0xf000_0001)
+})
+
+test('LogGroup: of a mark under a torn first group the end is left, and no first group looks so', () => {
+  const { u8, i32 } = sealed()
+  i32[start / 4 + 3] = 0
+  assert.equal(endsInMark(i32, start), false)
+  const header = u8.slice(start, start + 16)
+  for (let cut = 0; cut <= 16; cut++) {
+    u8.set(retirementMark(0x0102_0304, crc32), start)
+    u8.set(header.subarray(0, cut), start)
+    assert.equal(endsInMark(i32, start), cut < 16, `torn at ${cut}`)
+  }
 })
