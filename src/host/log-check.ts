@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import type { SunwiseError } from '../base/errors.ts'
 import { Arena, createArenaMemory } from '../storage/arena.ts'
+import type { LogPosition } from '../storage/log-group.ts'
 import { type RecoveredLog, recoverLog, segmentsOnDisk } from '../storage/log-recovery.ts'
 import { HostCatalog } from './catalog.ts'
 import { HostDisk } from './disk.ts'
@@ -23,11 +24,14 @@ export type LogFinding = {
 export async function checkLogs(directory: string): Promise<readonly LogFinding[]> {
   const catalog = await HostCatalog.open(join(directory, 'catalog'))
   try {
-    const row = new NodeRecord(catalog).log
+    const record = new NodeRecord(catalog)
+    const row = record.log
     if (row === undefined) return []
+    const ends = record.cleanEnds(row.generation)
     const findings: LogFinding[] = []
     for (let shard = 0; shard < row.shards; shard++) {
-      findings.push(await checkLog(directory, logDirectoryOf(row.generation, shard), row.segmentBytes, shard))
+      const log = logDirectoryOf(row.generation, shard)
+      findings.push(await checkLog(directory, log, row.segmentBytes, shard, ends?.[shard]))
     }
     return findings
   } finally {
@@ -35,19 +39,25 @@ export async function checkLogs(directory: string): Promise<readonly LogFinding[
   }
 }
 
-function checkLog(root: string, directory: string, segmentBytes: number, shard: number): Promise<LogFinding> {
+function checkLog(
+  root: string,
+  directory: string,
+  segmentBytes: number,
+  shard: number,
+  syncedEnd: LogPosition | undefined,
+): Promise<LogFinding> {
   const disk = new HostDisk(root)
   const segments = segmentsOnDisk(disk, directory, segmentBytes)
   const empty = { shard, records: 0, bytes: 0, droppedBytes: 0 }
-  if (segments === 0) return Promise.resolve({ ...empty, error: undefined })
   return new Promise((resolve) => {
     recoverLog(
       {
         disk,
         directory,
-        arena: new Arena(createArenaMemory(segmentBytes, segments)),
+        arena: new Arena(createArenaMemory(segmentBytes, Math.max(1, segments))),
         crc32: (bytes, start, end) => crc32(bytes.subarray(start, end)),
         salvage: false,
+        syncedEnd,
         readOnly: true,
         alive: () => {},
         visit: () => {},

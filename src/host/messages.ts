@@ -6,6 +6,7 @@ import type { ErrorCode } from '../base/errors.ts'
 import type { HashSeed } from '../base/key-hash.ts'
 import type { Durability } from '../config.ts'
 import type { Bucket, BucketProperties } from '../replication/requests.ts'
+import type { LogPosition } from '../storage/log-group.ts'
 import type { ShardMemory } from '../storage/shard-memory.ts'
 import type { HttpLimits } from './http/front.ts'
 import type { Link } from './thread-links.ts'
@@ -38,6 +39,8 @@ export type ShardSeed = {
   readonly actor: { readonly low: number; readonly high: number }
   readonly syncIntervalMs: number
   readonly salvage: boolean
+  /** Where a clean stop ended the log, if the last end was one. */
+  readonly syncedEnd: LogPosition | undefined
   readonly http: HttpSeed | undefined
 }
 
@@ -90,5 +93,6 @@ export type FromThread =
   | { readonly type: 'listening'; readonly port: number; readonly reusePort: boolean }
   | { readonly type: 'listenFailed'; readonly error: ErrorMessage }
   | { readonly type: 'drained' }
-  | { readonly type: 'closed' }
+  /** All is on stable storage, and the log ends there. */
+  | { readonly type: 'closed'; readonly end: LogPosition }
   | { readonly type: 'admin'; readonly id: number; readonly request: AdminRequest }

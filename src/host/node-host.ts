@@ -136,6 +136,7 @@ export class NodeHost {
       await node.#buckets.ensureDefault()
       if (config.durability !== 'sync') await node.#noteUnsynced()
       await node.#startAll()
+      await record.clearEnds()
       return node
     } catch (error) {
       if (node !== undefined) await node.#terminateAll()
@@ -218,9 +219,12 @@ export class NodeHost {
     for (const shard of running) this.#post(shard, { type: 'close' })
     // Supervision goes on: a worker that crashes or hangs now fails its wait instead of holding the end up for ever.
     const replies = await Promise.allSettled(running.map((shard) => this.#await(shard.shard, 'closed')))
-    const isClean = running.length === this.#shards.length && replies.every((reply) => reply.status === 'fulfilled')
+    const ends = replies.flatMap((reply) =>
+      reply.status === 'fulfilled' ? [(reply.value as FromThread & { type: 'closed' }).end] : [],
+    )
+    const isClean = ends.length === this.#shards.length
     await this.#terminateAll()
-    if (isClean && this.#unsyncedNoted) await this.#record.clearUnsynced()
+    if (isClean) await this.#record.noteCleanStop(this.#logRow.generation, ends)
     await this.#catalog.close()
     await this.#lock.release()
     const failed = replies.find((reply) => reply.status === 'rejected')
@@ -312,6 +316,7 @@ export class NodeHost {
         actor: { low: this.#actor.low, high: this.#actor.high },
         syncIntervalMs: config.syncIntervalMs,
         salvage,
+        syncedEnd: this.#record.cleanEnds(this.#logRow.generation)?.[shard.shard],
         http: http === undefined ? undefined : { ...http, nodeId: this.identity.nodeId, counters: this.#httpCounters },
       },
     }

@@ -6,6 +6,7 @@
  *   log           { generation, shards, segmentBytes, retired: [generation ...] }
  *   actor         { low, high, device, inode, catalogInode, catalogBornMs } the incarnation that names this node's writes
  *   unsynced      { since }                                              present while unsynced acknowledgements may exist
+ *   ends          { generation, ends: [{ sequence, bytes } ...] }        of the log, by shard; present from a clean stop to the next start
  *   buckets/NAME  { id, n, r, w, ... }                                   and `bucketId` { next }
  */
 import { SunwiseError } from '../base/errors.ts'
@@ -13,6 +14,7 @@ import { bucketIdOf } from '../base/ids.ts'
 import { Limits } from '../config.ts'
 import type { Catalog, CatalogEdit } from '../env.ts'
 import type { Bucket } from '../replication/requests.ts'
+import type { LogPosition } from '../storage/log-group.ts'
 
 /** Version of the data directory as a whole. */
 export const directoryFormatVersion = 1
@@ -72,6 +74,12 @@ export class NodeRecord {
     return this.#catalog.get('unsynced') !== undefined
   }
 
+  /** Where the last clean stop ended the logs of this generation, by shard; undefined if the last end was none. */
+  cleanEnds(generation: number): readonly LogPosition[] | undefined {
+    const row = this.#read<{ generation: number; ends: LogPosition[] }>('ends')
+    return row?.generation === generation ? row.ends : undefined
+  }
+
   buckets(): StoredBucket[] {
     return this.#catalog.scan('buckets/').map(([, bytes]) => this.#parse<StoredBucket>('buckets', bytes))
   }
@@ -92,8 +100,16 @@ export class NodeRecord {
     return this.#commit([{ op: 'put', key: 'unsynced', value: encode({ since: sinceMs }) }])
   }
 
-  clearUnsynced(): Promise<void> {
-    return this.#commit([{ op: 'delete', key: 'unsynced' }])
+  /** A clean stop: all is on stable storage, and so far the logs reach. */
+  noteCleanStop(generation: number, ends: readonly LogPosition[]): Promise<void> {
+    return this.#commit([
+      { op: 'delete', key: 'unsynced' },
+      { op: 'put', key: 'ends', value: encode({ generation, ends }) },
+    ])
+  }
+
+  clearEnds(): Promise<void> {
+    return this.#commit([{ op: 'delete', key: 'ends' }])
   }
 
   /** Stores a bucket; a new one (`id` undefined) gets the next id, which is never used again. */

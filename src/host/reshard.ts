@@ -47,6 +47,7 @@ export async function reshard(options: ReshardOptions): Promise<LogRow> {
           crc32: (bytes, start, end) => crc32(bytes.subarray(start, end)),
           oldDirectories: range(present.shards).map((shard) => logDirectoryOf(present.generation, shard)),
           oldSegmentBytes: present.segmentBytes,
+          oldEnds: record.cleanEnds(present.generation),
           newDirectories,
           newSegmentBytes: segmentBytes,
           salvage,

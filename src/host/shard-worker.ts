@@ -56,6 +56,7 @@ const shard = new Shard(
     preallocate: seed.durability === 'sync',
     syncIntervalMs: own.syncIntervalMs,
     salvage: own.salvage,
+    syncedEnd: own.syncedEnd,
     partitionOfSlot,
     isRetiredBucket: (bucketId) => !liveBuckets.has(bucketId),
   },
@@ -171,9 +172,9 @@ port.on('message', (message: ToThread) => {
       closing = () => {
         closing = undefined
         loop.stop()
-        shard.store.close((error) => {
+        shard.store.close((error, end) => {
           if (error !== undefined) post({ type: 'failed', error: describe(error) })
-          else post({ type: 'closed' })
+          else post({ type: 'closed', end })
         })
       }
       loop.schedule()

@@ -17,7 +17,14 @@ import type { Crc32 } from '../base/crc32.ts'
 import { SunwiseError } from '../base/errors.ts'
 import type { Disk, DiskFile } from '../env.ts'
 import type { Arena } from './arena.ts'
-import { groupHeaderBytes, retirementMark, retirementMarkBytes, sealGroup, secondMarkOffset } from './log-group.ts'
+import {
+  groupHeaderBytes,
+  type LogPosition,
+  retirementMark,
+  retirementMarkBytes,
+  sealGroup,
+  secondMarkOffset,
+} from './log-group.ts'
 
 export type CommitLogOptions = {
   readonly disk: Disk
@@ -136,6 +143,11 @@ export class CommitLog {
 
   get activeSegment(): number {
     return this.#active === undefined ? -1 : this.#active.segment
+  }
+
+  /** Up to here everything is on stable storage. */
+  get syncedEnd(): LogPosition {
+    return { sequence: this.#syncedSequence, bytes: this.#syncedBytes }
   }
 
   get syncing(): boolean {

@@ -24,7 +24,7 @@ import {
   encodeSegmentHead,
   isControl,
 } from './log-control.ts'
-import { groupHeaderBytes, sealGroup } from './log-group.ts'
+import { groupHeaderBytes, type LogPosition, sealGroup } from './log-group.ts'
 import { type Damage, recoverLog, segmentsOnDisk } from './log-recovery.ts'
 import {
   decodeRecord,
@@ -48,6 +48,8 @@ export type DealOptions = {
   readonly crc32: Crc32
   readonly oldDirectories: readonly string[]
   readonly oldSegmentBytes: number
+  /** Where a clean stop ended the old logs, one per directory, if the last end was one. */
+  readonly oldEnds?: readonly LogPosition[] | undefined
   /** One existing, empty directory per new shard. */
   readonly newDirectories: readonly string[]
   readonly newSegmentBytes: number
@@ -65,7 +67,7 @@ export function dealLogs(options: DealOptions, done: (error: SunwiseError | unde
   const next = (): void => {
     const directory = options.oldDirectories[index++]
     if (directory === undefined) return dealer.finish(done)
-    dealer.deal(directory, (error) => (error === undefined ? next() : done(error, 0)))
+    dealer.deal(directory, options.oldEnds?.[index - 1], (error) => (error === undefined ? next() : done(error, 0)))
   }
   next()
 }
@@ -86,11 +88,10 @@ class LogDealer {
     )
   }
 
-  deal(directory: string, done: (error: SunwiseError | undefined) => void): void {
+  deal(directory: string, syncedEnd: LogPosition | undefined, done: (error: SunwiseError | undefined) => void): void {
     const { disk, crc32, oldSegmentBytes } = this.#options
     const segments = segmentsOnDisk(disk, directory, oldSegmentBytes)
-    if (segments === 0) return done(undefined)
-    const arena = new Arena(createArenaMemory(oldSegmentBytes, segments))
+    const arena = new Arena(createArenaMemory(oldSegmentBytes, Math.max(1, segments)))
     /** New index of each actor of this log's own table. */
     const actorMap: number[] = []
     let failure: SunwiseError | undefined
@@ -101,6 +102,7 @@ class LogDealer {
         arena,
         crc32,
         salvage: this.#options.salvage,
+        syncedEnd,
         readOnly: false,
         alive: () => {},
         visit: (_address, u8, i32, at) => {

@@ -26,6 +26,9 @@
  */
 import type { Crc32 } from '../base/crc32.ts'
 
+/** A place in the log: byte `bytes` of the segment with this sequence. */
+export type LogPosition = { readonly sequence: number; readonly bytes: number }
+
 /** Version of records, groups and control records together; in every segment head. */
 export const logFormatVersion = 1
 export const groupMagic = 0x31475753

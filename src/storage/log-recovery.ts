@@ -23,6 +23,7 @@ import {
   groupSyncedBytes,
   groupSyncedSequence,
   isGroup,
+  type LogPosition,
   logFormatVersion,
   retiredMagic,
   retiredSequence,
@@ -31,9 +32,6 @@ import {
   secondMarkOffset,
 } from './log-group.ts'
 import { recordBytesAt, recordHeaderBytes } from './record.ts'
-
-/** A place in the log. */
-type Position = { readonly sequence: number; readonly bytes: number }
 
 /** A damaged range that salvage skipped. */
 export type Damage = { readonly path: string; readonly from: number; readonly to: number }
@@ -58,6 +56,8 @@ export type RecoveryOptions = {
   readonly arena: Arena
   readonly crc32: Crc32
   readonly salvage: boolean
+  /** Up to here the log is known to be on stable storage, whatever its headers say: where a clean stop ended it. */
+  readonly syncedEnd?: LogPosition | undefined
   /** Only look: nothing is marked, synced or otherwise changed. */
   readonly readOnly: boolean
   /** Called now and then while files are read: the work is alive. */
@@ -89,7 +89,7 @@ type LoadedFile = {
   claimed: number
 }
 
-const isBefore = (a: Position, b: Position): boolean =>
+const isBefore = (a: LogPosition, b: LogPosition): boolean =>
   a.sequence < b.sequence || (a.sequence === b.sequence && a.bytes < b.bytes)
 
 /** Numbers of the arena segments that have a file in `directory`. */
@@ -134,19 +134,20 @@ class Recovery {
   /** Files whose content is dropped and must be marked before anything new is written. */
   readonly #dropped: LoadedFile[] = []
   readonly #kept: LoadedFile[] = []
-  #synced: Position = { sequence: 0, bytes: 0 }
+  #synced: LogPosition = { sequence: 0, bytes: 0 }
   #records = 0
   #bytes = 0
   #droppedBytes = 0
 
   constructor(options: RecoveryOptions) {
     this.#options = options
+    if (options.syncedEnd !== undefined) this.#synced = options.syncedEnd
   }
 
   run(): RecoveredLog {
     this.#load()
     const chain = this.#chain()
-    let end: Position = { sequence: 0, bytes: 0 }
+    let end: LogPosition = { sequence: 0, bytes: 0 }
     let ended = false
     for (const [index, loaded] of chain.entries()) {
       if (ended) {
@@ -160,6 +161,10 @@ class Recovery {
       loaded.logBytes = reached
       this.#kept.push(loaded)
       if (next !== undefined && reached < limit) ended = true
+    }
+    if (chain.length === 0 && isBefore(end, this.#synced)) {
+      if (!this.#options.salvage) throw this.#corrupt(this.#options.directory, 0)
+      this.#damages.push({ path: this.#options.directory, from: 0, to: this.#synced.bytes })
     }
     let sequenceMax = 0
     for (const loaded of this.#files) sequenceMax = Math.max(sequenceMax, loaded.sequenceSeen, loaded.sequence)
@@ -449,7 +454,7 @@ class Recovery {
   }
 
   /** Decides about the first bad place: end of the log, or damage. Returns where the log goes on or ends in this segment. */
-  #endAt(loaded: LoadedFile, position: Position, limit: number): number {
+  #endAt(loaded: LoadedFile, position: LogPosition, limit: number): number {
     if (!isBefore(position, this.#synced)) {
       this.#droppedBytes += this.#usedBehind(loaded, position.bytes)
       return position.bytes

@@ -36,7 +36,7 @@ import {
   encodeSegmentHead,
   isControl,
 } from './log-control.ts'
-import { groupBytes, groupHeaderBytes, groupSequence, isGroup } from './log-group.ts'
+import { groupBytes, groupHeaderBytes, groupSequence, isGroup, type LogPosition } from './log-group.ts'
 import { type RecoveredLog, recoverLog } from './log-recovery.ts'
 import {
   decodeRecord,
@@ -68,6 +68,8 @@ export type StoreOptions = {
   readonly preallocate: boolean
   readonly syncIntervalMs: number
   readonly salvage: boolean
+  /** Where a clean stop ended the log, if the last end was one. */
+  readonly syncedEnd?: LogPosition | undefined
   readonly partitionOfSlot: (slot: number) => number
   /** Data of such a bucket is gone; its records are dropped where they are met. */
   readonly isRetiredBucket: (bucketId: number) => boolean
@@ -273,7 +275,7 @@ export class Store {
     progress: (records: number) => void,
     done: (error: SunwiseError | undefined, log: RecoveredLog | undefined) => void,
   ): void {
-    const { disk, directory, crc32, salvage } = this.#options
+    const { disk, directory, crc32, salvage, syncedEnd } = this.#options
     let records = 0
     let damage: SunwiseError | undefined
     recoverLog(
@@ -283,6 +285,7 @@ export class Store {
         arena: this.#arena,
         crc32,
         salvage,
+        syncedEnd,
         readOnly: false,
         alive: () => progress(records),
         visit: (address, u8, i32, at) => {
@@ -472,14 +475,14 @@ export class Store {
     this.#recycle(epochMs)
   }
 
-  /** Syncs whatever has been written, then closes the files. Nothing may be staged. */
-  close(done: (error: SunwiseError | undefined) => void): void {
+  /** Syncs whatever has been written, then closes the files, and says where the log ends. Nothing may be staged. */
+  close(done: (error: SunwiseError | undefined, end: LogPosition) => void): void {
     const log = this.#log
-    if (log === undefined) return done(undefined)
+    if (log === undefined) return done(undefined, { sequence: 0, bytes: 0 })
     assert(this.#published === this.#staged && !log.syncing, 'Everything is published before the store closes')
     log.sync((error) => {
       log.close()
-      done(error)
+      done(error, log.syncedEnd)
     })
   }
 
