@@ -103,7 +103,8 @@ test('The table of limits shows the values of the configuration', () => {
     assert.ok(Object.hasOwn(Limits, name), `${name} is no limit`)
     const [amount, word] = value.split(' ')
     const scale = word === undefined ? 1 : unit[word]
-    assert.equal(Number(amount) * scale!, Limits[name as keyof typeof Limits], name)
+    const [part, whole = '1'] = amount!.split('/')
+    assert.equal((Number(part) / Number(whole)) * scale!, Limits[name as keyof typeof Limits], name)
   }
   assert.ok(rows.size > 20)
 })

@@ -67,7 +67,7 @@ const damages: readonly (readonly [string, number, (path: string) => void])[] = 
 ]
 
 for (const [what, left, damage] of damages) {
-  test(`After a clean stop a log whose newest segment ${what} is refused; salvage keeps the rest`, async () => {
+  test(`A log whose newest segment ${what} is refused after a clean stop; salvage keeps the rest`, async () => {
     const dir = copyOf()
     damage(logOf(dir))
     const [finding] = await checkLogs(dir)
