@@ -199,6 +199,34 @@ export const deliberateBugs: readonly DeliberateBug[] = [
     test: retirement('all of whose records were overwritten'),
   },
   {
+    what: 'takes a mark under the torn first group of the next segment for damage',
+    patches: [
+      {
+        file: recovery,
+        from: 'endsInMark(i32, start) ? Number.POSITIVE_INFINITY : groupSequence(i32, start)',
+        to: 'groupSequence(i32, start)',
+      },
+    ],
+    test: {
+      file: 'test/storage/store-retirement.test.ts',
+      name: 'Store: a log opens wherever a power cut tears the first groups of a segment in a retired file',
+    },
+  },
+  {
+    what: 'forgets where a clean stop ended the log',
+    patches: [
+      {
+        file: recovery,
+        from: '    if (options.syncedEnd !== undefined) this.#synced = options.syncedEnd\n',
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/host/clean-stop.test.ts',
+      name: 'A log whose newest segment is gone is refused after a clean stop; salvage keeps the rest',
+    },
+  },
+  {
     what: 'drops tombstones while an older segment still has what they deleted',
     patches: [
       { file: commitLog, from: '    const first = this.#live[0]\n', to: '    const first = this.#live[1]\n' },
