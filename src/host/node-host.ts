@@ -661,7 +661,8 @@ async function prepareLog(
     return row
   }
   const isSame = present.shards === config.shards && present.segmentBytes === segmentBytes
-  if (isSame && present.retired.length === 0 && !salvage) return present
+  const isTidy = disk.listNow('log').every((name) => Number(name) >= present.generation)
+  if (isSame && present.retired.length === 0 && isTidy && !salvage) return present
   return reshard({ disk, record, present, shards: config.shards, segmentBytes, salvage, log })
 }
 

@@ -51,6 +51,7 @@ export async function reshard(options: ReshardOptions): Promise<LogRow> {
           newDirectories,
           newSegmentBytes: segmentBytes,
           salvage,
+          actor: record.actor,
           skipped: ({ path, from, to }) => log(`Salvaged around damage in ${path}, bytes ${from} to ${to}`),
           shardOfSlot: (slot) => shardOfPartition(partitionOfSlot(slot), shards),
           partitionOfSlot,
@@ -65,6 +66,8 @@ export async function reshard(options: ReshardOptions): Promise<LogRow> {
     if (salvage) await quarantine(disk, present.generation)
   }
   for (const generation of row.retired) await removeGeneration(disk, generation)
+  // Salvage was interrupted after the commit: the damaged generation still stands in its old place.
+  for (const name of disk.listNow('log')) if (Number(name) < row.generation) await quarantine(disk, Number(name))
   row = { ...row, retired: [] }
   await record.putLog(row)
   return row

@@ -32,6 +32,15 @@ export type ActorId = { readonly low: number; readonly high: number }
 /** One entry of a clocks record. */
 export type ClockEntry = { readonly partition: number; readonly actor: number; readonly counter: number }
 
+/** The clocks in the head of a segment may take one part in so many of it. */
+const clocksShare = 8
+const clockEntryBytes = 12
+
+/** How many entries of clocks the head of a segment of `segmentBytes` may hold. */
+export function clockEntriesMax(segmentBytes: number): number {
+  return Math.floor(segmentBytes / clocksShare / clockEntryBytes)
+}
+
 /** Wraps a payload into a control record; a multiple of 4 long. */
 function controlRecord(kind: number, payload: Uint8Array): Uint8Array {
   const record = new Uint8Array(recordHeaderBytes + pad4(payload.length))

@@ -16,6 +16,7 @@ import {
   type ActorId,
   type ClockEntry,
   ControlKind,
+  clockEntriesMax,
   controlKind,
   decodeActors,
   decodeClocks,
@@ -55,6 +56,8 @@ export type DealOptions = {
   readonly newSegmentBytes: number
   /** Go on behind damage in the old logs, and tell what was skipped. */
   readonly salvage: boolean
+  /** Under whom this node writes: its counters go on, those of earlier runs only as far as the heads of segments have room. */
+  readonly actor?: ActorId | undefined
   readonly skipped: (damage: Damage) => void
   readonly shardOfSlot: (slot: number) => number
   readonly partitionOfSlot: (slot: number) => number
@@ -218,7 +221,14 @@ class LogDealer {
       if (this.#options.shardOfSlot(partition * slotsPerPartition) !== shard) continue
       for (const [actor, counter] of counters) entries.push({ partition, actor, counter })
     }
-    return entries
+    const most = clockEntriesMax(this.#options.newSegmentBytes)
+    if (entries.length <= most) return entries
+    // An actor of an earlier run issues no dot again: of a great many the oldest are left out.
+    const { actor: own } = this.#options
+    const ownIndex = own === undefined ? -1 : (this.#actorOfId.get(`${own.high}:${own.low}`) ?? -1)
+    const rank = ({ actor }: ClockEntry): number => (actor === ownIndex ? Number.POSITIVE_INFINITY : actor)
+    const ranked = entries.toSorted((a, b) => (rank(a) === rank(b) ? 0 : rank(b) - rank(a)))
+    return ranked.filter((entry, index) => index < most || entry.actor === ownIndex)
   }
 }
 

@@ -27,6 +27,7 @@ import {
   type ActorId,
   type ClockEntry,
   ControlKind,
+  clockEntriesMax,
   controlKind,
   decodeActors,
   decodeClocks,
@@ -97,9 +98,6 @@ const reservedSegments: Record<Purpose, number> = { grow: 3, delete: 2, recycle:
 const segmentsAllowedMin = 6
 /** Live data beyond this share of the segments makes recycling too costly: growth is refused. */
 const liveShareMax = 0.9
-/** The clocks of earlier actors may take one part in so many of a segment. */
-const headShare = 8
-const clockEntryBytes = 12
 /** Records name actors by a u16. */
 const actorsMax = 65535
 /** Below this share of garbage the recycler rests. */
@@ -820,8 +818,8 @@ export class Store {
     }
     const clocks: ClockEntry[] = []
     // An actor of an earlier run issues no dot again: where a great many runs ended uncleanly, the oldest are left out.
-    const entriesMax = this.#arena.segmentBytes / headShare / clockEntryBytes
-    const oldestActor = this.#actorCount - Math.max(1, Math.floor(entriesMax / Limits.partitions))
+    const actorsKept = Math.floor(clockEntriesMax(this.#arena.segmentBytes) / Limits.partitions)
+    const oldestActor = this.#actorCount - Math.max(1, actorsKept)
     for (let partition = 0; partition < Limits.partitions; partition++) {
       const counter = this.#counters[partition]!
       if (counter > 0) clocks.push({ partition, actor: this.#actor, counter })

@@ -1,6 +1,6 @@
 /** The server as an operator meets it: a process that is started, stopped, refused and repaired. */
 import assert from 'node:assert/strict'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { Agent, request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -254,8 +254,12 @@ test('A log that is damaged before its synced end stops the start, named by file
   assert.equal((await salvaged.ask('PUT', pathOf('key 20'), 'written anew')).status, 204)
   await salvaged.kill()
   // What was kept stands in a log of its own now: no start needs the flag again, and the damaged log is still there.
-  assert.ok(readdirSync(directory).some((entry) => entry.startsWith('quarantine-')))
+  const quarantines = (): string[] => readdirSync(directory).filter((entry) => entry.startsWith('quarantine-'))
+  assert.deepEqual(quarantines(), ['quarantine-1'])
+  // As if the process had been killed before it could put the damaged log away.
+  renameSync(join(directory, 'quarantine-1'), join(directory, 'log', '1'))
   await using again = await ServerProcess.start(directory, { flags: ['--shards', '1'] })
   assert.equal((await again.ask('GET', pathOf('key 20'))).body.toString(), 'written anew')
   assert.equal((await again.ask('GET', pathOf('key 21'))).body.toString(), 'value number 21.')
+  assert.deepEqual(quarantines(), ['quarantine-1'])
 })

@@ -7,7 +7,7 @@ import { SeededRandom } from '../../src/base/seeded-random.ts'
 import { partitionOfSlot, shardOfPartition } from '../../src/cluster/slots.ts'
 import { Limits } from '../../src/config.ts'
 import type { ReadAnswer } from '../../src/replication/requests.ts'
-import type { ActorId } from '../../src/storage/log-control.ts'
+import { type ActorId, clockEntriesMax } from '../../src/storage/log-control.ts'
 import { dealLogs } from '../../src/storage/log-dealer.ts'
 import type { Damage } from '../../src/storage/log-recovery.ts'
 import { bucketOf, directoryOf, ShardRig } from '../shard/shard-rig.ts'
@@ -88,6 +88,7 @@ function deal(
   from: Shape,
   to: Shape,
   salvage = false,
+  actor?: ActorId,
 ): { readonly error: SunwiseError | undefined; readonly records: number; readonly skipped: readonly Damage[] } {
   const newDirectories = Array.from({ length: to.shards }, (_, shard) => `next/${shard}`)
   for (const directory of newDirectories) disk.makeDirectoryNow(directory)
@@ -102,6 +103,7 @@ function deal(
       newDirectories,
       newSegmentBytes: to.segmentBytes,
       salvage,
+      actor,
       skipped: (damage) => skipped.push(damage),
       shardOfSlot: (slot) => shardOfPartition(partitionOfSlot(slot), to.shards),
       partitionOfSlot,
@@ -182,13 +184,18 @@ test('dealLogs() keeps every key with its versions, contexts, types and expiry, 
   )
 })
 
-test('dealLogs() leaves no counter behind whose records are gone', () => {
-  const shape = { shards: 1, segmentBytes: 16384 }
-  const disk = new SimDisk()
-  const clock = new SimClock()
-  const rig = new ShardRig({ disk, clock, ...shape, segments: 24, budgetBytes: 7 * 16384, actor: actorOf(1) }).open()
-  const { store } = rig.shards[0]!
-  // A key that is deleted, and whose tombstone is recycled away, leaves nothing but its counter in the clocks.
+/** A run that puts and deletes a key, and whose tombstone is recycled away: nothing is left but its counter in the clocks. */
+function leaveOnlyCounters(disk: SimDisk, shape: Shape, actor: number, clock: SimClock): ShardRig {
+  const { segmentBytes } = shape
+  const rig = new ShardRig({
+    disk,
+    clock,
+    ...shape,
+    segments: 24,
+    budgetBytes: 7 * segmentBytes,
+    actor: actorOf(actor),
+  })
+  const { store } = rig.open().shards[0]!
   assert.equal(rig.put(bytesOf('gone'), bytesOf('value')).error, undefined)
   assert.equal(rig.delete(bytesOf('gone')).error, undefined)
   for (let write = 0; store.recycledSegments < 6; write++) {
@@ -197,12 +204,41 @@ test('dealLogs() leaves no counter behind whose records are gone', () => {
     rig.tick()
   }
   assert.equal(rig.get(bytesOf('gone')).etag, undefined)
+  return rig
+}
+
+test('dealLogs() leaves no counter behind whose records are gone', () => {
+  const shape = { shards: 1, segmentBytes: 16384 }
+  const disk = new SimDisk()
+  const clock = new SimClock()
+  const rig = leaveOnlyCounters(disk, shape, 1, clock)
   const counters = countersOf(rig)
   rig.close()
   const to = { shards: 3, segmentBytes: 32768 }
   assert.equal(deal(disk, shape, to).error, undefined)
   adopt(disk)
   assert.deepEqual(countersOf(openRig(disk, to, 1, clock)), counters)
+})
+
+test('dealLogs() keeps the counters of the present actor whatever a great many others left', () => {
+  const shape = { shards: 1, segmentBytes: 16384 }
+  const disk = new SimDisk()
+  const clock = new SimClock()
+  const others = openRig(disk, shape, 100, clock)
+  for (let actor = 100; actor < 180; actor++) {
+    others.shards[0]!.store.changeActor(actorOf(actor))
+    for (const key of keys.slice(0, 30)) assert.equal(others.put(bytesOf(key), bytesOf('value')).error, undefined)
+  }
+  others.close()
+  assert.ok(80 * 30 > 10 * clockEntriesMax(shape.segmentBytes), 'There are more than a head may hold')
+  disk.rename(directoryOf(0), directoryOf(1), (error) => assert.equal(error, undefined))
+  disk.makeDirectoryNow(directoryOf(0))
+  const own = leaveOnlyCounters(disk, shape, 7, clock)
+  const counters = countersOf(own)
+  own.close()
+  assert.equal(deal(disk, { ...shape, shards: 2 }, shape, false, actorOf(7)).error, undefined)
+  adopt(disk)
+  assert.deepEqual(countersOf(openRig(disk, shape, 7, clock)), counters)
 })
 
 test('dealLogs(): whatever fails in whatever call, the old logs are as they were, and dealing again succeeds', () => {
