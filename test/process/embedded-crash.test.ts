@@ -70,11 +70,12 @@ test('An embedded store outlives two crashes of a shard; the third fails every c
   for (const code of codes.keys()) assert.match(code, /^(SHARD_UNAVAILABLE|WORKERS_FAILED)$/)
   assert.equal(codes.get('WORKERS_FAILED'), 1)
   assert.equal(readCode, 'WORKERS_FAILED')
-  await using again = await open({ dir: data, shards: 2, memoryBytes: 160 * 1024 * 1024 })
+  const again = await open({ dir: data, shards: 2, memoryBytes: 160 * 1024 * 1024 })
   for (const key of witness.keys) {
     const value = again.getSync(key)
     assert.equal(witness.judge(key, value === undefined ? undefined : Buffer.from(value).toString()), undefined)
   }
   assert.ok(witness.acknowledgedWrites > 300)
+  await again.close()
   rmSync(root, { recursive: true, force: true })
 })
