@@ -6,7 +6,7 @@ import type { Doorbell } from './doorbell.ts'
 import type { ThreadLinks } from './thread-links.ts'
 
 /** How long an idle thread polls before it sleeps. Short, so that two threads on two cores do not starve a third. */
-const pollMs = 0.05
+const pollMs = 0.02
 
 /** How long a turn takes messages, milliseconds: then sockets and timers have theirs. */
 export const turnMsMax = 1
