@@ -77,8 +77,9 @@ export class HttpSender {
     for (let attempt = 1; ; attempt++) {
       let error: SunwiseError
       let pauseMs = Math.random() * Math.min(RETRY_PAUSE_MS.max, RETRY_PAUSE_MS.first * 2 ** attempt)
+      const startedAt = performance.now()
       try {
-        const reply = await this.#attempt(call, deadline - performance.now(), timeoutMs)
+        const reply = await this.#attempt(call, deadline - startedAt, timeoutMs)
         if (call.accepted.includes(reply.status)) return reply
         error = errorOfReply(reply, call.isRead)
         // Asked to wait, we wait at least so long; jitter keeps clients apart.
@@ -88,10 +89,11 @@ export class HttpSender {
         error = caught
       }
       const mayRepeat = error.retryable && (call.isRead || error.outcome === 'none') && error.code !== 'ABORTED'
-      const remainingMs = deadline - performance.now()
-      // A pause beyond the deadline would only turn a known failure into a timeout.
+      const now = performance.now()
+      // An attempt that has no time to end would only turn a known failure into a timeout of unknown outcome.
+      const leastMs = 2 * (now - startedAt)
       if (!mayRepeat || error.code === 'RESPONSE_LIMIT' || attempt >= this.#attemptsMax) throw error
-      if (pauseMs >= remainingMs) throw error
+      if (now + pauseMs + leastMs >= deadline) throw error
       await this.#pause(pauseMs, call.options.signal)
     }
   }

@@ -105,7 +105,8 @@ export function retirementMark(sequence: number, crc32: Crc32): Uint8Array {
 /** The sequence of a retired segment whose file starts at `start`; -1 if there is no valid mark. */
 export function retiredSequence(u8: Uint8Array, i32: Int32Array, start: number, crc32: Crc32): number {
   const word = start >>> 2
-  if (i32[word] !== retiredMagic) return -1
+  // A checksum of 32 bits alone lets bytes through that nobody wrote as a mark, such as eight of 0xff between a magic and 0.
+  if (i32[word] !== retiredMagic || i32[word + 3] !== retiredMagic) return -1
   if (i32[word + 1]! >>> 0 !== crc32(u8, start + 8, start + retirementMarkBytes)) return -1
   return i32[word + 2]! >>> 0
 }

@@ -11,6 +11,7 @@ import {
   groupSyncedSequence,
   isGroup,
   logFormatVersion,
+  retiredMagic,
   retiredSequence,
   retirementMark,
   sealGroup,
@@ -103,6 +104,13 @@ test('LogGroup: a mark over the start of a group ends it, and no group looks lik
   u8.set(retirementMark(groupSequence(i32, start), crc32), start)
   assert.equal(isGroup(u8, i32, start, end, crc32), false)
   assert.equal(retiredSequence(u8, i32, start, crc32), 0xf000_0001)
+})
+
+test('LogGroup: bytes whose checksum happens to hold are no mark without its last word', () => {
+  const words = new Int32Array([retiredMagic, -1, -1, 0])
+  const u8 = new Uint8Array(words.buffer)
+  assert.equal(words[1]! >>> 0, crc32(u8, 8, 16), 'The checksum holds')
+  assert.equal(retiredSequence(u8, words, 0, crc32), -1)
 })
 
 test('LogGroup: of a mark under a torn first group the end is left, and no first group looks so', () => {
