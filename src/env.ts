@@ -39,6 +39,8 @@ export type ReadDone = (error: SunwiseError | undefined, bytesRead: number) => v
  */
 export type DiskFile = {
   readonly path: string
+  /** Number by which any thread of this process may read the file, through `Disk.readHandleNow`, until it is closed. */
+  readonly handle: number
   /** Present size of the file. */
   sizeNow(): number
   /** Reads up to `end - start` bytes from file offset `at`; returns how many there were (fewer only at the end of the file). */
@@ -52,6 +54,8 @@ export type DiskFile = {
   write(buffer: Uint8Array, start: number, end: number, at: number, done: Done): void
   /** Makes every write of this file that had completed before the call survive a power cut. Never fails with DISK_FULL. */
   sync(done: Done): void
+  /** `sync` that ends before it returns, for threads that serve nobody; throws its error. */
+  syncNow(): void
   /**
    * Ends the use of this object; a second call does nothing. Operations under way still complete. It syncs nothing.
    * @throws DISK_FAILED where the kernel reports an error only now; writes since the last sync may be lost then.
@@ -68,6 +72,8 @@ export type Disk = {
   openNow(path: string): DiskFile
   /** Creates (or reopens) a file for writing at once; its entry is durable only after `syncDirectory` of the parent. */
   createNow(path: string): DiskFile
+  /** `DiskFile.readNow` of a file that any thread has open; DISK_FAILED where no file has this handle. */
+  readHandleNow(handle: number, buffer: Uint8Array, start: number, end: number, at: number): number
   /**
    * Creates (or reopens) a file, writes zeros so that it is at least `bytes` long, and makes content and directory entry
    * durable. Later writes below `bytes` need no new space: `DISK_FULL` is reported here and not there. After an error the file
@@ -86,6 +92,9 @@ export type Disk = {
   remove(path: string, done: Done): void
   /** Makes creations, renames and removals inside the directory durable. */
   syncDirectory(path: string, done: Done): void
+  /** `remove` and `syncDirectory` that end before they return, for threads that serve nobody. */
+  removeNow(path: string): void
+  syncDirectoryNow(path: string): void
   /** Names (not paths) of the entries of a directory, sorted; empty if there is no such directory. */
   listNow(path: string): string[]
   /** Creates a directory and its parents, durably; no error if it exists. */
@@ -112,6 +121,24 @@ export type Catalog = {
    * CLOSED) the edits may hold or not, but all alike.
    */
   commit(edits: readonly CatalogEdit[], done: Done): void
+}
+
+/** What a job may use: it runs on a thread that serves nobody, and may wait. */
+export type JobWorld = {
+  readonly disk: Disk
+  /** Told of bytes that were read or written; may make the job wait, so that it leaves the disk and the processor to others. */
+  pace(bytes: number): void
+  /** The answer is not wanted any more: the job throws CLOSED soon. */
+  readonly isCancelled: boolean
+}
+
+/** Long work beside the serving threads. Jobs have no order among them. */
+export type Jobs = {
+  /**
+   * Runs job `kind` elsewhere. Input and output can be posted between threads; what is shared memory in them stays shared. `done` comes
+   * once, with the output or the error: the job's own, OVERLOADED where too many wait, INTERNAL where the job broke.
+   */
+  run(kind: string, input: unknown, done: (error: SunwiseError | undefined, output: unknown) => void): void
 }
 
 /** Where the frames of one consumer go. Writes through it end at `frameEnd`. */

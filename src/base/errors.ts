@@ -65,6 +65,7 @@ export const ErrorTable = {
   DISK_FULL: row(507, 'The disk is full', 'none', true, 5),
   DISK_FAILED: row(500, 'The disk reported an error', 'unknown', false, 1),
   LOG_CORRUPT: row(500, 'The commit log is damaged before its synced end', 'none', false, 1),
+  TABLE_CORRUPT: row(500, 'A table file is damaged', 'none', false, 1),
   CATALOG_CORRUPT: row(500, 'The catalog is damaged or of another version', 'none', false, 1),
   DIRECTORY_LOCKED: row(500, 'Another process holds the data directory', 'none', true, 1),
   DIRECTORY_UNUSABLE: row(500, 'The data directory cannot be used', 'none', false, 1),

@@ -28,7 +28,9 @@ import {
   readSync,
   rename,
   rmdir,
+  rmdirSync,
   unlink,
+  unlinkSync,
   write,
   writeSync,
 } from 'node:fs'
@@ -128,6 +130,51 @@ export class HostDisk implements Disk {
         })
       })
     })
+  }
+
+  readHandleNow(handle: number, buffer: Uint8Array, start: number, end: number, at: number): number {
+    assert(start >= 0 && start <= end && end <= buffer.length && at >= 0, 'A range lies within its buffer')
+    this.counters.reads++
+    let next = start
+    try {
+      while (next < end) {
+        const count = readSync(handle, buffer, next, end - next, at + next - start)
+        if (count === 0) break
+        next += count
+      }
+    } catch (error) {
+      throw this.failure('read', `handle ${handle}`, error)
+    }
+    this.counters.readBytes += next - start
+    return next - start
+  }
+
+  removeNow(path: string): void {
+    const full = this.#resolve(path)
+    try {
+      unlinkSync(full)
+    } catch (error) {
+      const code = codeOf(error)
+      if (code === 'ENOENT') return
+      if (code !== 'EISDIR' && code !== 'EPERM') throw this.failure('remove', path, error)
+      this.#removeDirectoryNow(path, full)
+    }
+  }
+
+  #removeDirectoryNow(path: string, full: string): void {
+    try {
+      rmdirSync(full)
+    } catch (error) {
+      if (codeOf(error) !== 'ENOENT') throw this.failure('remove', path, error)
+    }
+  }
+
+  syncDirectoryNow(path: string): void {
+    try {
+      syncDirectoryNow(this.#resolve(path))
+    } catch (error) {
+      throw final(this.failure('sync directory', path, error))
+    }
   }
 
   rename(from: string, to: string, done: Done): void {
@@ -407,6 +454,23 @@ class HostFile implements DiskFile {
       })
     }
     more()
+  }
+
+  get handle(): number {
+    return this.#descriptor
+  }
+
+  syncNow(): void {
+    this.#checkOpen()
+    if (this.#failure !== undefined) throw this.#failure
+    this.#disk.counters.syncs++
+    this.#unsyncedBytes = 0
+    try {
+      fdatasyncSync(this.#descriptor)
+    } catch (cause) {
+      this.#noteSync(cause)
+    }
+    if (this.#failure !== undefined) throw this.#failure
   }
 
   sync(done: Done): void {

@@ -141,6 +141,17 @@ export class CommitLog {
     return first === this.#active ? undefined : first
   }
 
+  /** Full segments, oldest first. */
+  get full(): readonly { readonly segment: number; readonly sequence: number; readonly bytes: number }[] {
+    return this.#active === undefined ? this.#live : this.#live.slice(0, -1)
+  }
+
+  /** Up to here everything was handed to the kernel. */
+  get writtenEnd(): LogPosition {
+    if (this.#active === undefined) return { sequence: this.#previousSequence, bytes: this.#previousBytes }
+    return { sequence: this.#active.sequence, bytes: this.#groupStart }
+  }
+
   get activeSegment(): number {
     return this.#active === undefined ? -1 : this.#active.segment
   }

@@ -151,8 +151,11 @@ export class HashIndex {
 
   /** Removes the entry that `find` found last. */
   removeFound(partition: number, hash: number): void {
-    const view = this.#foundView
-    const word = this.#foundWord
+    this.#remove(partition, hash, this.#foundView, this.#foundWord)
+  }
+
+  /** Removes the entry with this hash whose address stands at `word`. */
+  #remove(partition: number, hash: number, view: Int32Array, word: number): void {
     const chunkBase = word - (word % chunkWords)
     const homeWord = chunkBase + (hash & (bucketsPerChunk - 1)) * 16
     Atomics.add(view, homeWord, 1)
@@ -161,6 +164,30 @@ export class HashIndex {
     Atomics.add(view, homeWord, 1)
     this.#entries--
     Atomics.sub(this.#partitions, partition * 4 + 2, 1)
+  }
+
+  /**
+   * Removes the entries of the chunk at directory position `position` whose records lie in segments with `isGone` 1. Returns the next
+   * position that holds another chunk.
+   */
+  removeSegments(partition: number, position: number, isGone: Uint8Array): number {
+    const packed = this.#partitions[partition * 4 + 1]!
+    if (packed === 0) return 0
+    const depth = packed & ((1 << depthBits) - 1)
+    const size = 1 << depth
+    if (position >= size) return size
+    const chunk = this.#directories[(packed >>> depthBits) + position]!
+    const view = this.#chunks[chunk >>> chunkSlabBits]!
+    const base = (chunk & chunkSlabMask) * chunkWords
+    for (let bucket = base; bucket < base + chunkWords; bucket += 16) {
+      for (let word = bucket + 9; word < bucket + 9 + entriesPerBucket; word++) {
+        const address = view[word]! >>> 0
+        if (address === 0 || isGone[this.#arena.segmentOfAddress(address)] === 0) continue
+        this.#remove(partition, view[word - 7]!, view, word)
+      }
+    }
+    const span = 1 << (depth - this.#chunkDepth[chunk]!)
+    return position - (position % span) + span
   }
 
   /** Adds an entry for a key that has none. Returns false when the reserved memory is used up. */

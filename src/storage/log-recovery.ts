@@ -63,7 +63,7 @@ export type RecoveryOptions = {
   /** Called now and then while files are read: the work is alive. */
   readonly alive: () => void
   /** Called for every record of the log, control records too, in the order in which they were written. */
-  readonly visit: (address: number, u8: Uint8Array, i32: Int32Array, at: number) => void
+  readonly visit: (address: number, u8: Uint8Array, i32: Int32Array, at: number, sequence: number) => void
 }
 
 type LoadedFile = {
@@ -492,7 +492,8 @@ class Recovery {
     for (let record = at + groupHeaderBytes; record < end; ) {
       const bytes = recordBytesAt(i32, record)
       if (bytes < recordHeaderBytes || (bytes & 3) !== 0 || bytes > end - record) return false
-      this.#options.visit(this.#options.arena.address(loaded.segment, record - start), u8, i32, record)
+      const address = this.#options.arena.address(loaded.segment, record - start)
+      this.#options.visit(address, u8, i32, record, loaded.sequence)
       this.#records++
       record += bytes
     }

@@ -33,7 +33,7 @@
  */
 import { assert } from '../base/assert.ts'
 import { copyBytes, pad4 } from '../base/bytes.ts'
-import type { Vector, Version, VersionSet } from '../versions/version-set.ts'
+import type { Vector, VectorEntry, Version, VersionSet } from '../versions/version-set.ts'
 
 /** Bits of the flags byte. On disk: never change these values. */
 export const RecordFlag = {
@@ -456,4 +456,24 @@ export function decodeVector(u8: Uint8Array, i32: Int32Array, at: number): Vecto
     word += 2
   }
   return vector
+}
+
+/** Rewrites the actors that the record at `at` names: index `a` becomes `indices[a]`. The record is not a control record. */
+export function translateActors(u8: Uint8Array, i32: Int32Array, at: number, indices: Uint16Array): void {
+  const word = at >>> 2
+  if (u8[at + 12]! & RecordFlag.simple) {
+    i32[word + 3] = (i32[word + 3]! & 0xffff) | (indices[i32[word + 3]! >>> 16]! << 16)
+    return
+  }
+  // Sets are kept in the order of their actors' indices, which may be another now.
+  const set = decodeRecord(u8, i32, at)
+  const renamed = <Dot extends VectorEntry>(dot: Dot): Dot => ({ ...dot, actor: indices[dot.actor]! })
+  const inOrder = (a: VectorEntry, b: VectorEntry): number => a.actor - b.actor || a.counter - b.counter
+  const keyStart = at + recordHeaderBytes
+  const key = u8.slice(keyStart, keyStart + recordKeyBytes(u8, at))
+  const bytes = encodeRecord(u8, i32, at, recordSlot(u8, at), recordBucket(i32, at), key, 0, key.length, {
+    versions: set.versions.map(renamed).sort(inOrder),
+    vector: set.vector.map(renamed).sort(inOrder),
+  })
+  assert(bytes === recordBytesAt(i32, at), 'A record with other actors is as long as before')
 }

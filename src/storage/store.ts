@@ -147,6 +147,9 @@ export class Store {
   #foundOld = 0
   #liveBytes = 0
   #expiring = 0
+  /** The same by segment, so that a segment whose entries are swept from the index is taken off the books at once. */
+  readonly #liveBytesOf: Float64Array
+  readonly #expiringOf: Int32Array
   #lastIntervalSyncMs = 0
   #sweepPartition = 0
   #sweepPosition = 0
@@ -179,6 +182,8 @@ export class Store {
     this.#index = new HashIndex(options.memory.index, this.#arena)
     this.#hash = new KeyHash(options.hashSeed)
     this.#actors = new Int32Array(options.memory.actors)
+    this.#liveBytesOf = new Float64Array(this.#arena.segments)
+    this.#expiringOf = new Int32Array(this.#arena.segments)
   }
 
   get arena(): Arena {
@@ -613,7 +618,7 @@ export class Store {
     const old = this.#stagedOld[at]!
     if (old !== 0 && this.#index.replaceAt(this.#stagedSlab[at]!, this.#stagedWord[at]!, old, address)) {
       this.#countOut(old)
-      this.#countIn(u8, i32, byte)
+      this.#countIn(address)
       return
     }
     this.#point(this.#options.partitionOfSlot(recordSlot(u8, byte)), hash, address, u8, i32, byte)
@@ -636,19 +641,28 @@ export class Store {
       const inserted = this.#index.insert(partition, hash, address)
       assert(inserted, 'The index has room for what was accepted')
     }
-    this.#countIn(u8, i32, byte)
+    this.#countIn(address)
   }
 
-  #countIn(u8: Uint8Array, i32: Int32Array, byte: number): void {
-    this.#liveBytes += recordBytesAt(i32, byte)
-    if (u8[byte + 12]! & RecordFlag.expiry) this.#expiring++
+  #countIn(address: number): void {
+    this.#count(address, 1)
   }
 
   #countOut(address: number): void {
+    this.#count(address, -1)
+  }
+
+  /** Takes a live record into the books, or off them. */
+  #count(address: number, sign: 1 | -1): void {
     const slab = address >>> wordsPerSlabBits
     const byte = (address & slabWordMask) << 2
-    this.#liveBytes -= recordBytesAt(this.#arena.i32[slab]!, byte)
-    if (this.#arena.u8[slab]![byte + 12]! & RecordFlag.expiry) this.#expiring--
+    const segment = this.#arena.segmentOfAddress(address)
+    const bytes = sign * recordBytesAt(this.#arena.i32[slab]!, byte)
+    this.#liveBytes += bytes
+    this.#liveBytesOf[segment]! += bytes
+    if ((this.#arena.u8[slab]![byte + 12]! & RecordFlag.expiry) === 0) return
+    this.#expiring += sign
+    this.#expiringOf[segment]! += sign
   }
 
   #unlink(ordinal: number, hash: number): void {

@@ -288,6 +288,51 @@ export function diskSuite(name: string, makeDisk: DiskMaker): void {
     assert.equal(readText(disk, 'd/made'), `${'\0'.repeat(1998)}ok`)
   })
 
+  on('what the calls that wait have synced survives a power cut', (under, t) => {
+    if (under.powerCut === undefined) return t.skip('power cuts are simulated only')
+    const { disk } = under
+    disk.makeDirectoryNow('d/gone')
+    writeText(disk, 'd/a', 'x'.repeat(3000)).syncNow()
+    writeText(disk, 'd/b', 'y').syncNow()
+    disk.removeNow('d/b')
+    disk.removeNow('d/gone')
+    disk.syncDirectoryNow('d')
+    const after = under.powerCut()
+    assert.equal(readText(after, 'd/a'), 'x'.repeat(3000))
+    assert.deepEqual(after.listNow('d'), ['a'])
+  })
+
+  on('removeNow() and syncDirectoryNow() are content and complain as their other forms', ({ disk }) => {
+    disk.makeDirectoryNow('d')
+    writeText(disk, 'd/a', 'text')
+    disk.removeNow('none')
+    assert.throws(() => disk.removeNow('d'), isCoded('DISK_FAILED', 'd'))
+    disk.removeNow('d/a')
+    disk.removeNow('d')
+    assert.deepEqual(disk.listNow(''), [])
+    disk.syncDirectoryNow('')
+    assert.throws(() => disk.syncDirectoryNow('none'), isCoded('DISK_FAILED', 'none'))
+  })
+
+  on('a handle reads its file, removed or not, until it is closed', ({ disk }) => {
+    const a = writeText(disk, 'a', 'content of a')
+    const b = writeText(disk, 'b', 'content of b')
+    assert.notEqual(a.handle, b.handle)
+    disk.removeNow('a')
+    const buffer = new Uint8Array(new SharedArrayBuffer(20)).fill(7)
+    assert.equal(disk.readHandleNow(a.handle, buffer, 2, 14, 8), 4)
+    assert.equal(textOf(buffer.slice(2, 6)), 'of a')
+    assert.deepEqual([buffer[1], buffer[6]], [7, 7])
+    assert.equal(disk.readHandleNow(b.handle, buffer, 0, 20, 12), 0)
+    a.close()
+    assert.throws(
+      () => disk.readHandleNow(a.handle, buffer, 0, 4, 0),
+      (error) => (error as SunwiseError).code === 'DISK_FAILED',
+    )
+    assert.equal(disk.readHandleNow(b.handle, buffer, 0, 12, 0), 12)
+    assert.equal(textOf(buffer.slice(0, 12)), 'content of b')
+  })
+
   on('renames and removals survive a power cut once their directories are synced', async (under, t) => {
     if (under.powerCut === undefined) return t.skip('power cuts are simulated only')
     const { disk } = under
@@ -469,6 +514,13 @@ export function diskSuite(name: string, makeDisk: DiskMaker): void {
     await assertFinal(under, file)
   })
 
+  on('an error of syncNow() is DISK_FAILED and final for the file', async (under, t) => {
+    const file = under.broken?.('sync')
+    if (file === undefined) return t.skip('cannot be had here')
+    assert.throws(() => file.syncNow(), isCoded('DISK_FAILED', file.path))
+    await assertFinal(under, file)
+  })
+
   /** Every write and sync fails with DISK_FAILED; reads go on. */
   const assertFinal = async (under: DiskUnderTest, file: DiskFile): Promise<void> => {
     const good = bytesOf('0')
@@ -482,6 +534,7 @@ export function diskSuite(name: string, makeDisk: DiskMaker): void {
         done(under, (callback) => file.sync(callback)),
         isCoded('DISK_FAILED', file.path),
       )
+      assert.throws(() => file.syncNow(), isCoded('DISK_FAILED', file.path))
     }
     assert.ok(file.readNow(new Uint8Array(8), 0, 8, 0) >= 0)
     file.close()

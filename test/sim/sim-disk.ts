@@ -146,7 +146,9 @@ export type SimDiskImage = { readonly root: unknown; readonly sequence: number }
 /** The simulated disk. */
 export class SimDisk implements Disk {
   readonly #random: SeededRandom
-  readonly #completions: 'immediate' | 'queued'
+  #completions: 'immediate' | 'queued'
+  /** Open files of the present process by their numbers. */
+  readonly #handles = new Map<number, SimFile>()
   readonly #onQueued: () => void
   readonly #onCall: (kind: DiskCallKind, path: string) => void
   #root = new DirectoryNode()
@@ -264,6 +266,20 @@ export class SimDisk implements Disk {
       if (fault !== undefined && fault.error !== 'lie') error ??= ioError('sync directory', path, 'EIO')
       done(error)
     })
+  }
+
+  readHandleNow(handle: number, buffer: Uint8Array, start: number, end: number, at: number): number {
+    const file = this.#handles.get(handle)
+    if (file === undefined) throw ioError('read', `handle ${handle}`, 'EBADF')
+    return file.readNow(buffer, start, end, at)
+  }
+
+  removeNow(path: string): void {
+    this.now((done) => this.remove(path, done))
+  }
+
+  syncDirectoryNow(path: string): void {
+    this.now((done) => this.syncDirectory(path, done))
   }
 
   listNow(path: string): string[] {
@@ -533,6 +549,33 @@ export class SimDisk implements Disk {
     this.#submit(stream, effect, done)
   }
 
+  /** Runs one operation to its end, whatever waits in the queue, and throws its error. */
+  now(operation: (done: Done) => void): void {
+    const before = this.#completions
+    this.#completions = 'immediate'
+    let failure: SunwiseError | undefined
+    try {
+      operation((error) => {
+        failure = error
+      })
+    } finally {
+      this.#completions = before
+    }
+    if (failure !== undefined) throw failure
+  }
+
+  /** Keeps an open file under a number of its own; the smallest that is free, as kernels do. */
+  takeHandle(file: SimFile): number {
+    let handle = 3
+    while (this.#handles.has(handle)) handle++
+    this.#handles.set(handle, file)
+    return handle
+  }
+
+  giveHandle(handle: number, file: SimFile): void {
+    if (this.#handles.get(handle) === file) this.#handles.delete(handle)
+  }
+
   /** Number of the last change. */
   get sequence(): number {
     return this.#sequence
@@ -756,12 +799,14 @@ export class SimDisk implements Disk {
     this.#hasCrashed = false
     this.#crash = undefined
     this.#process++
+    this.#handles.clear()
     this.#countUsed()
   }
 }
 
 class SimFile implements DiskFile {
   readonly path: string
+  readonly handle: number
   readonly #disk: SimDisk
   readonly #node: FileNode
   readonly #process: number
@@ -773,6 +818,11 @@ class SimFile implements DiskFile {
     this.path = path
     this.#node = node
     this.#process = process
+    this.handle = disk.takeHandle(this)
+  }
+
+  syncNow(): void {
+    this.#disk.now((done) => this.sync(done))
   }
 
   sizeNow(): number {
@@ -849,6 +899,7 @@ class SimFile implements DiskFile {
 
   close(): void {
     this.#isClosed = true
+    this.#disk.giveHandle(this.handle, this)
   }
 
   #begin(kind: DiskCallKind): Verdict {

@@ -25,21 +25,26 @@ const noBytes = new Uint8Array(0)
 function forgetfulDisk(): Disk {
   const fileOf = (path: string): DiskFile => ({
     path,
+    handle: 0,
     sizeNow: () => 0,
     readNow: () => 0,
     read: (_buffer, _start, _end, _at, done) => done(undefined, 0),
     writeNow: () => {},
     write: (_buffer, _start, _end, _at, done) => done(undefined),
     sync: (done) => done(undefined),
+    syncNow: () => {},
     close: () => {},
   })
   return {
     openNow: fileOf,
     createNow: fileOf,
+    readHandleNow: () => 0,
     create: (path, _bytes, done) => done(undefined, fileOf(path)),
     rename: (_from, _to, done) => done(undefined),
     remove: (_path, done) => done(undefined),
     syncDirectory: (_path, done) => done(undefined),
+    removeNow: () => {},
+    syncDirectoryNow: () => {},
     listNow: () => [],
     makeDirectoryNow: () => {},
   }

@@ -1,0 +1,460 @@
+/**
+ * Writes one SSTable (sstable.ts): records come in order, blocks leave in portions of about a mebibyte, and what finds them again,
+ * directory, separators, filter, is gathered meanwhile: some 25 bytes of memory a key. Runs on a thread that serves nobody.
+ *
+ * The file counts for nothing until `finish` has returned and its directory is synced: after an error remove it.
+ */
+import { assert } from '../base/assert.ts'
+import { ByteWriter, copyBytes, copyWords, pad4 } from '../base/bytes.ts'
+import type { Crc32 } from '../base/crc32.ts'
+import { KeyHash } from '../base/key-hash.ts'
+import { Limits } from '../config.ts'
+import type { DiskFile } from '../env.ts'
+import { addToFilter, filterLineBytes, filterLines, filterProbes, filterSeed } from './bloom-filter.ts'
+import type { ActorId } from './log-control.ts'
+import {
+  decodeRecord,
+  RecordFlag,
+  recordBucket,
+  recordBytesAt,
+  recordHeaderBytes,
+  recordKeyBytes,
+  simpleExpiry,
+} from './record.ts'
+import {
+  type BlockCodec,
+  blockBytesWanted,
+  blockHeaderBytes,
+  blockOffsetBytes,
+  compareRecordKey,
+  directoryEntryWords,
+  footMagic,
+  indexEntryWords,
+  longSeparator,
+  MetaFlag,
+  MetaWord,
+  metaHeaderWords,
+  metaMagic,
+  type TableId,
+  tableBytesMax,
+  tableFootBytes,
+  tableFormatVersion,
+  tableHeadBytes,
+  tableMagic,
+} from './sstable.ts'
+
+export type TableWriterOptions = {
+  /** A new, empty file. */
+  readonly file: DiskFile
+  readonly tableId: TableId
+  readonly crc32: Crc32
+  /** Bits of the filter for each key. */
+  readonly bitsPerKey: number
+  /** What the actors in the records mean: one for each index that occurs. */
+  readonly actors: readonly ActorId[]
+  /** False where the records do not hold all that lies below them. */
+  readonly isComplete: boolean
+  /** Blocks are compressed where that makes them at least an eighth shorter. */
+  readonly codec?: BlockCodec | undefined
+  /** Told of bytes that were written, to slow the writer down. */
+  readonly pace: (bytes: number) => void
+}
+
+/** What is in a table that was written. */
+export type WrittenTable = {
+  readonly firstPartition: number
+  /** The partition behind the last. */
+  readonly endPartition: number
+  readonly fileBytes: number
+  readonly records: number
+  /** Records without a live version. */
+  readonly tombstones: number
+  /** Records with a version that expires, and the earliest moment of that; 0: none. */
+  readonly expiring: number
+  readonly earliestExpiryMs: number
+  /** Bytes of blocks in equal bands of the partitions. */
+  readonly bandBytes: readonly number[]
+}
+
+const portionBytes = 1024 * 1024
+const bandsMax = 64
+const sortKeyBytesMax = 4 + Limits.keyBytesMax
+
+export class TableWriter {
+  readonly #options: TableWriterOptions
+  readonly #hash = new KeyHash(filterSeed)
+
+  // The portion that is not written yet; the open block is its end.
+  #u8 = new Uint8Array(portionBytes + 2 * blockBytesWanted)
+  #i32 = new Int32Array(this.#u8.buffer)
+  /** Bytes of whole blocks in the portion, and the place of the first of them in the file. */
+  #portion = 0
+  #written = 0
+
+  // The open block.
+  #records = 0
+  #payload = 0
+  #offsets = new Uint16Array(blockBytesWanted / recordHeaderBytes)
+  /** Place in the portion of the last record that was added. */
+  #last = -1
+
+  // The open partition.
+  #partition = -1
+  #firstPartition = -1
+  #separators: Uint8Array[] = []
+  #partitionBlock = 0
+  #lastKey = new Uint8Array(sortKeyBytesMax)
+  #lastKeyBytes = 0
+
+  // What the meta will hold.
+  #blocks = 0
+  #blockOffsets = new Uint32Array(1024)
+  #index = new Int32Array(4096)
+  #directory: number[] = []
+  readonly #heap = new ByteWriter(4096)
+  #hashes = new Int32Array(16384)
+  readonly #partitionBytes: number[] = []
+  #totalRecords = 0
+  #tombstones = 0
+  #expiring = 0
+  #earliestExpiryMs = Number.POSITIVE_INFINITY
+
+  constructor(options: TableWriterOptions) {
+    this.#options = options
+    const head = this.#i32
+    head[0] = tableMagic
+    head[1] = tableFormatVersion
+    head[2] = options.tableId.low
+    head[3] = options.tableId.high
+    this.#portion = tableHeadBytes
+  }
+
+  /** Bytes of the file so far, the open block included. */
+  get bytes(): number {
+    return this.#written + this.#portion + (this.#records === 0 ? 0 : this.#blockBytes(this.#payload, this.#records))
+  }
+
+  get records(): number {
+    return this.#totalRecords
+  }
+
+  /** Adds the record at `at`, which stays the caller's. Its key comes behind all that were added. @throws what the file throws */
+  add(partition: number, u8: Uint8Array, i32: Int32Array, at: number): void {
+    if (partition !== this.#partition) this.#beginPartition(partition)
+    const bytes = recordBytesAt(i32, at)
+    if (this.#records > 0 && this.#blockBytes(this.#payload + bytes, this.#records + 1) > blockBytesWanted) {
+      this.#closeBlock()
+    }
+    const keyStart = at + recordHeaderBytes
+    const keyBytes = recordKeyBytes(u8, at)
+    const bucketId = recordBucket(i32, at)
+    if (this.#records === 0) this.#beginBlock(bytes, bucketId, u8, keyStart, keyBytes)
+    else {
+      const order = compareRecordKey(this.#u8, this.#i32, this.#last, bucketId, u8, keyStart, keyBytes)
+      assert(order < 0, 'Records of a table come in order')
+    }
+    const to = this.#portion + blockHeaderBytes + this.#payload
+    copyWords(i32, at >>> 2, this.#i32, to >>> 2, bytes >>> 2)
+    this.#offsets[this.#records++] = this.#payload >>> 2
+    this.#payload += bytes
+    this.#last = to
+    this.#hash.update(bucketId, u8, keyStart, keyStart + keyBytes)
+    this.#addHash(this.#hash.low, this.#hash.high)
+    this.#count(u8, i32, at)
+  }
+
+  /**
+   * Writes what is left, and syncs the file. At least one record was added; use the writer no more. @throws what the file throws
+   */
+  finish(): WrittenTable {
+    assert(this.#totalRecords > 0, 'A table holds a record')
+    this.#endPartition()
+    const { file } = this.#options
+    const blocksEnd = this.#written + this.#portion
+    this.#flushPortion()
+    const bandBytes = this.#bands()
+    const meta = this.#meta(blocksEnd, bandBytes)
+    file.writeNow(meta, 0, meta.length, blocksEnd)
+    const foot = this.#foot(blocksEnd, meta.length)
+    file.writeNow(foot, 0, foot.length, blocksEnd + meta.length)
+    this.#options.pace(meta.length)
+    file.syncNow()
+    return {
+      firstPartition: this.#firstPartition,
+      endPartition: this.#partition + 1,
+      fileBytes: blocksEnd + meta.length + foot.length,
+      records: this.#totalRecords,
+      tombstones: this.#tombstones,
+      expiring: this.#expiring,
+      earliestExpiryMs: this.#expiring === 0 ? 0 : this.#earliestExpiryMs,
+      bandBytes,
+    }
+  }
+
+  #count(u8: Uint8Array, i32: Int32Array, at: number): void {
+    this.#totalRecords++
+    const flags = u8[at + 12]!
+    if (flags & RecordFlag.tombstone) this.#tombstones++
+    if ((flags & RecordFlag.expiry) === 0) return
+    this.#expiring++
+    let earliest = Number.POSITIVE_INFINITY
+    if (flags & RecordFlag.simple) earliest = simpleExpiry(u8, i32, at)
+    else {
+      for (const { expiresAtMs } of decodeRecord(u8, i32, at).versions) {
+        if (expiresAtMs > 0 && expiresAtMs < earliest) earliest = expiresAtMs
+      }
+    }
+    if (earliest < this.#earliestExpiryMs) this.#earliestExpiryMs = earliest
+  }
+
+  #addHash(low: number, high: number): void {
+    const at = 2 * this.#totalRecords
+    if (at >= this.#hashes.length) {
+      const grown = new Int32Array(this.#hashes.length * 2)
+      grown.set(this.#hashes)
+      this.#hashes = grown
+    }
+    this.#hashes[at] = low
+    this.#hashes[at + 1] = high
+  }
+
+  #blockBytes(payload: number, records: number): number {
+    return blockHeaderBytes + payload + blockOffsetBytes(records)
+  }
+
+  #beginPartition(partition: number): void {
+    assert(partition > this.#partition, 'Partitions of a table come in order')
+    if (this.#partition < 0) this.#firstPartition = partition
+    else this.#endPartition()
+    // Partitions without records are empty ranges of blocks.
+    while (this.#directory.length / directoryEntryWords < partition - this.#firstPartition) {
+      this.#directory.push(this.#blocks, 0, 0)
+      this.#partitionBytes.push(0)
+    }
+    this.#partition = partition
+    this.#partitionBlock = this.#blocks
+    this.#partitionBytes.push(0)
+    this.#separators = []
+  }
+
+  #beginBlock(bytes: number, bucketId: number, u8: Uint8Array, keyStart: number, keyBytes: number): void {
+    this.#room(this.#portion + this.#blockBytes(bytes, 1))
+    const isFirst = this.#blocks === this.#partitionBlock
+    this.#separators.push(isFirst ? new Uint8Array(0) : this.#separatorBefore(bucketId, u8, keyStart, keyBytes))
+  }
+
+  /** The shortest start of a sort key that is greater than the last key of the block before. */
+  #separatorBefore(bucketId: number, u8: Uint8Array, keyStart: number, keyBytes: number): Uint8Array {
+    const sortKey = new Uint8Array(4 + keyBytes)
+    sortKey[0] = bucketId >>> 24
+    sortKey[1] = bucketId >>> 16
+    sortKey[2] = bucketId >>> 8
+    sortKey[3] = bucketId
+    copyBytes(u8, keyStart, sortKey, 4, keyBytes)
+    let same = 0
+    while (same < this.#lastKeyBytes && same < sortKey.length && this.#lastKey[same] === sortKey[same]) same++
+    assert(
+      same < sortKey.length && (same === this.#lastKeyBytes || this.#lastKey[same]! < sortKey[same]!),
+      'Records of a table come in order',
+    )
+    return sortKey.subarray(0, same + 1)
+  }
+
+  #closeBlock(): void {
+    const start = this.#portion
+    const partition = this.#partition
+    const rawPayload = this.#payload + blockOffsetBytes(this.#records)
+    let at = start + blockHeaderBytes + this.#payload
+    this.#i32[(start + blockHeaderBytes + rawPayload - 4) >>> 2] = 0
+    for (let index = 0; index < this.#records; index++) {
+      this.#u8[at++] = this.#offsets[index]!
+      this.#u8[at++] = this.#offsets[index]! >>> 8
+    }
+    this.#rememberLastKey()
+    let rawBytes = 0
+    let payload = rawPayload
+    const packed = this.#options.codec?.compress(
+      this.#u8.subarray(start + blockHeaderBytes, start + blockHeaderBytes + rawPayload),
+    )
+    if (packed !== undefined && packed.length <= rawPayload - rawPayload / 8) {
+      rawBytes = rawPayload
+      payload = pad4(packed.length)
+      this.#i32[(start + blockHeaderBytes + payload - 4) >>> 2] = 0
+      this.#u8.set(packed, start + blockHeaderBytes)
+    }
+    const bytes = blockHeaderBytes + payload
+    const word = start >>> 2
+    this.#i32[word + 1] = bytes
+    this.#i32[word + 2] = rawBytes
+    this.#i32[word + 3] = this.#records | (partition << 16)
+    this.#i32[word + 4] = this.#options.tableId.low
+    this.#i32[word + 5] = this.#blocks
+    this.#i32[word] = this.#options.crc32(this.#u8, start + 4, start + bytes)
+    assert(this.#written + start + bytes < tableBytesMax, 'A table has at most 16 GiB')
+    if (this.#blocks + 1 >= this.#blockOffsets.length) {
+      const grown = new Uint32Array(this.#blockOffsets.length * 2)
+      grown.set(this.#blockOffsets)
+      this.#blockOffsets = grown
+    }
+    this.#blockOffsets[this.#blocks] = (this.#written + start) / 4
+    this.#blockOffsets[++this.#blocks] = (this.#written + start + bytes) / 4
+    this.#partitionBytes[partition - this.#firstPartition]! += bytes
+    this.#portion += bytes
+    this.#records = 0
+    this.#payload = 0
+    if (this.#portion >= portionBytes) this.#flushPortion()
+  }
+
+  #rememberLastKey(): void {
+    const keyBytes = recordKeyBytes(this.#u8, this.#last)
+    const bucketId = recordBucket(this.#i32, this.#last)
+    this.#lastKey[0] = bucketId >>> 24
+    this.#lastKey[1] = bucketId >>> 16
+    this.#lastKey[2] = bucketId >>> 8
+    this.#lastKey[3] = bucketId
+    copyBytes(this.#u8, this.#last + recordHeaderBytes, this.#lastKey, 4, keyBytes)
+    this.#lastKeyBytes = 4 + keyBytes
+  }
+
+  #flushPortion(): void {
+    if (this.#portion === 0) return
+    this.#options.file.writeNow(this.#u8, 0, this.#portion, this.#written)
+    this.#options.pace(this.#portion)
+    this.#written += this.#portion
+    this.#portion = 0
+  }
+
+  #room(bytes: number): void {
+    if (bytes <= this.#u8.length) return
+    const grown = new Uint8Array(pad4(bytes + blockBytesWanted))
+    grown.set(this.#u8.subarray(0, this.#portion))
+    this.#u8 = grown
+    this.#i32 = new Int32Array(grown.buffer)
+  }
+
+  #endPartition(): void {
+    if (this.#records > 0) this.#closeBlock()
+    const separators = this.#separators
+    const prefixBytes = commonPrefix(separators)
+    const prefixAt = prefixBytes === 0 ? 0 : this.#heap.length
+    if (prefixBytes > 0) this.#heap.raw(separators[1]!.subarray(0, prefixBytes))
+    this.#directory.push(this.#partitionBlock, prefixAt, prefixBytes)
+    while (this.#blocks * indexEntryWords > this.#index.length) {
+      const grown = new Int32Array(this.#index.length * 2)
+      grown.set(this.#index)
+      this.#index = grown
+    }
+    for (const [position, separator] of separators.entries()) {
+      const block = this.#partitionBlock + position
+      const rest = separator.subarray(Math.min(prefixBytes, separator.length))
+      const entry = block * indexEntryWords
+      this.#index[entry] = this.#blockOffsets[block]!
+      this.#index[entry + 1] = bigEndianWord(rest, 0)
+      this.#index[entry + 2] = bigEndianWord(rest, 4)
+      this.#index[entry + 3] = rest.length
+      if (rest.length <= 8) continue
+      this.#index[entry + 3] = longSeparator + this.#heap.length
+      this.#heap.u16(rest.length)
+      this.#heap.raw(rest.subarray(8))
+    }
+  }
+
+  #bands(): number[] {
+    const partitions = this.#partitionBytes.length
+    const count = Math.min(bandsMax, partitions)
+    const bands = new Array<number>(count).fill(0)
+    for (const [partition, bytes] of this.#partitionBytes.entries()) {
+      bands[Math.floor((partition * count) / partitions)]! += bytes
+    }
+    return bands
+  }
+
+  #meta(blocksEnd: number, bandBytes: readonly number[]): Uint8Array {
+    const { tableId, bitsPerKey, actors, isComplete, crc32 } = this.#options
+    const lines = filterLines(this.#totalRecords, bitsPerKey)
+    const probes = filterProbes(bitsPerKey)
+    const partitions = this.#directory.length / directoryEntryWords
+    const heap = this.#heap.toBytes()
+    const filter = metaHeaderWords
+    const directory = filter + (lines * filterLineBytes) / 4
+    const index = directory + (partitions + 1) * directoryEntryWords
+    const actorTable = index + (this.#blocks + 1) * indexEntryWords
+    const bands = actorTable + 2 * actors.length
+    const heapWord = bands + bandBytes.length
+    const bytes = Math.ceil((heapWord * 4 + heap.length) / 64) * 64
+    const meta = new Uint8Array(bytes)
+    const words = new Int32Array(meta.buffer)
+    words[MetaWord.magic] = metaMagic
+    words[MetaWord.bytes] = bytes
+    words[MetaWord.flags] = isComplete ? MetaFlag.complete : 0
+    words[MetaWord.tableIdLow] = tableId.low
+    words[MetaWord.tableIdHigh] = tableId.high
+    words[MetaWord.firstPartition] = this.#firstPartition
+    words[MetaWord.partitions] = partitions
+    words[MetaWord.blocks] = this.#blocks
+    words[MetaWord.filterLines] = lines
+    words[MetaWord.filterProbes] = probes
+    words[MetaWord.actors] = actors.length
+    words[MetaWord.directory] = directory
+    words[MetaWord.index] = index
+    words[MetaWord.heap] = heapWord
+    words[MetaWord.heapBytes] = heap.length
+    words[MetaWord.filter] = filter
+    words[MetaWord.actorTable] = actorTable
+    words[MetaWord.bands] = bands
+    words[MetaWord.bandCount] = bandBytes.length
+    words[MetaWord.records] = this.#totalRecords
+    words[MetaWord.tombstones] = this.#tombstones
+    words[MetaWord.expiring] = this.#expiring
+    const earliest = this.#expiring === 0 ? 0 : this.#earliestExpiryMs
+    words[MetaWord.earliestExpiryLow] = earliest
+    words[MetaWord.earliestExpiryHigh] = Math.floor(earliest / 0x1_0000_0000)
+    words[MetaWord.blocksEndLow] = blocksEnd
+    words[MetaWord.blocksEndHigh] = Math.floor(blocksEnd / 0x1_0000_0000)
+    for (let key = 0; key < this.#totalRecords; key++) {
+      addToFilter(words, filter, lines, probes, this.#hashes[2 * key]!, this.#hashes[2 * key + 1]!)
+    }
+    words.set(this.#directory, directory)
+    words[directory + partitions * directoryEntryWords] = this.#blocks
+    words.set(this.#index.subarray(0, this.#blocks * indexEntryWords), index)
+    words[index + this.#blocks * indexEntryWords] = blocksEnd / 4
+    for (const [position, actor] of actors.entries()) {
+      words[actorTable + 2 * position] = actor.low
+      words[actorTable + 2 * position + 1] = actor.high
+    }
+    words.set(bandBytes, bands)
+    meta.set(heap, heapWord * 4)
+    words[MetaWord.crc] = crc32(meta, 8, bytes)
+    return meta
+  }
+
+  #foot(metaOffset: number, metaBytes: number): Uint8Array {
+    const { tableId, crc32 } = this.#options
+    const foot = new Uint8Array(tableFootBytes)
+    const words = new Int32Array(foot.buffer)
+    words[0] = footMagic
+    words[2] = metaOffset
+    words[3] = Math.floor(metaOffset / 0x1_0000_0000)
+    words[4] = metaBytes
+    words[5] = tableFormatVersion
+    words[6] = tableId.low
+    words[7] = tableId.high
+    words[1] = crc32(foot, 8, tableFootBytes)
+    return foot
+  }
+}
+
+/** Bytes that all separators but the first, empty one begin with: they are in order, so the second and the last tell. */
+function commonPrefix(separators: readonly Uint8Array[]): number {
+  if (separators.length < 2) return 0
+  const first = separators[1]!
+  const last = separators.at(-1)!
+  let same = 0
+  while (same < first.length && same < last.length && first[same] === last[same]) same++
+  return same
+}
+
+/** Four bytes as a big-endian word; zeros behind the end. */
+function bigEndianWord(bytes: Uint8Array, at: number): number {
+  return ((bytes[at] ?? 0) << 24) | ((bytes[at + 1] ?? 0) << 16) | ((bytes[at + 2] ?? 0) << 8) | (bytes[at + 3] ?? 0)
+}

@@ -1,0 +1,214 @@
+/**
+ * Finds a key in the tables of a shard, on any thread: pins the view, goes through the runs of the key's partition, newest first,
+ * asks each filter, and reads the one block that can hold the key. The calling thread waits for that read. Every block is checked
+ * before it is searched; damage is TABLE_CORRUPT and never a value, nor an absence.
+ *
+ * See table-view.ts for why nothing disappears meanwhile. One per thread and shard; not shared.
+ */
+import { assert } from '../base/assert.ts'
+import type { Crc32 } from '../base/crc32.ts'
+import { SunwiseError } from '../base/errors.ts'
+import { KeyHash } from '../base/key-hash.ts'
+import type { Disk } from '../env.ts'
+import { sync, type VersionSet } from '../versions/version-set.ts'
+import { filterSeed } from './bloom-filter.ts'
+import { decodeRecord, encodeRecord, recordBytesOf, recordSlot, translateActors } from './record.ts'
+import { type BlockCodec, blockHeaderBytes, blockRawBytes, blockRecords, findInBlock, isBlock } from './sstable.ts'
+import { decompressBlock } from './sstable-iterator.ts'
+import { blockOffset, findBlock, metaActors, metaIsComplete, metaMayContain } from './sstable-meta.ts'
+import { pinWords, runsMax, SlotWord, slotWords, type TableMemory, ViewWord } from './table-view.ts'
+
+export type TableFinderOptions = {
+  readonly disk: Pick<Disk, 'readHandleNow'>
+  readonly memory: TableMemory
+  readonly crc32: Crc32
+  readonly codec: BlockCodec | undefined
+  /** Number of this thread among the readers of the shard: its place for a pin. */
+  readonly reader: number
+  /** Processor without total store order: see resident-reader.ts. */
+}
+
+/** Buffer kept between reads; a larger block gets one of its own for a while. */
+const keptBytes = 64 * 1024
+
+export class TableFinder {
+  readonly #options: TableFinderOptions
+  readonly #control: Int32Array
+  readonly #runs: Int32Array
+  readonly #slots: Int32Array
+  readonly #pins: Int32Array
+  readonly #pin: number
+  readonly #metaU8: readonly Uint8Array[]
+  readonly #metaI32: readonly Int32Array[]
+  readonly #hash = new KeyHash(filterSeed)
+  readonly #found = new Int32Array(runsMax)
+  #buffer = new Uint8Array(keptBytes)
+  #words = new Int32Array(this.#buffer.buffer)
+
+  /** Where the record that `find` found lies, until its next call. */
+  u8: Uint8Array = this.#buffer
+  i32: Int32Array = this.#words
+  at = 0
+
+  /** Counts for statistics and tests. */
+  filterProbes = 0
+  blockReads = 0
+
+  constructor(options: TableFinderOptions) {
+    this.#options = options
+    const { control, runs, slots, pins, metas } = options.memory
+    this.#control = new Int32Array(control)
+    this.#runs = new Int32Array(runs)
+    this.#slots = new Int32Array(slots)
+    this.#pins = new Int32Array(pins)
+    this.#pin = options.reader * pinWords
+    assert(this.#pin < this.#pins.length, 'Each reader has a place for a pin')
+    this.#metaU8 = metas.map((slab) => new Uint8Array(slab))
+    this.#metaI32 = metas.map((slab) => new Int32Array(slab))
+  }
+
+  /** No table of the shard holds anything. */
+  get isEmpty(): boolean {
+    return Atomics.load(this.#control, ViewWord.tables) === 0
+  }
+
+  /**
+   * Finds the newest record of a key, for `u8`, `i32` and `at`. False: no table has one. @throws TABLE_CORRUPT, DISK_FAILED
+   */
+  find(partition: number, bucketId: number, key: Uint8Array, keyStart: number, keyBytes: number): boolean {
+    const runs = this.#pinRuns(partition)
+    try {
+      return runs > 0 && this.#search(runs, partition, bucketId, key, keyStart, keyBytes, false)
+    } finally {
+      Atomics.store(this.#pins, this.#pin, 0)
+    }
+  }
+
+  /** False: no table can have a record of the key, as filters go; nothing is read. */
+  mayHold(partition: number, bucketId: number, key: Uint8Array, keyStart: number, keyBytes: number): boolean {
+    const runs = this.#pinRuns(partition)
+    try {
+      return runs > 0 && this.#search(runs, partition, bucketId, key, keyStart, keyBytes, true)
+    } finally {
+      Atomics.store(this.#pins, this.#pin, 0)
+    }
+  }
+
+  /** Pins the present view and copies the runs of a partition to `#found`. Returns how many there are. */
+  #pinRuns(partition: number): number {
+    for (;;) {
+      const version = Atomics.load(this.#control, ViewWord.version)
+      Atomics.store(this.#pins, this.#pin, version)
+      let runs = 0
+      for (let at = partition * runsMax; runs < runsMax; at++, runs++) {
+        const run = Atomics.load(this.#runs, at)
+        if (run === 0) break
+        this.#found[runs] = run - 1
+      }
+      // Unchanged, and not under way: the pin was there before anything named here could leave.
+      if ((version & 1) === 0 && Atomics.load(this.#control, ViewWord.version) === version) return runs
+    }
+  }
+
+  #search(
+    runs: number,
+    partition: number,
+    bucketId: number,
+    key: Uint8Array,
+    keyStart: number,
+    keyBytes: number,
+    isProbe: boolean,
+  ): boolean {
+    this.#hash.update(bucketId, key, keyStart, keyStart + keyBytes)
+    let set: VersionSet | undefined
+    for (let run = 0; run < runs; run++) {
+      const slot = this.#found[run]! * slotWords
+      const slab = this.#slots[slot + SlotWord.slab]!
+      const base = this.#slots[slot + SlotWord.meta]!
+      const i32 = this.#metaI32[slab]!
+      const u8 = this.#metaU8[slab]!
+      this.filterProbes++
+      if (!metaMayContain(i32, base, this.#hash.low, this.#hash.high)) continue
+      const block = findBlock(u8, i32, base, partition, bucketId, key, keyStart, keyBytes)
+      if (block < 0) continue
+      if (isProbe) return true
+      if (!this.#findInBlock(slot, i32, base, block, bucketId, key, keyStart, keyBytes)) continue
+      if (set === undefined && metaIsComplete(i32, base)) return true
+      // Tables that peers shipped hold no more than they were sent: what lies below is merged in.
+      const own = decodeRecord(this.u8, this.i32, this.at)
+      set = set === undefined ? own : sync(set, own)
+      if (metaIsComplete(i32, base)) break
+    }
+    if (set === undefined) return false
+    this.#showMerged(set, bucketId, key, keyStart, keyBytes)
+    return true
+  }
+
+  #findInBlock(
+    slot: number,
+    meta: Int32Array,
+    base: number,
+    block: number,
+    bucketId: number,
+    key: Uint8Array,
+    keyStart: number,
+    keyBytes: number,
+  ): boolean {
+    const offset = blockOffset(meta, base, block)
+    const bytes = blockOffset(meta, base, block + 1) - offset
+    this.#room(bytes)
+    this.blockReads++
+    const handle = this.#slots[slot + SlotWord.handle]!
+    const idLow = this.#slots[slot + SlotWord.tableIdLow]!
+    const read = this.#options.disk.readHandleNow(handle, this.#buffer, 0, bytes, offset)
+    if (read !== bytes || !isBlock(this.#buffer, this.#words, 0, bytes, idLow, block, this.#options.crc32)) {
+      throw this.#damaged(slot, block, offset)
+    }
+    const records = blockRecords(this.#words, 0)
+    const rawBytes = blockRawBytes(this.#words, 0)
+    let start = blockHeaderBytes
+    let end = bytes
+    this.u8 = this.#buffer
+    this.i32 = this.#words
+    if (rawBytes > 0) {
+      const path = `table of handle ${handle}`
+      this.u8 = decompressBlock(this.#buffer, 0, bytes, rawBytes, this.#options.codec, path)
+      this.i32 = new Int32Array(this.u8.buffer)
+      start = 0
+      end = rawBytes
+    }
+    this.at = findInBlock(this.u8, this.i32, start, end, records, bucketId, key, keyStart, keyBytes)
+    if (this.at < 0) return false
+    const indices = this.#slots[slot + SlotWord.actorIndices]!
+    if (indices !== 0) {
+      const slab = this.#options.memory.metas[this.#slots[slot + SlotWord.slab]!]!
+      translateActors(this.u8, this.i32, this.at, new Uint16Array(slab, indices * 4, metaActors(meta, base).length))
+    }
+    return true
+  }
+
+  #damaged(slot: number, block: number, offset: number): SunwiseError {
+    const low = (this.#slots[slot + SlotWord.tableIdLow]! >>> 0).toString(16).padStart(8, '0')
+    return new SunwiseError(
+      'TABLE_CORRUPT',
+      `Cannot read the key: block ${block} at byte ${offset} of table ...${low} is damaged; "sunwise verify" says what is lost`,
+    )
+  }
+
+  #showMerged(set: VersionSet, bucketId: number, key: Uint8Array, keyStart: number, keyBytes: number): void {
+    const slot = recordSlot(this.u8, this.at)
+    const own = key.slice(keyStart, keyStart + keyBytes)
+    this.#room(recordBytesOf(set, keyBytes))
+    encodeRecord(this.#buffer, this.#words, 0, slot, bucketId, own, 0, keyBytes, set)
+    this.u8 = this.#buffer
+    this.i32 = this.#words
+    this.at = 0
+  }
+
+  #room(bytes: number): void {
+    const isLarge = this.#buffer.length > keptBytes
+    if (bytes <= this.#buffer.length && !(isLarge && bytes <= keptBytes)) return
+    this.#buffer = new Uint8Array(Math.max(keptBytes, (bytes + 4095) & ~4095))
+    this.#words = new Int32Array(this.#buffer.buffer)
+  }
+}

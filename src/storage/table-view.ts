@@ -1,0 +1,264 @@
+/**
+ * Which tables a shard has, in shared memory: their runs for each partition, where their metas lie, and who still looks at them.
+ * The owner of the shard is the only writer; any thread reads (table-finder.ts).
+ *
+ *   control, i32:               0 version: odd while the runs change   1 tables in the view
+ *   runs, i32 x runsMax for each partition: slot + 1 of each table, newest first; 0 ends them
+ *   slots, i32 x 8 each:        0 handle   1 slab of the meta   2 word of the meta in it   3 low half of the id
+ *                               4 word of the actors' indices in the slab, 0: as they are   5..7 zero
+ *   metas: slabs, in which each table has a run of granules: its meta (sstable.ts), and the indices of its actors behind it
+ *   pins, i32 x 32 for each thread: the version that the thread began to read at; 0: it reads nothing
+ *
+ * A reader pins the version it sees, makes sure that it is still the version, and then reads the runs and whatever they name. A
+ * table that was taken out of the runs is closed, and its memory used again, only when no pin is older than that. So a reader
+ * never sees a table disappear, and never reads a handle that names another file.
+ */
+import { assert } from '../base/assert.ts'
+import type { Crc32 } from '../base/crc32.ts'
+import { SunwiseError } from '../base/errors.ts'
+import { Limits } from '../config.ts'
+import type { Disk, DiskFile } from '../env.ts'
+import type { ActorId } from './log-control.ts'
+import type { TableId } from './sstable.ts'
+import { loadMeta, metaActors, metaIsComplete, readTableFoot } from './sstable-meta.ts'
+
+/** Tables that one partition may be covered by; writers wait long before. */
+export const runsMax = 32
+/** Tables that a shard may have open at once. */
+export const tableSlotsMax = 4096
+export const slotWords = 8
+export const pinWords = 32
+/** Threads that may read a shard: all workers, the node's, the embedder's. */
+export const readersMax: number = Limits.shardsMax + 2
+
+/** Words of the control block. */
+export const ViewWord = { version: 0, tables: 1 } as const
+/** Words of a slot. */
+export const SlotWord = { handle: 0, slab: 1, meta: 2, tableIdLow: 3, actorIndices: 4 } as const
+
+const granuleBytes = 4096
+
+/** The shared memory of a shard's tables; can be posted to any thread. */
+export type TableMemory = {
+  readonly control: SharedArrayBuffer
+  readonly runs: SharedArrayBuffer
+  readonly slots: SharedArrayBuffer
+  readonly pins: SharedArrayBuffer
+  readonly metas: readonly SharedArrayBuffer[]
+}
+
+/** Reserves address space for metas of `metaBytes` together; memory that is not touched costs nothing. */
+export function createTableMemory(metaBytes: number): TableMemory {
+  const metas: SharedArrayBuffer[] = []
+  for (let first = 0; first < metaBytes; first += Limits.slabBytesMax) {
+    metas.push(new SharedArrayBuffer(Math.min(Limits.slabBytesMax, metaBytes - first)))
+  }
+  const control = new SharedArrayBuffer(128)
+  new Int32Array(control)[ViewWord.version] = 2
+  return {
+    control,
+    runs: new SharedArrayBuffer(Limits.partitions * runsMax * 4),
+    slots: new SharedArrayBuffer(tableSlotsMax * slotWords * 4),
+    pins: new SharedArrayBuffer(readersMax * pinWords * 4),
+    metas,
+  }
+}
+
+/** A table that is open: in the view, or on its way in or out. */
+export type OpenTable = {
+  readonly tableId: TableId
+  readonly file: DiskFile
+  readonly slot: number
+  readonly slab: number
+  /** First byte and bytes of its memory in the slab. */
+  readonly start: number
+  readonly bytes: number
+  readonly actors: readonly ActorId[]
+  readonly isComplete: boolean
+}
+
+export type TableViewOptions = {
+  readonly disk: Disk
+  readonly memory: TableMemory
+  readonly crc32: Crc32
+  /** Index of an actor in the shard's table, which grows by it where it is new; -1 where there is no room. */
+  readonly actorIndex: (low: number, high: number) => number
+}
+
+export class TableView {
+  readonly #options: TableViewOptions
+  readonly #control: Int32Array
+  readonly #runs: Int32Array
+  readonly #slots: Int32Array
+  readonly #pins: Int32Array
+  readonly #u8: readonly Uint8Array[]
+  readonly #i32: readonly Int32Array[]
+  readonly #freeSlots: number[] = []
+  #slotsUsed = 0
+  /** Free runs of granules in each slab, by their start. */
+  readonly #free: { slab: number; start: number; bytes: number }[]
+  #bytesUsed = 0
+  /** Tables out of the runs, with the version from which on nobody finds them. */
+  #leaving: { readonly table: OpenTable; readonly version: number }[] = []
+
+  constructor(options: TableViewOptions) {
+    this.#options = options
+    const { control, runs, slots, pins, metas } = options.memory
+    this.#control = new Int32Array(control)
+    this.#runs = new Int32Array(runs)
+    this.#slots = new Int32Array(slots)
+    this.#pins = new Int32Array(pins)
+    this.#u8 = metas.map((slab) => new Uint8Array(slab))
+    this.#i32 = metas.map((slab) => new Int32Array(slab))
+    this.#free = metas.map((slab, index) => ({ slab: index, start: 0, bytes: slab.byteLength }))
+  }
+
+  /** Bytes of metas in use. */
+  get bytesUsed(): number {
+    return this.#bytesUsed
+  }
+
+  /**
+   * Opens a table and loads its meta, for a place in the view. @throws TABLE_CORRUPT, DISK_FAILED; OVERLOADED where memory or slots
+   * are used up
+   */
+  open(tableId: TableId, path: string): OpenTable {
+    const { disk, crc32 } = this.#options
+    const file = disk.openNow(path)
+    let memory: { slab: number; start: number; bytes: number } | undefined
+    try {
+      const foot = readTableFoot(file, tableId, crc32)
+      // Actors are few: room for as many indices as there can be would be waste, so their number is read with the meta.
+      memory = this.#take(foot.metaBytes + granuleBytes)
+      const { slab, start } = memory
+      const u8 = this.#u8[slab]!
+      const i32 = this.#i32[slab]!
+      loadMeta(file, foot, u8, i32, start, crc32)
+      const base = start >>> 2
+      const actors = metaActors(i32, base)
+      const slot = this.#freeSlots.pop() ?? this.#slotsUsed++
+      if (slot >= tableSlotsMax) {
+        this.#slotsUsed--
+        throw new SunwiseError('OVERLOADED', `Cannot open table "${path}": ${tableSlotsMax} tables are open`)
+      }
+      const indicesWord = this.#noteActors(actors, u8, start + foot.metaBytes)
+      const at = slot * slotWords
+      this.#slots[at + SlotWord.handle] = file.handle
+      this.#slots[at + SlotWord.slab] = slab
+      this.#slots[at + SlotWord.meta] = base
+      this.#slots[at + SlotWord.tableIdLow] = tableId.low
+      this.#slots[at + SlotWord.actorIndices] = indicesWord
+      const isComplete = metaIsComplete(i32, base)
+      return { tableId, file, slot, slab, start, bytes: memory.bytes, actors, isComplete }
+    } catch (error) {
+      file.close()
+      if (memory !== undefined) this.#give(memory)
+      throw error
+    }
+  }
+
+  /** Shows readers other runs: `runsOf` gives those of a partition, newest first. */
+  publish(runsOf: (partition: number) => readonly OpenTable[], tables: number): void {
+    Atomics.add(this.#control, ViewWord.version, 1)
+    for (let partition = 0; partition < Limits.partitions; partition++) {
+      const runs = runsOf(partition)
+      assert(runs.length < runsMax, 'A partition has fewer runs than there is room for')
+      const at = partition * runsMax
+      for (const [index, table] of runs.entries()) this.#runs[at + index] = table.slot + 1
+      this.#runs[at + runs.length] = 0
+    }
+    this.#control[ViewWord.tables] = tables
+    Atomics.add(this.#control, ViewWord.version, 1)
+  }
+
+  /** Takes leave of a table that the published runs do not name: it is closed when nobody can still read it. */
+  leave(table: OpenTable): void {
+    this.#leaving.push({ table, version: Atomics.load(this.#control, ViewWord.version) })
+  }
+
+  /** Closes what nobody reads any more; calls `closed` for each. */
+  reclaim(closed: (table: OpenTable) => void): void {
+    if (this.#leaving.length === 0) return
+    const oldest = this.#oldestPin()
+    const staying = this.#leaving.filter(({ table, version }) => {
+      if (oldest !== 0 && ((oldest - version) | 0) < 0) return true
+      this.#close(table)
+      closed(table)
+      return false
+    })
+    this.#leaving = staying
+  }
+
+  /** Closes every file; nobody reads any more. */
+  closeAll(open: Iterable<OpenTable>): void {
+    for (const table of open) table.file.close()
+    for (const { table } of this.#leaving) table.file.close()
+    this.#leaving = []
+  }
+
+  #close(table: OpenTable): void {
+    table.file.close()
+    this.#freeSlots.push(table.slot)
+    this.#give({ slab: table.slab, start: table.start, bytes: table.bytes })
+  }
+
+  /** Version of the oldest pin; 0 where nobody reads. */
+  #oldestPin(): number {
+    let oldest = 0
+    for (let reader = 0; reader < readersMax; reader++) {
+      const pin = Atomics.load(this.#pins, reader * pinWords)
+      if (pin !== 0 && (oldest === 0 || ((pin - oldest) | 0) < 0)) oldest = pin
+    }
+    return oldest
+  }
+
+  /** Writes what the actors of a table are called in this shard; returns the word, or 0 where they are called the same. */
+  #noteActors(actors: readonly ActorId[], u8: Uint8Array, at: number): number {
+    const indices = actors.map(({ low, high }) => this.#options.actorIndex(low, high))
+    if (indices.some((index) => index < 0)) {
+      throw new SunwiseError('OVERLOADED', 'Cannot open a table: the actor table of the shard is full')
+    }
+    if (indices.every((index, position) => index === position)) return 0
+    if (indices.length * 2 > granuleBytes) {
+      throw new SunwiseError('OVERLOADED', `Cannot open a table that names ${indices.length} actors by other numbers`)
+    }
+    for (const [position, index] of indices.entries()) {
+      u8[at + 2 * position] = index
+      u8[at + 2 * position + 1] = index >>> 8
+    }
+    return at >>> 2
+  }
+
+  /** The first free run that is long enough. */
+  #take(bytes: number): { slab: number; start: number; bytes: number } {
+    const wanted = Math.ceil(bytes / granuleBytes) * granuleBytes
+    const index = this.#free.findIndex((run) => run.bytes >= wanted)
+    const run = this.#free[index]
+    if (run === undefined) {
+      throw new SunwiseError('OVERLOADED', `Cannot open a table: no memory for ${wanted} bytes of its index`)
+    }
+    const taken = { slab: run.slab, start: run.start, bytes: wanted }
+    run.start += wanted
+    run.bytes -= wanted
+    if (run.bytes === 0) this.#free.splice(index, 1)
+    this.#bytesUsed += wanted
+    return taken
+  }
+
+  #give(memory: { slab: number; start: number; bytes: number }): void {
+    this.#bytesUsed -= memory.bytes
+    const free = this.#free
+    let index = free.findIndex(
+      (run) => run.slab > memory.slab || (run.slab === memory.slab && run.start > memory.start),
+    )
+    if (index < 0) index = free.length
+    free.splice(index, 0, { ...memory })
+    for (let left = Math.max(0, index - 1); left < free.length - 1 && left <= index; ) {
+      const [a, b] = [free[left]!, free[left + 1]!]
+      if (a.slab === b.slab && a.start + a.bytes === b.start) {
+        a.bytes += b.bytes
+        free.splice(left + 1, 1)
+      } else left++
+    }
+  }
+}
