@@ -30,7 +30,17 @@
  */
 import { assert } from '../base/assert.ts'
 import { Limits } from '../config.ts'
-import { clip, type FactsById, type PartitionRange, rangeBytes, type TableFacts, type TableRow, type TableRows } from './table-rows.ts'
+import {
+  clip,
+  type FactsById,
+  levelMax,
+  type PartitionRange,
+  partitionBytes,
+  rangeBytes,
+  type TableFacts,
+  type TableRow,
+  type TableRows,
+} from './table-rows.ts'
 
 const MiB = 1024 * 1024
 const GiB = 1024 * MiB
@@ -198,4 +208,265 @@ class Picking {
     }
     return best === undefined ? undefined : this.#sliceAround(at, best)
   }
+
+  /** What the partition wants; with `isJoining`, what it would do along with a neighbour. */
+  #wishOf(partition: number, isJoining: boolean): Wish | undefined {
+    const stack = this.#rows.rowsOf(partition)
+    if (stack.length === 0) return undefined
+    const floor = this.#busySequence(partition)
+    if (floor !== undefined) return this.#wishAbove(stack, floor)
+    const count = stack.length
+    const { runsWanted, runsLate } = this.#parameters
+    if (count > runsWanted + runsLate) return schedule(stack, 'urgent', 1)
+    if (count > runsWanted) return schedule(stack, 'crowded', count - runsWanted)
+    const isTrimmed = stack.some((row, index) => index < count - 1 && this.#weigh(row).isTrimmed)
+    const ease = isJoining || isTrimmed ? this.#parameters.joinShare : 1
+    if (this.#isDead(stack, partition, this.#parameters.deadShareMax * ease)) return whole(stack, 'dead')
+    if (!this.#state.isIdle) return undefined
+    return this.#settling(stack, partition, ease) ?? this.#rewriting(stack, isJoining)
+  }
+
+  /** Sequence up to which the partition is being merged: infinite where it is to be left alone, undefined where it is free. */
+  #busySequence(partition: number): number | undefined {
+    let floor: number | undefined
+    for (const { firstPartition, endPartition, newestSequence } of this.#state.busy) {
+      if (partition < firstPartition || partition >= endPartition) continue
+      floor = Math.max(floor ?? 0, newestSequence ?? Number.POSITIVE_INFINITY)
+    }
+    return floor
+  }
+
+  /** While the lower part of a stack is being merged, only what piles up above it, and only when it is late. */
+  #wishAbove(stack: readonly TableRow[], floor: number): Wish | undefined {
+    const newer = stack.filter((row) => row.sequence > floor)
+    return newer.length > this.#parameters.runsLate ? schedule(newer, 'urgent', 1) : undefined
+  }
+
+  #isDead(stack: readonly TableRow[], partition: number, share: number): boolean {
+    let all = 0
+    let dead = 0
+    for (const [index, row] of stack.entries()) {
+      const { facts, deadPerByte } = this.#weigh(row)
+      const bytes = partitionBytes(facts, partition)
+      all += bytes
+      if (index < stack.length - 1) dead += bytes * deadPerByte
+    }
+    return dead > 0 && dead >= all * share
+  }
+
+  #settling(stack: readonly TableRow[], partition: number, ease: number): Wish | undefined {
+    const { idleDeadShareMax, idleYoungShare } = this.#parameters
+    if (this.#isDead(stack, partition, idleDeadShareMax * ease)) return whole(stack, 'settle')
+    const last = stack.length - 1
+    if (stack.some((row, index) => index < last && !this.#weigh(row).facts.isComplete)) return whole(stack, 'settle')
+    let oldest = 0
+    let newerBytes = 0
+    for (const [index, row] of stack.entries()) {
+      const bytes = partitionBytes(this.#weigh(row).facts, partition)
+      if (index > 0 && newerBytes >= bytes * idleYoungShare * ease) oldest = index
+      newerBytes += bytes
+    }
+    if (oldest === 0) return undefined
+    const level = Math.max(1, levelOf(stack, oldest))
+    return { reason: 'settle', weight: weights.settle, newest: 0, oldest, level }
+  }
+
+  #rewriting(stack: readonly TableRow[], isJoining: boolean): Wish | undefined {
+    const { rewriteShare, joinShare } = this.#parameters
+    for (const [index, row] of stack.entries()) {
+      const { isWasteful, removableShare } = this.#weigh(row)
+      const isStale = index === stack.length - 1 && removableShare >= rewriteShare * (isJoining ? joinShare : 1)
+      if (!isWasteful && !isStale) continue
+      return { reason: 'rewrite', weight: weights.rewrite, newest: index, oldest: index, level: row.level }
+    }
+    return undefined
+  }
+
+  /** The compaction of `wish` around `partition`, over as many neighbours as want the same and fit. */
+  #sliceAround(partition: number, wish: Wish): Compaction {
+    const inputs = new Set<TableRow>()
+    let bytes = 0
+    let level = 0
+    let isLast = true
+    const take = (at: number, taken: Wish): boolean => {
+      const stack = this.#rows.rowsOf(at)
+      const window = stack.slice(taken.newest, taken.oldest + 1)
+      const added = window.reduce((sum, row) => sum + partitionBytes(this.#weigh(row).facts, at), 0)
+      if (at !== partition && bytes + added > this.#parameters.sliceBytesMax) return false
+      for (const row of window) inputs.add(row)
+      bytes += added
+      level = Math.max(level, taken.level)
+      isLast &&= taken.oldest === stack.length - 1
+      return true
+    }
+    const joins = (at: number): boolean => {
+      if (at < this.#rows.firstPartition || at >= this.#rows.endPartition) return false
+      const other = this.#wishOf(at, true)
+      return other !== undefined && this.#isAlike(partition, wish, at, other) && take(at, other)
+    }
+    take(partition, wish)
+    let firstPartition = partition
+    while (joins(firstPartition - 1)) firstPartition--
+    let endPartition = partition + 1
+    while (joins(endPartition)) endPartition++
+    return this.#compaction({ firstPartition, endPartition }, wish.reason, [...inputs], level, isLast)
+  }
+
+  /** Whether two partitions want merges that can be one: of the same rows, or each of its whole stack. */
+  #isAlike(partition: number, wish: Wish, at: number, other: Wish): boolean {
+    if (this.#busySequence(partition) !== this.#busySequence(at)) return false
+    const stack = this.#rows.rowsOf(partition)
+    const otherStack = this.#rows.rowsOf(at)
+    if (wish.reason === 'rewrite' || other.reason === 'rewrite') {
+      return wish.reason === other.reason && stack[wish.oldest]!.tableId === otherStack[other.oldest]!.tableId
+    }
+    const isWhole = wish.oldest === stack.length - 1
+    if (isWhole !== (other.oldest === otherStack.length - 1)) return false
+    return isWhole || stack[wish.oldest]!.sequence === otherStack[other.oldest]!.sequence
+  }
+
+  #compaction(
+    range: PartitionRange,
+    reason: CompactionReason,
+    rows: readonly TableRow[],
+    outputLevel: number,
+    isLast: boolean,
+  ): Compaction {
+    const inputs = clip(rows, range).sort((a, b) => b.sequence - a.sequence || a.firstPartition - b.firstPartition)
+    assert(inputs.length > 0, 'A compaction has inputs')
+    return {
+      ...range,
+      reason,
+      inputs,
+      inputBytes: inputs.reduce((sum, row) => sum + bytesOf(this.#facts, row), 0),
+      outputLevel,
+      outputSequence: inputs[0]!.sequence,
+      isLast,
+      isComplete: isLast || inputs.every((row) => factsOf(this.#facts, row).isComplete),
+    }
+  }
+
+  #weigh(row: TableRow): Weighing {
+    let weighing = this.#weighings.get(row.tableId)
+    if (weighing === undefined) {
+      weighing = this.#weighAnew(factsOf(this.#facts, row))
+      this.#weighings.set(row.tableId, weighing)
+    }
+    return weighing
+  }
+
+  #weighAnew(facts: TableFacts): Weighing {
+    const { firstPartition, endPartition } = this.#rows
+    const { released, nowMs } = this.#state
+    const expired = expiredRecords(facts, nowMs)
+    const held = released?.has(facts.tableId) ? 0 : facts.heldTombstones
+    const ownBytes = rangeBytes(facts, firstPartition, endPartition)
+    const wasteBytes = ownBytes - this.#rowBytes.get(facts.tableId)!
+    return {
+      facts,
+      deadPerByte: deadPerByteOf(facts, expired),
+      removableShare: (facts.tombstones - held + expired) / facts.records,
+      isWasteful: wasteBytes > ownBytes / 2 && wasteBytes >= this.#parameters.wasteBytesMin,
+      isTrimmed: wasteBytes >= 1,
+    }
+  }
+}
+
+/** The merge of the binomial schedule: down to row `least`, and on while the level of the result stays the same. */
+function schedule(stack: readonly TableRow[], reason: 'urgent' | 'crowded', least: number): Wish {
+  const level = levelOf(stack, least)
+  let oldest = least
+  while (oldest + 1 < stack.length && stack[oldest + 1]!.level <= level) oldest++
+  return { reason, weight: weights[reason] + stack.length, newest: 0, oldest, level: Math.min(level + 1, levelMax) }
+}
+
+/** The merge of a whole stack. It was not the schedule that wanted it, so its level does not grow. */
+function whole(stack: readonly TableRow[], reason: 'dead' | 'settle'): Wish {
+  const oldest = stack.length - 1
+  return { reason, weight: weights[reason], newest: 0, oldest, level: Math.max(1, levelOf(stack, oldest)) }
+}
+
+/** Greatest level of the newest rows, down to `oldest`. */
+function levelOf(stack: readonly TableRow[], oldest: number): number {
+  let level = 0
+  for (let index = 0; index <= oldest; index++) level = Math.max(level, stack[index]!.level)
+  return level
+}
+
+function factsOf(facts: FactsById, row: TableRow): TableFacts {
+  const found = facts.get(row.tableId)
+  assert(found !== undefined, 'Facts of every table that has a row are known')
+  return found
+}
+
+function bytesOf(facts: FactsById, row: TableRow): number {
+  return rangeBytes(factsOf(facts, row), row.firstPartition, row.endPartition)
+}
+
+/**
+ * Estimate of the records with an expired version. None before half of those that can expire have done so: then a rewrite at least
+ * halves them, and a table is rewritten for its expiries no more often than its records can be halved.
+ */
+function expiredRecords(facts: TableFacts, nowMs: number): number {
+  const sinceMs = nowMs - Limits.expiryGraceMs - facts.medianExpiryMs
+  if (facts.expiring === 0 || sinceMs < 0) return 0
+  const halfMs = facts.medianExpiryMs - facts.earliestExpiryMs
+  const share = halfMs === 0 ? 1 : Math.min(1, 0.5 + (0.5 * sinceMs) / halfMs)
+  return facts.expiring * share
+}
+
+/** Dead bytes for every byte of records: tombstones and `expired` ones themselves, and what the table replaces in older ones. */
+function deadPerByteOf(facts: TableFacts, expired: number): number {
+  const bytes = facts.bandBytes.reduce((sum, band) => sum + band, 0)
+  return Math.min(1, (facts.tombstones + expired) / facts.records) + facts.deadBytes / bytes
+}
+
+/**
+ * `deadBytes` of the outputs of a merge together, each taking its share by size: what the inputs were thought to replace, less what the
+ * merge has saved. `outputBytes` is the size of all outputs.
+ */
+export function deadBytesAfter(compaction: Compaction, facts: FactsById, outputBytes: number): number {
+  if (compaction.isLast) return 0
+  let dead = 0
+  for (const row of compaction.inputs) {
+    const table = factsOf(facts, row)
+    dead += table.deadBytes * (bytesOf(facts, row) / table.fileBytes)
+  }
+  return Math.max(0, Math.round(dead - Math.max(0, compaction.inputBytes - outputBytes)))
+}
+
+/**
+ * How far merging is behind: 0 not at all, 1 so far that writers must wait until something was merged. Writers are to be slowed in
+ * proportion from some value on, so that 1 is never reached. The greatest of three, each linear and capped at 1:
+ *
+ *   runs      of the worst partition, from `runsWanted + runsLate` (0) to two below `runsMax` (1)
+ *   pending   bytes in runs beyond the `runsWanted` of each partition, of `pendingBytesMax`
+ *   dead      estimate of the dead bytes of a partition beyond the size of its oldest run, over all partitions, of `deadBytesMax`
+ *
+ * Another flush never makes it less, whatever is in it.
+ */
+export function debt(rows: TableRows, facts: FactsById, parameters: CompactionParameters = compactionDefaults): number {
+  const { runsWanted, runsLate, pendingBytesMax, deadBytesMax } = parameters
+  const deadPerByte = new Map<string, number>()
+  for (const row of rows.rows) {
+    if (!deadPerByte.has(row.tableId)) deadPerByte.set(row.tableId, deadPerByteOf(factsOf(facts, row), 0))
+  }
+  let runs = 0
+  let pendingBytes = 0
+  let deadBytes = 0
+  for (let partition = rows.firstPartition; partition < rows.endPartition; partition++) {
+    const stack = rows.rowsOf(partition)
+    const oldest = stack.length - 1
+    runs = Math.max(runs, stack.length)
+    let dead = 0
+    for (const [index, row] of stack.entries()) {
+      const bytes = partitionBytes(factsOf(facts, row), partition)
+      if (index < stack.length - runsWanted) pendingBytes += bytes
+      dead += index < oldest ? bytes * deadPerByte.get(row.tableId)! : -bytes
+    }
+    deadBytes += Math.max(0, dead)
+  }
+  const runsEasy = runsWanted + runsLate
+  const late = (runs - runsEasy) / (runsStop - runsEasy)
+  return Math.min(1, Math.max(0, late, pendingBytes / pendingBytesMax, deadBytes / deadBytesMax))
 }
