@@ -74,9 +74,9 @@ export type CompactionParameters = {
 }
 
 export const compactionDefaults: CompactionParameters = {
-  runsWanted: 6,
+  runsWanted: 5,
   runsLate: 3,
-  deadShareMax: 1 / 3,
+  deadShareMax: 0.25,
   idleDeadShareMax: 0.1,
   idleYoungShare: 0.25,
   joinShare: 0.75,
@@ -156,8 +156,6 @@ type Weighing = {
   readonly removableShare: number
   /** Of this shard's part of the file less than half, by far, is in rows. */
   readonly isWasteful: boolean
-  /** Some of this shard's part of the file is in no row any more. */
-  readonly isTrimmed: boolean
 }
 
 const weights = { urgent: 4000, crowded: 3000, dead: 2000, settle: 1000, rewrite: 0 } as const
@@ -219,8 +217,7 @@ class Picking {
     const { runsWanted, runsLate } = this.#parameters
     if (count > runsWanted + runsLate) return schedule(stack, 'urgent', 1)
     if (count > runsWanted) return schedule(stack, 'crowded', count - runsWanted)
-    const isTrimmed = stack.some((row, index) => index < count - 1 && this.#weigh(row).isTrimmed)
-    const ease = isJoining || isTrimmed ? this.#parameters.joinShare : 1
+    const ease = isJoining ? this.#parameters.joinShare : 1
     if (this.#isDead(stack, partition, this.#parameters.deadShareMax * ease)) return whole(stack, 'dead')
     if (!this.#state.isIdle) return undefined
     return this.#settling(stack, partition, ease) ?? this.#rewriting(stack, isJoining)
@@ -367,7 +364,6 @@ class Picking {
       deadPerByte: deadPerByteOf(facts, expired),
       removableShare: (facts.tombstones - held + expired) / facts.records,
       isWasteful: wasteBytes > ownBytes / 2 && wasteBytes >= this.#parameters.wasteBytesMin,
-      isTrimmed: wasteBytes >= 1,
     }
   }
 }
