@@ -716,9 +716,9 @@ type ModelRecord = { readonly partition: number; readonly key: number; readonly 
 const modelPartitions = 6
 const modelParameters: CompactionParameters = {
   ...compactionDefaults,
-  runsWanted: 2,
+  runsWanted: 3,
   runsLate: 1,
-  sliceBytesMax: 60,
+  sliceBytesMax: 120,
   wasteBytesMin: 1,
 }
 
@@ -934,11 +934,11 @@ const commandOf: fc.Arbitrary<Command> = fc.oneof(
 
 test('CompactionPolicy: the newest value is found after any flushes, merges, crashes and moves, and the shard comes to rest', () => {
   fc.assert(
-    fc.property(fc.array(commandOf, { maxLength: 60, size: 'max' }), (commands) => {
+    fc.property(fc.array(commandOf, { maxLength: 80, size: 'max' }), (commands) => {
       const shard = new ModelShard()
       for (const command of commands) shard.run(command)
       shard.settle()
     }),
-    { numRuns: 1500 * scale },
+    { numRuns: 800 * scale },
   )
 })
