@@ -7,9 +7,14 @@ import { ShardCoordinator } from '../replication/coordinator.ts'
 import type { Bucket, BucketAdmin, BucketProperties, Callback } from '../replication/requests.ts'
 import type { Allocate } from '../storage/record.ts'
 import { ResidentReader } from '../storage/resident-reader.ts'
+import type { ShardMemory } from '../storage/shard-memory.ts'
+import { ShardReader } from '../storage/shard-reader.ts'
+import { TableFinder } from '../storage/table-finder.ts'
 import { HostClock } from './clock.ts'
+import { HostDisk } from './disk.ts'
 import { Doorbell } from './doorbell.ts'
 import type { AdminRequest, FromThread, ThreadSeed, ToThread } from './messages.ts'
+import { nativeCrc32, zstd } from './native-codes.ts'
 import { ThreadLinks, threadOfShard } from './thread-links.ts'
 
 const weakOrder = process.arch === 'arm64'
@@ -20,11 +25,15 @@ export class ThreadRuntime {
   readonly links: ThreadLinks
   readonly coordinator: ShardCoordinator
   readonly buckets: BucketTable
-  readonly readers: ResidentReader[]
+  readonly readers: ShardReader[]
+  readonly #thread: number
+  /** Tables are read by their handles, which the shards have opened: the root is of no account. */
+  readonly #disk = new HostDisk('/')
 
   /** `allocate` gives memory for the values and contexts of answers. */
   constructor(seed: ThreadSeed, post: (message: FromThread) => void, allocate: Allocate) {
-    this.readers = seed.memories.map((memory) => new ResidentReader(memory, weakOrder))
+    this.#thread = seed.thread
+    this.readers = seed.memories.map((memory) => this.#readerOf(memory))
     this.links = new ThreadLinks(seed.shards, this.bell, (shard) => this.readers[shard]!.isUp)
     this.coordinator = new ShardCoordinator({
       clock: this.clock,
@@ -36,6 +45,17 @@ export class ThreadRuntime {
       allocate,
     })
     this.buckets = new BucketTable(seed.buckets, post)
+  }
+
+  #readerOf(memory: ShardMemory): ShardReader {
+    const finder = new TableFinder({
+      disk: this.#disk,
+      memory: memory.tables,
+      crc32: nativeCrc32,
+      codec: zstd,
+      reader: this.#thread,
+    })
+    return new ShardReader(new ResidentReader(memory, weakOrder), finder)
   }
 
   /** Connects the links; after the loop has set its callback on the bell. */
@@ -54,7 +74,7 @@ export class ThreadRuntime {
         this.coordinator.shardDown(message.shard)
         return true
       case 'shardMemory':
-        this.readers[message.shard] = new ResidentReader(message.memory, weakOrder)
+        this.readers[message.shard] = this.#readerOf(message.memory)
         return true
       case 'buckets':
         this.buckets.replace(message.buckets)

@@ -34,7 +34,8 @@ import {
   recordHeaderBytes,
   recordKeyBytes,
 } from '../storage/record.ts'
-import { ReadResult, type ResidentReader } from '../storage/resident-reader.ts'
+import { ReadResult } from '../storage/resident-reader.ts'
+import type { KeyReader } from '../storage/shard-reader.ts'
 import { type ContextEntry, decodeContext, encodeContext } from '../versions/context.ts'
 import {
   type ActorTable,
@@ -74,7 +75,7 @@ export type CoordinatorOptions = {
   readonly clock: Clock
   readonly shards: Shards
   /** This thread's reader of a shard; replaced when the shard's memory is. */
-  readonly readerOf: (shard: number) => ResidentReader
+  readonly readerOf: (shard: number) => KeyReader
   readonly hashSeed: HashSeed
   /** 16 bytes that all nodes of the cluster share. */
   readonly clusterKey: Uint8Array
@@ -118,7 +119,7 @@ export class ShardCoordinator implements Coordinator {
   readonly #allocate: Allocate
   /** Partition of the key that was located last, and the reader of its shard. */
   #partition = 0
-  #reader: ResidentReader
+  #reader: KeyReader
   #scratch = new Int32Array(16 * 1024)
   #scratchBytes = new Uint8Array(this.#scratch.buffer)
   readonly #contextScratch = new Uint8Array(Limits.contextBytesMax + 64)
@@ -167,7 +168,14 @@ export class ShardCoordinator implements Coordinator {
   get(bucket: Bucket, key: Uint8Array, options: ReadOptions, done: Callback<ReadAnswer>): void {
     const problem = this.#checkKey(key) ?? this.#checkRequest(options.r ?? bucket.r, bucket.n, 'r', options.timeoutMs)
     if (problem !== undefined) return done(problem, undefined)
-    const bytes = this.#readRecord(bucket.id, key)
+    let bytes: number
+    try {
+      bytes = this.#readRecord(bucket.id, key)
+    } catch (error) {
+      // Damage of a table, or of the disk below it: this key cannot be read, others can.
+      if (error instanceof SunwiseError) return done(error, undefined)
+      throw error
+    }
     if (bytes === ReadResult.contended) return this.#askOwner(bucket, key, options, false, done)
     if (bytes === ReadResult.unavailable) return done(this.#unavailable(key), undefined)
     const i32 = this.#scratch

@@ -7,12 +7,13 @@ import { SunwiseError } from '../base/errors.ts'
 import { type HashSeed, KeyHash } from '../base/key-hash.ts'
 import { partitionOfSlot, shardOfPartition, slotOfKey } from '../cluster/slots.ts'
 import { decodeRecord } from '../storage/record.ts'
-import { ReadResult, type ResidentReader } from '../storage/resident-reader.ts'
+import { ReadResult } from '../storage/resident-reader.ts'
+import type { KeyReader } from '../storage/shard-reader.ts'
 import { liveVersions, winnerFirst } from '../versions/version-set.ts'
 
 export type LocalReadsOptions = {
   readonly shards: number
-  readonly readerOf: (shard: number) => ResidentReader
+  readonly readerOf: (shard: number) => KeyReader
   readonly hashSeed: HashSeed
   readonly epochMs: () => number
 }
@@ -35,7 +36,7 @@ export class LocalReads {
   #into: Uint8Array | undefined
   #intoWords: Int32Array | undefined
   #partition = 0
-  #reader: ResidentReader | undefined
+  #reader: KeyReader | undefined
 
   constructor(options: LocalReadsOptions) {
     this.#options = options

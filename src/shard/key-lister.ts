@@ -1,6 +1,7 @@
 /**
- * Finding the next keys of a bucket in one partition, in key order. The table is not ordered, so the whole partition is looked
- * at; but only the smallest keys are kept, so that a page costs one pass and never more memory or sorting than the page.
+ * Finding the next keys of a bucket in one partition, in key order. The table in memory is not ordered, so the whole partition is
+ * looked at; but only the smallest keys are kept, so that a page costs one pass and never more memory or sorting than the page.
+ * Where tables hold something of the partition, they are merged in: what memory has of a key, dead or alive, hides what they have.
  *
  * The pass runs within one turn: what it finds is a snapshot. A partition is a thousandth of the keys, unless hash tags put
  * more into it: such a partition makes the turn longer.
@@ -8,14 +9,18 @@
 import { compareBytes } from '../base/bytes.ts'
 import { type Arena, slabWordMask, wordsPerSlabBits } from '../storage/arena.ts'
 import type { HashIndex } from '../storage/hash-index.ts'
+import { Merge } from '../storage/merge.ts'
 import {
   decodeRecord,
   RecordFlag,
   recordBucket,
+  recordBytesAt,
   recordHeaderBytes,
   recordKeyBytes,
   simpleExpiry,
 } from '../storage/record.ts'
+import { compareRecordKey } from '../storage/sstable.ts'
+import type { Tables } from '../storage/tables.ts'
 import { liveVersions } from '../versions/version-set.ts'
 
 /** Which keys belong to a page. */
@@ -30,32 +35,48 @@ export type KeyRange = {
   readonly limit: number
 }
 
+/** A record that belongs to a page; valid until the end of the turn. */
+export type ListedRecord = { readonly u8: Uint8Array; readonly i32: Int32Array; readonly at: number }
+
 export class KeyLister {
   readonly #arena: Arena
   readonly #index: HashIndex
+  readonly #tables: Tables | undefined
   #found: number[] = []
   /** Address of the greatest key that can still be chosen; 0: any. */
   #bound = 0
 
-  constructor(arena: Arena, index: HashIndex) {
+  constructor(arena: Arena, index: HashIndex, tables: Tables | undefined) {
     this.#arena = arena
     this.#index = index
+    this.#tables = tables
   }
 
-  /** Addresses of the records with the smallest keys in the range, in key order. */
-  smallest(partition: number, range: KeyRange): number[] {
+  /** The live records with the smallest keys in the range, in key order. @throws TABLE_CORRUPT, DISK_FAILED */
+  smallest(partition: number, range: KeyRange): ListedRecord[] {
+    const sources = this.#tables?.sourcesOf(partition, range.bucketId, firstKeyOf(range)) ?? []
+    if (sources.length === 0) return this.#inMemory(partition, range, range.limit, false)
+    // Dead records are wanted, too, for what they hide; so how many make up a page is not known before.
+    const resident = this.#inMemory(partition, range, Number.POSITIVE_INFINITY, true)
+    return mergePage(resident, new Merge({ ...neverDrops, inputs: sources }), range)
+  }
+
+  #inMemory(partition: number, range: KeyRange, limit: number, withDead: boolean): ListedRecord[] {
     this.#found = []
     this.#bound = 0
-    const keptMax = 2 * range.limit
+    const keptMax = 2 * limit
     for (let position = 0; position < this.#index.directorySize(partition); ) {
       position = this.#index.visitChunk(partition, position, (address) => {
-        if (!this.#belongs(address, range)) return
+        if (!this.#belongs(address, range, withDead)) return
         this.#found.push(address)
-        if (this.#found.length >= keptMax) this.#prune(range.limit)
+        if (this.#found.length >= keptMax) this.#prune(limit)
       })
     }
-    this.#prune(range.limit)
-    return this.#found
+    this.#prune(limit)
+    return this.#found.map((address) => {
+      const slab = address >>> wordsPerSlabBits
+      return { u8: this.#arena.u8[slab]!, i32: this.#arena.i32[slab]!, at: (address & slabWordMask) << 2 }
+    })
   }
 
   /** Order of the keys of two records. */
@@ -76,21 +97,85 @@ export class KeyLister {
     this.#bound = this.#found[limit - 1]!
   }
 
-  #belongs(address: number, { bucketId, prefix, after, nowMs }: KeyRange): boolean {
+  #belongs(address: number, range: KeyRange, withDead: boolean): boolean {
     const slab = address >>> wordsPerSlabBits
     const at = (address & slabWordMask) << 2
     const u8 = this.#arena.u8[slab]!
     const i32 = this.#arena.i32[slab]!
-    const flags = u8[at + 12]!
-    if (recordBucket(i32, at) !== bucketId || flags & RecordFlag.tombstone) return false
-    const keyStart = at + recordHeaderBytes
-    const keyEnd = keyStart + recordKeyBytes(u8, at)
-    if (keyEnd - keyStart < prefix.length) return false
-    if (compareBytes(u8, keyStart, keyStart + prefix.length, prefix, 0, prefix.length) !== 0) return false
-    if (after !== undefined && compareBytes(u8, keyStart, keyEnd, after, 0, after.length) <= 0) return false
+    if (!isWithin(u8, i32, at, range)) return false
     if (this.#bound !== 0 && this.#compare(address, this.#bound) > 0) return false
-    if ((flags & RecordFlag.expiry) === 0) return true
-    if (flags & RecordFlag.simple) return simpleExpiry(u8, i32, at) > nowMs
-    return liveVersions(decodeRecord(u8, i32, at), nowMs).length > 0
+    return withDead || isLiveRecord(u8, i32, at, range.nowMs)
   }
+}
+
+const neverDrops = {
+  nowMs: 0,
+  graceMs: 0,
+  dropsTombstones: false,
+  isRetiredBucket: () => false,
+} as const
+
+/** No key of the range comes before this one. */
+function firstKeyOf({ prefix, after }: KeyRange): Uint8Array {
+  if (after === undefined || compareBytes(after, 0, after.length, prefix, 0, prefix.length) < 0) return prefix
+  return after
+}
+
+/** Whether bucket and key of a record are of the range. */
+function isWithin(u8: Uint8Array, i32: Int32Array, at: number, { bucketId, prefix, after }: KeyRange): boolean {
+  if (recordBucket(i32, at) !== bucketId) return false
+  const keyStart = at + recordHeaderBytes
+  const keyEnd = keyStart + recordKeyBytes(u8, at)
+  if (keyEnd - keyStart < prefix.length) return false
+  if (compareBytes(u8, keyStart, keyStart + prefix.length, prefix, 0, prefix.length) !== 0) return false
+  return after === undefined || compareBytes(u8, keyStart, keyEnd, after, 0, after.length) > 0
+}
+
+function isLiveRecord(u8: Uint8Array, i32: Int32Array, at: number, nowMs: number): boolean {
+  const flags = u8[at + 12]!
+  if (flags & RecordFlag.tombstone) return false
+  if ((flags & RecordFlag.expiry) === 0) return true
+  if (flags & RecordFlag.simple) return simpleExpiry(u8, i32, at) > nowMs
+  return liveVersions(decodeRecord(u8, i32, at), nowMs).length > 0
+}
+
+/** The first live records of both; of a key in both, memory's counts. */
+function mergePage(resident: readonly ListedRecord[], tables: Merge, range: KeyRange): ListedRecord[] {
+  const page: ListedRecord[] = []
+  let next = 0
+  let hasTable = nextWithin(tables, range)
+  while (page.length < range.limit) {
+    const own = resident[next]
+    if (own === undefined && !hasTable) break
+    let order = own === undefined ? 1 : -1
+    if (own !== undefined && hasTable) {
+      const keyStart = tables.at + recordHeaderBytes
+      const keyBytes = recordKeyBytes(tables.u8, tables.at)
+      order = compareRecordKey(own.u8, own.i32, own.at, range.bucketId, tables.u8, keyStart, keyBytes)
+    }
+    if (order <= 0) {
+      next++
+      if (isLiveRecord(own!.u8, own!.i32, own!.at, range.nowMs)) page.push(own!)
+    } else if (isLiveRecord(tables.u8, tables.i32, tables.at, range.nowMs)) page.push(copyOf(tables))
+    if (order >= 0) hasTable = nextWithin(tables, range)
+  }
+  return page
+}
+
+/** Moves to the next record of the range; false where there is none. */
+function nextWithin(tables: Merge, range: KeyRange): boolean {
+  while (tables.next()) {
+    const { u8, i32, at } = tables
+    if (isWithin(u8, i32, at, range)) return true
+    // The key `after` itself stands before the range; whatever else is not of it comes behind.
+    const { after } = range
+    const isFirst = after !== undefined && compareRecordKey(u8, i32, at, range.bucketId, after, 0, after.length) <= 0
+    if (!isFirst) return false
+  }
+  return false
+}
+
+function copyOf({ u8, at, i32 }: Merge): ListedRecord {
+  const bytes = u8.slice(at, at + recordBytesAt(i32, at))
+  return { u8: bytes, i32: new Int32Array(bytes.buffer), at: 0 }
 }

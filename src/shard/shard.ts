@@ -47,7 +47,7 @@ import {
   type VersionSet,
 } from '../versions/version-set.ts'
 import { CommandFlag, FrameKind, highHalf, joinHalves, vectorEntryBytes, writeCommandBytes } from './command.ts'
-import { KeyLister } from './key-lister.ts'
+import { KeyLister, type ListedRecord } from './key-lister.ts'
 
 /** Where a shard's replies go: rings of the host, arrays of a simulator. */
 export type Replies = {
@@ -122,7 +122,7 @@ export class Shard {
       published: (through) => this.#answerPublished(through),
       failed: (from, error) => this.#answerFailed(from, error),
     })
-    this.#lister = new KeyLister(this.store.arena, this.store.index)
+    this.#lister = new KeyLister(this.store.arena, this.store.index, this.store.tables)
     this.#actorTable = {
       lowOf: (index) => this.store.actorLow(index),
       highOf: (index) => this.store.actorHigh(index),
@@ -242,15 +242,22 @@ export class Shard {
     const hash = i32[word + 3]! >>> 0
     const keyBytes = i32[word + 5]! & 0xffff
     const keyStart = start + writeCommandBytes
-    const old = this.store.find(partition, hash, bucketId, u8, keyStart, keyBytes)
-    this.#writes++
     const flags = u8[start + 1]!
+    let old = this.store.find(partition, hash, bucketId, u8, keyStart, keyBytes)
+    if (old === 0 && flags !== 0 && this.store.tables !== undefined) {
+      old = this.#fetch(thread, requestId, u8, start, partition, hash, bucketId, keyStart, keyBytes)
+      if (old < 0) return
+    }
+    this.#writes++
     if ((flags & ~CommandFlag.lastWriteWins) !== 0 || !this.#isPlain(old)) {
       this.#writeGeneral(thread, requestId, u8, i32, start, isDelete, partition, slot, old)
       return
     }
     const durability = u8[start + 30]!
-    if (isDelete && (old === 0 || this.#isTombstone(old)) && this.#mayStayAsItIs(old, durability)) {
+    const isGone =
+      isDelete &&
+      (old === 0 ? !this.store.mayBeInTables(partition, bucketId, u8, keyStart, keyBytes) : this.#isTombstone(old))
+    if (isGone && this.#mayStayAsItIs(old, durability)) {
       this.#answerLater(thread, requestId, noOrdinal, old, 0, old === 0 || this.store.isDurableOncePublished)
       return
     }
@@ -300,6 +307,35 @@ export class Shard {
       valueBytes,
     )
     this.#answerLater(thread, requestId, this.store.stage(address, hash, sync), address, 0, sync)
+  }
+
+  /**
+   * Address of what tables hold of a key that memory does not: it is staged again first, for a write that depends on it. 0: nothing;
+   * -1: the command was refused, or waits for room.
+   */
+  #fetch(
+    thread: number,
+    requestId: number,
+    u8: Uint8Array,
+    start: number,
+    partition: number,
+    hash: number,
+    bucketId: number,
+    keyStart: number,
+    keyBytes: number,
+  ): number {
+    try {
+      const address = this.store.fetch(partition, hash, bucketId, u8, keyStart, keyBytes)
+      // Found once more, now among what is staged, for the place that the write will take.
+      if (address >= 0) return this.store.find(partition, hash, bucketId, u8, keyStart, keyBytes)
+    } catch (error) {
+      if (!(error instanceof SunwiseError)) throw error
+      this.#refuse(thread, requestId, new SunwiseError(error.code, error.message, { outcome: 'none', cause: error }))
+      return -1
+    }
+    if (this.#mustPark()) this.#park(thread, u8, start)
+    else this.#refuse(thread, requestId, this.store.refusal!)
+    return -1
   }
 
   /** Absent, or one version of this run's actor: a blind write needs nothing of it. */
@@ -677,24 +713,60 @@ export class Shard {
     if (u8[start + 1] === 1 && !this.store.isPublished) {
       // In order with the writes before it: what they staged, once it is visible.
       const staged = this.store.find(partition, hash, bucketId, u8, keyStart, keyBytes)
-      this.#answerLater(thread, i32[word + 1]! >>> 0, readOrdinal, staged, 0, true)
-      return
+      if (staged !== 0 || this.store.tables === undefined) {
+        this.#answerLater(thread, i32[word + 1]! >>> 0, readOrdinal, staged, 0, true)
+        return
+      }
     }
     const address = this.store.index.find(partition, hash, bucketId, u8, keyStart, keyBytes)
+    if (address === 0 && this.store.tables !== undefined) {
+      this.#replyFromTables(thread, i32[word + 1]! >>> 0, partition, bucketId, u8, keyStart, keyBytes)
+      return
+    }
     this.#replyRecord(thread, i32[word + 1]! >>> 0, address)
+  }
+
+  #replyFromTables(
+    thread: number,
+    requestId: number,
+    partition: number,
+    bucketId: number,
+    u8: Uint8Array,
+    keyStart: number,
+    keyBytes: number,
+  ): void {
+    const finder = this.store.tables!.finder
+    try {
+      if (!finder.find(partition, bucketId, u8, keyStart, keyBytes)) return this.#replyRecord(thread, requestId, 0)
+    } catch (error) {
+      if (!(error instanceof SunwiseError)) throw error
+      return this.#replyFailedRead(thread, requestId, errorNumberOf.get(error.code)!)
+    }
+    const bytes = recordBytesAt(finder.i32, finder.at)
+    const target = this.#beginRecords(thread, requestId, bytes)
+    if (target === undefined) return
+    target.i32.set(finder.i32.subarray(finder.at >>> 2, (finder.at + bytes) >>> 2), (target.start >>> 2) + 4)
+    this.#replies.commitReply(thread)
   }
 
   #replyRecord(thread: number, requestId: number, address: number): void {
     const bytes = address === 0 ? 0 : this.#bytesAt(address)
-    const target = this.#replies.beginReply(thread, 16 + bytes)
+    const target = this.#beginRecords(thread, requestId, bytes)
     if (target === undefined) return
+    if (address !== 0) this.#copyRecord(address, bytes, target.i32, (target.start >>> 2) + 4)
+    this.#replies.commitReply(thread)
+  }
+
+  /** Begins the reply that holds one record of `bytes`, or none. */
+  #beginRecords(thread: number, requestId: number, bytes: number): FrameTarget | undefined {
+    const target = this.#replies.beginReply(thread, 16 + bytes)
+    if (target === undefined) return undefined
     const to = target.start >>> 2
     target.i32[to] = FrameKind.recordsReply
     target.i32[to + 1] = requestId
     target.i32[to + 2] = bytes
     target.i32[to + 3] = 0
-    if (address !== 0) this.#copyRecord(address, bytes, target.i32, to + 4)
-    this.#replies.commitReply(thread)
+    return target
   }
 
   #replyFailedRead(thread: number, requestId: number, errorNumber: number): void {
@@ -727,7 +799,7 @@ export class Shard {
     if (u8[start + 1]! & 2)
       after = u8.slice(start + 32 + pad4(prefixBytes), start + 32 + pad4(prefixBytes) + afterBytes)
     const withValues = (u8[start + 1]! & 1) !== 0
-    const chosen: number[] = []
+    const chosen: ListedRecord[] = []
     let partition = u8[start + 2]! | (u8[start + 3]! << 8)
     const end = firstPartitionOfShard(this.#options.shard + 1, this.#options.shards)
     let visited = 0
@@ -737,19 +809,25 @@ export class Shard {
     while (partition < end && chosen.length < limit && visited < listVisitsMax && partitions < listPartitionsMax) {
       // One more than fits, to know whether the partition has more.
       const wanted = limit - chosen.length + 1
-      const keys = this.#lister.smallest(partition, { bucketId, prefix, after, nowMs, limit: wanted })
-      visited += this.store.index.entriesOf(partition)
+      let keys: ListedRecord[]
+      try {
+        keys = this.#lister.smallest(partition, { bucketId, prefix, after, nowMs, limit: wanted })
+      } catch (error) {
+        if (!(error instanceof SunwiseError)) throw error
+        return this.#replyFailedRead(thread, i32[word + 1]! >>> 0, errorNumberOf.get(error.code)!)
+      }
+      visited += this.store.index.entriesOf(partition) + keys.length
       partitions++
       const before = chosen.length
       isComplete = true
-      for (const address of keys) {
-        const size = this.#listedBytes(address, withValues)
+      for (const record of keys) {
+        const size = listedBytes(record, withValues)
         if (chosen.length >= limit || (chosen.length > 0 && bytes + size > bytesMax)) {
           // Go on behind the last key of this partition; without one, from its start.
           isComplete = chosen.length === before && after === undefined
           break
         }
-        chosen.push(address)
+        chosen.push(record)
         bytes += size
       }
       if (chosen.length - before < keys.length) break
@@ -759,16 +837,10 @@ export class Shard {
     this.#replyList(thread, i32[word + 1]! >>> 0, chosen, bytes, withValues, partition, isComplete)
   }
 
-  #listedBytes(address: number, withValues: boolean): number {
-    if (withValues) return this.#bytesAt(address)
-    const u8 = this.store.arena.u8[address >>> wordsPerSlabBits]!
-    return recordHeaderBytes + pad4(recordKeyBytes(u8, (address & slabWordMask) << 2))
-  }
-
   #replyList(
     thread: number,
     requestId: number,
-    chosen: readonly number[],
+    chosen: readonly ListedRecord[],
     bytes: number,
     withValues: boolean,
     partition: number,
@@ -782,9 +854,10 @@ export class Shard {
     target.i32[word + 2] = bytes
     target.i32[word + 3] = partition | (isComplete ? 0 : 1 << 16)
     word += 4
-    for (const address of chosen) {
-      const size = this.#listedBytes(address, withValues)
-      this.#copyRecord(address, size, target.i32, word)
+    for (const record of chosen) {
+      const size = listedBytes(record, withValues)
+      const from = record.at >>> 2
+      target.i32.set(record.i32.subarray(from, from + (size >>> 2)), word)
       // Without its value a record is just its head and key.
       if (!withValues) target.i32[word] = size
       word += size >>> 2
@@ -812,4 +885,9 @@ export class Shard {
     control[ControlWord.writeRefusal] = refusal === undefined ? 0 : refusal === 'memory' ? 1 : 2
     Atomics.add(control, ControlWord.published, 1)
   }
+}
+
+/** Bytes of a record in a list; without its value it is just its head and key. */
+function listedBytes({ u8, i32, at }: ListedRecord, withValues: boolean): number {
+  return withValues ? recordBytesAt(i32, at) : recordHeaderBytes + pad4(recordKeyBytes(u8, at))
 }

@@ -34,6 +34,8 @@ export type CompactionInput = {
   readonly graceMs: number
   /** The inputs hold all that any table has of the range. */
   readonly dropsTombstones: boolean
+  /** Whether the outputs hold all that lies below them. */
+  readonly isComplete: boolean
   readonly liveBuckets: readonly number[]
 }
 
@@ -75,8 +77,6 @@ export function compact(input: CompactionInput, world: JobWorld, tools: StorageT
       dropsTombstones: input.dropsTombstones,
       isRetiredBucket: (bucketId) => !liveBuckets.has(bucketId),
     })
-    // What comes from a table that holds no more than it was sent may hold no more either, unless all below it went in.
-    const isComplete = input.dropsTombstones || inputs.every((one) => one.isComplete)
     const finish = (): void => {
       outputs.push({ output: outputs.length, table: writer!.finish() })
       file!.close()
@@ -92,7 +92,7 @@ export function compact(input: CompactionInput, world: JobWorld, tools: StorageT
       if (writer === undefined) {
         const { path, tableId } = input.outputs[outputs.length]!
         file = disk.createNow(path)
-        const { actors, bitsPerKey } = input
+        const { actors, bitsPerKey, isComplete } = input
         writer = new TableWriter({ file, tableId, crc32, bitsPerKey, actors, isComplete, codec, pace })
       }
       writer.add(partition, merge.u8, merge.i32, merge.at)

@@ -20,6 +20,8 @@ import { RecordFlag, recordBucket, recordHeaderBytes, recordKeyBytes } from './r
 import type { ShardMemory } from './shard-memory.ts'
 import { type BlockCodec, compareRecordKey, type TableId } from './sstable.ts'
 import { TableWriter, type WrittenTable } from './sstable-writer.ts'
+import { TableFinder } from './table-finder.ts'
+import { flushReader } from './table-view.ts'
 
 export type FlushInput = {
   readonly memory: ShardMemory
@@ -39,7 +41,11 @@ export type FlushInput = {
 }
 
 /** The table that was written and made durable; undefined where nothing of the segments was live. */
-export type FlushOutput = { readonly table: WrittenTable | undefined }
+export type FlushOutput = {
+  readonly table: WrittenTable | undefined
+  /** Estimate: part of the records whose keys older tables hold, too. */
+  readonly deadShare: number
+}
 
 export type StorageTools = {
   readonly crc32: Crc32
@@ -47,11 +53,17 @@ export type StorageTools = {
 }
 
 const placeBits = 2 ** 31
+/** One record in so many is looked up in the filters of older tables. */
+const sampleEvery = 16
 
 /** The job. @throws DISK_FULL, DISK_FAILED, CLOSED where it was cancelled; then no file is left, if the disk allows */
 export function flush(input: FlushInput, world: JobWorld, tools: StorageTools): FlushOutput {
   const { disk } = world
   const scanner = new SegmentScanner(input)
+  const { crc32, codec } = tools
+  const finder = new TableFinder({ disk, memory: input.memory.tables, crc32, codec, reader: flushReader })
+  let sampled = 0
+  let known = 0
   let writer: TableWriter | undefined
   const file = disk.createNow(input.path)
   try {
@@ -63,21 +75,26 @@ export function flush(input: FlushInput, world: JobWorld, tools: StorageTools): 
         writer ??= new TableWriter({
           file,
           tableId: input.tableId,
-          crc32: tools.crc32,
+          crc32,
           bitsPerKey: input.bitsPerKey,
           actors: input.actors,
           isComplete: true,
-          codec: tools.codec,
+          codec,
           pace: (bytes) => world.pace(bytes),
         })
-        writer.add(partition, scanner.u8, scanner.i32, scanner.at)
+        const { u8, i32, at } = scanner
+        writer.add(partition, u8, i32, at)
+        if (writer.records % sampleEvery !== 1) continue
+        sampled++
+        const keyStart = at + recordHeaderBytes
+        if (finder.mayHold(partition, recordBucket(i32, at), u8, keyStart, recordKeyBytes(u8, at))) known++
       }
     }
     const table = writer?.finish()
     file.close()
     if (table === undefined) disk.removeNow(input.path)
     disk.syncDirectoryNow(input.directory)
-    return { table }
+    return { table, deadShare: sampled === 0 ? 0 : known / sampled }
   } catch (error) {
     abandon(world, file, input.path)
     throw error

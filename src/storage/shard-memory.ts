@@ -5,6 +5,7 @@
 import { Limits } from '../config.ts'
 import { type ArenaMemory, createArenaMemory } from './arena.ts'
 import { createIndexMemory, type IndexMemory } from './hash-index.ts'
+import { createTableMemory, type TableMemory } from './table-view.ts'
 
 /** Words of the control block. Each group of words that different threads write stands on a 128-byte line of its own. */
 export const ControlWord = {
@@ -48,6 +49,7 @@ export type ShardMemory = {
   readonly index: IndexMemory
   /** Actor ids by index, two u32 each; entry before use, never changed. */
   readonly actors: SharedArrayBuffer
+  readonly tables: TableMemory
 }
 
 /** How the budget of one shard is cut up. */
@@ -59,6 +61,9 @@ export type ShardPlan = {
   /** What segments, index and directories may use together. */
   readonly budgetBytes: number
 }
+
+/** Address space for metas of tables, however small the budget. */
+const tableMetaBytesLeast = 16 * 1024 * 1024
 
 /** Smallest number of segments that lets the recycler work beside writers. */
 export const segmentsMin = 8
@@ -83,5 +88,7 @@ export function createShardMemory(plan: ShardPlan): ShardMemory {
     arena: createArenaMemory(plan.segmentBytes, plan.segments),
     index: createIndexMemory(plan.chunksMax),
     actors: new SharedArrayBuffer(65536 * 8),
+    // Metas of tables take from what records may use; only address space is set aside for them.
+    tables: createTableMemory(Math.max(tableMetaBytesLeast, plan.budgetBytes)),
   }
 }

@@ -42,6 +42,7 @@ import {
   tableHeadBytes,
   tableMagic,
 } from './sstable.ts'
+import { bandCountOf } from './table-rows.ts'
 
 export type TableWriterOptions = {
   /** A new, empty file. */
@@ -72,12 +73,15 @@ export type WrittenTable = {
   /** Records with a version that expires, and the earliest moment of that; 0: none. */
   readonly expiring: number
   readonly earliestExpiryMs: number
+  /** About when half of them have expired; 0: none. */
+  readonly medianExpiryMs: number
   /** Bytes of blocks in equal bands of the partitions. */
   readonly bandBytes: readonly number[]
 }
 
 const portionBytes = 1024 * 1024
-const bandsMax = 64
+/** Moments of expiry that are kept to find their median: with more, every second one is left out. */
+const expiriesKept = 4096
 const sortKeyBytesMax = 4 + Limits.keyBytesMax
 
 export class TableWriter {
@@ -118,6 +122,8 @@ export class TableWriter {
   #tombstones = 0
   #expiring = 0
   #earliestExpiryMs = Number.POSITIVE_INFINITY
+  #expiries: number[] = []
+  #expiryStride = 1
 
   constructor(options: TableWriterOptions) {
     this.#options = options
@@ -187,6 +193,7 @@ export class TableWriter {
       tombstones: this.#tombstones,
       expiring: this.#expiring,
       earliestExpiryMs: this.#expiring === 0 ? 0 : this.#earliestExpiryMs,
+      medianExpiryMs: this.#medianExpiryMs(),
       bandBytes,
     }
   }
@@ -205,6 +212,17 @@ export class TableWriter {
       }
     }
     if (earliest < this.#earliestExpiryMs) this.#earliestExpiryMs = earliest
+    if (this.#expiring % this.#expiryStride !== 0) return
+    this.#expiries.push(earliest)
+    if (this.#expiries.length < expiriesKept) return
+    this.#expiries = this.#expiries.filter((_, index) => index % 2 === 1)
+    this.#expiryStride *= 2
+  }
+
+  #medianExpiryMs(): number {
+    if (this.#expiring === 0) return 0
+    const sorted = Float64Array.from(this.#expiries).sort()
+    return sorted[sorted.length >>> 1] ?? this.#earliestExpiryMs
   }
 
   #addHash(low: number, high: number): void {
@@ -361,7 +379,7 @@ export class TableWriter {
 
   #bands(): number[] {
     const partitions = this.#partitionBytes.length
-    const count = Math.min(bandsMax, partitions)
+    const count = bandCountOf(partitions)
     const bands = new Array<number>(count).fill(0)
     for (const [partition, bytes] of this.#partitionBytes.entries()) {
       bands[Math.floor((partition * count) / partitions)]! += bytes

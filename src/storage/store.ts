@@ -22,6 +22,7 @@ import type { Disk } from '../env.ts'
 import { expire } from '../versions/version-set.ts'
 import { Arena, slabWordMask, wordsPerSlabBits } from './arena.ts'
 import { CommitLog } from './commit-log.ts'
+import { Flusher } from './flusher.ts'
 import { HashIndex } from './hash-index.ts'
 import {
   type ActorId,
@@ -54,6 +55,7 @@ import {
   simpleExpiry,
 } from './record.ts'
 import type { ShardMemory } from './shard-memory.ts'
+import { Tables, type TablesOptions } from './tables.ts'
 
 export type StoreOptions = {
   readonly disk: Disk
@@ -74,6 +76,8 @@ export type StoreOptions = {
   readonly partitionOfSlot: (slot: number) => number
   /** Data of such a bucket is gone; its records are dropped where they are met. */
   readonly isRetiredBucket: (bucketId: number) => boolean
+  /** Where data goes that memory has no room for; without it the store holds what fits into memory. */
+  readonly tables?: Omit<TablesOptions, 'disk' | 'memory' | 'crc32' | 'shard' | 'actorIndex' | 'actors'> | undefined
 }
 
 /** What the owner of a store is told. */
@@ -121,6 +125,9 @@ export class Store {
   #actorsSafe = 0
   #actor = 0
   #log: CommitLog | undefined
+  /** The tables of the shard, if it may have any. */
+  readonly tables: Tables | undefined
+  #flusher: Flusher | undefined
 
   /** Highest counter of this run's actor per partition. */
   readonly #counters = new Float64Array(Limits.partitions)
@@ -184,6 +191,10 @@ export class Store {
     this.#actors = new Int32Array(options.memory.actors)
     this.#liveBytesOf = new Float64Array(this.#arena.segments)
     this.#expiringOf = new Int32Array(this.#arena.segments)
+    const { disk, memory, crc32, shard, tables } = options
+    if (tables === undefined) return
+    const actorIndex = (low: number, high: number): number => this.actorIndex(low, high)
+    this.tables = new Tables({ ...tables, disk, memory, crc32, shard, actorIndex, actors: () => this.#actorIds() })
   }
 
   get arena(): Arena {
@@ -230,7 +241,8 @@ export class Store {
 
   /** Bytes that count against the budget: segments taken and the index. */
   get bytesUsed(): number {
-    return this.#openLog.segmentsUsed * this.#arena.segmentBytes + this.#index.bytesUsed
+    const tableBytes = this.tables?.bytesUsed ?? 0
+    return this.#openLog.segmentsUsed * this.#arena.segmentBytes + this.#index.bytesUsed + tableBytes
   }
 
   /** Ordinal that the next staged record gets. */
@@ -240,7 +252,8 @@ export class Store {
 
   /** Nothing is staged, written or in flight. */
   get isIdle(): boolean {
-    return this.#published === this.#staged && !this.#openLog.syncing && !this.#openLog.retiring
+    const isCommitting = this.tables?.isCommitting ?? false
+    return this.#published === this.#staged && !this.#openLog.syncing && !this.#openLog.retiring && !isCommitting
   }
 
   /** Records of the open group, which `flush` would write. */
@@ -291,13 +304,18 @@ export class Store {
         syncedEnd,
         readOnly: false,
         alive: () => progress(records),
-        visit: (address, u8, i32, at) => {
-          damage ??= this.#replay(address, u8, i32, at)
+        visit: (address, u8, i32, at, sequence) => {
+          damage ??= this.#replay(address, u8, i32, at, sequence)
           if ((++records & 0xffff) === 0) progress(records)
         },
       },
       (error, log) => {
         if (error !== undefined || damage !== undefined) return done(error ?? damage, undefined)
+        try {
+          this.tables?.open()
+        } catch (cause) {
+          return done(cause as SunwiseError, undefined)
+        }
         this.#adoptActor()
         this.#log = new CommitLog({
           disk,
@@ -313,11 +331,85 @@ export class Store {
           segmentHead: (previousSequence, previousBytes, oldestSequence) =>
             this.#segmentHead(previousSequence, previousBytes, oldestSequence),
         })
+        if (this.tables !== undefined) this.#flusher = this.#makeFlusher(this.#log, this.tables)
         progress(records)
         this.#log.prepare()
         done(undefined, log)
       },
     )
+  }
+
+  #makeFlusher(log: CommitLog, tables: Tables): Flusher {
+    const store = this
+    return new Flusher({
+      arena: this.#arena,
+      index: this.#index,
+      log,
+      tables,
+      segmentsAllowed: () => this.#segmentsAllowed(),
+      liveBytesOf: (segment) => this.#liveBytesOf[segment]!,
+      hasUnpublishedIn: (segments) => this.#hasUnpublishedIn(segments),
+      sync: () => this.#sync(),
+      sweptOut: (segment) => this.#sweptOut(segment),
+      get staged() {
+        return store.#staged
+      },
+      get published() {
+        return store.#published
+      },
+    })
+  }
+
+  #hasUnpublishedIn(segments: Uint8Array): boolean {
+    for (let ordinal = this.#published; ordinal < this.#staged; ordinal++) {
+      if (segments[this.#arena.segmentOfAddress(this.#stagedAddress[ordinal % stagedMax]!)] === 1) return true
+    }
+    return false
+  }
+
+  #sweptOut(segment: number): void {
+    this.#liveBytes -= this.#liveBytesOf[segment]!
+    this.#expiring -= this.#expiringOf[segment]!
+    this.#liveBytesOf[segment] = 0
+    this.#expiringOf[segment] = 0
+  }
+
+  #actorIds(): ActorId[] {
+    return Array.from({ length: this.#actorCount }, (_, index) => ({
+      low: this.actorLow(index),
+      high: this.actorHigh(index),
+    }))
+  }
+
+  /**
+   * Address of the newest record of a key that `find` did not find, if tables hold one: it is staged again, as if it were new, so that
+   * whoever needs it finds it in memory. 0: there is none; -1: no room, see `refusal`. @throws TABLE_CORRUPT, DISK_FAILED
+   */
+  fetch(
+    partition: number,
+    hash: number,
+    bucketId: number,
+    key: Uint8Array,
+    keyStart: number,
+    keyBytes: number,
+  ): number {
+    const finder = this.tables?.finder
+    if (finder === undefined || finder.isEmpty) return 0
+    if (!finder.find(partition, bucketId, key, keyStart, keyBytes)) return 0
+    const bytes = recordBytesAt(finder.i32, finder.at)
+    const address = this.allocate(bytes, bytes, 'grow')
+    if (address === 0) return -1
+    const target = this.#arena.i32[address >>> wordsPerSlabBits]!
+    copyWords(finder.i32, finder.at >>> 2, target, address & slabWordMask, bytes >>> 2)
+    this.#foundOld = 0
+    this.#stageRecord(address, hash, false)
+    return address
+  }
+
+  /** False: no table holds the key, as far as filters tell without reading. */
+  mayBeInTables(partition: number, bucketId: number, key: Uint8Array, keyStart: number, keyBytes: number): boolean {
+    const finder = this.tables?.finder
+    return finder !== undefined && !finder.isEmpty && finder.mayHold(partition, bucketId, key, keyStart, keyBytes)
   }
 
   /** Address of the newest record of a key, staged ones included; 0 if there is none. */
@@ -386,6 +478,10 @@ export class Store {
       this.refusal = log.failure
       return 0
     }
+    if (purpose === 'grow' && this.#flusher?.failure !== undefined && log.segmentsUsed >= this.#segmentsUsable()) {
+      this.refusal = refusalOf(this.#flusher.failure)
+      return 0
+    }
     if (purpose === 'grow' && growthBytes > 0 && this.#isFull(growthBytes)) {
       this.refusal = new SunwiseError(
         'STORE_FULL',
@@ -450,6 +546,7 @@ export class Store {
   /** Writes the open group and moves what is staged towards publication; see the file header. Call at the end of a turn. */
   flush(): void {
     const log = this.#openLog
+    this.#flusher?.sweep()
     log.prepare()
     if (this.#published === this.#staged && log.openBytes === 0) return
     if (this.#written !== this.#staged || log.openBytes > 0) {
@@ -475,6 +572,12 @@ export class Store {
     }
     log.prepare()
     this.#sweep(epochMs)
+    this.tables?.step(monotonicMs, epochMs)
+    if (this.#flusher !== undefined) {
+      const isRecycling = this.#recycleSegment >= 0 || this.#retireAfter >= 0
+      if (!isRecycling) this.#flusher.step(monotonicMs)
+      if (!this.#flusher.isResting || this.#flusher.isDue) return
+    }
     this.#recycle(epochMs)
   }
 
@@ -485,6 +588,7 @@ export class Store {
     assert(this.#published === this.#staged && !log.syncing, 'Everything is published before the store closes')
     log.sync((error) => {
       log.close()
+      this.tables?.close()
       done(error, log.syncedEnd)
     })
   }
@@ -496,8 +600,11 @@ export class Store {
   }
 
   #segmentsAllowed(): number {
-    const indexBytes = this.#index.bytesUsed
-    return Math.max(segmentsAllowedMin, Math.floor((this.#options.budgetBytes - indexBytes) / this.#arena.segmentBytes))
+    const othersBytes = this.#index.bytesUsed + (this.tables?.bytesUsed ?? 0)
+    return Math.max(
+      segmentsAllowedMin,
+      Math.floor((this.#options.budgetBytes - othersBytes) / this.#arena.segmentBytes),
+    )
   }
 
   /** Segments that data may take: the rest is for deletes and the recycler. */
@@ -507,6 +614,7 @@ export class Store {
 
   /** Whether live data leaves no room to grow by `bytes`, however much is recycled. */
   #isFull(bytes: number): boolean {
+    if (this.#flusher !== undefined) return false
     if (!this.#index.hasRoom()) return true
     // On a full disk the recycler works long before memory is short.
     if (this.#openLog.segmentsUsed >= this.#segmentsUsable() && this.#isExhausted()) return true
@@ -517,7 +625,8 @@ export class Store {
   roomWillCome(): boolean {
     const log = this.#openLog
     if (log.failure !== undefined || log.spaceError !== undefined) return false
-    return log.segmentsUsed >= this.#segmentsUsable() ? this.#recyclable() : !log.hasSpare
+    if (log.segmentsUsed < this.#segmentsUsable()) return !log.hasSpare
+    return this.#flusher?.willHelp ?? this.#recyclable()
   }
 
   /**
@@ -731,10 +840,12 @@ export class Store {
 
   // Recovery.
 
-  #replay(address: number, u8: Uint8Array, i32: Int32Array, at: number): SunwiseError | undefined {
+  #replay(address: number, u8: Uint8Array, i32: Int32Array, at: number, sequence: number): SunwiseError | undefined {
     if (isControl(u8, at)) return this.#replayControl(u8, i32, at)
     const partition = this.#options.partitionOfSlot(recordSlot(u8, at))
     this.#noteCounters(partition, u8, i32, at)
+    // It stands in a table, or what took its place does; here it would hide what was written to tables later.
+    if (this.tables !== undefined && sequence <= this.tables.flushedThrough) return undefined
     // All versions of a key lie in one bucket, so nothing older shows through.
     if (this.#options.isRetiredBucket(recordBucket(i32, at))) return undefined
     const keyStart = at + recordHeaderBytes
@@ -1023,12 +1134,12 @@ export class Store {
     if (this.find(partition, hash, bucketId, u8, keyStart, keyBytes) !== address) return true
     // Still staged itself: come back when it is published.
     if (this.#index.find(partition, hash, bucketId, u8, keyStart, keyBytes) !== address) return false
+    const isDead = (u8[at + 12]! & RecordFlag.tombstone) !== 0 || this.#isExpired(address, epochMs)
     const isGone =
-      (u8[at + 12]! & RecordFlag.tombstone) !== 0 ||
-      this.#isExpired(address, epochMs) ||
-      this.#options.isRetiredBucket(bucketId)
+      this.#options.isRetiredBucket(bucketId) ||
+      (isDead && !this.mayBeInTables(partition, bucketId, u8, keyStart, keyBytes))
     if (isGone) {
-      // Nothing older can exist behind the oldest segment, so nothing can come back.
+      // Nothing older can exist behind the oldest segment, nor in tables, so nothing can come back.
       this.#countOut(address)
       this.#index.removeFound(partition, hash)
       return true
@@ -1078,4 +1189,11 @@ export class Store {
       else if (this.#openLog.failure !== undefined) this.#failAll(error)
     })
   }
+}
+
+/** Why writes are refused while memory cannot be flushed: nothing of them was done. */
+function refusalOf(failure: SunwiseError): SunwiseError {
+  const code = failure.code === 'DISK_FULL' ? 'DISK_FULL' : 'OVERLOADED'
+  const message = `Cannot store the value: memory is used up, and cannot be written to tables: ${failure.message}`
+  return new SunwiseError(code, message, { outcome: 'none', cause: failure })
 }

@@ -19,7 +19,7 @@ import { SunwiseError } from '../base/errors.ts'
 import { Limits } from '../config.ts'
 import type { Disk, DiskFile } from '../env.ts'
 import type { ActorId } from './log-control.ts'
-import type { TableId } from './sstable.ts'
+import { MetaWord, type TableId } from './sstable.ts'
 import { loadMeta, metaActors, metaIsComplete, readTableFoot } from './sstable-meta.ts'
 
 /** Tables that one partition may be covered by; writers wait long before. */
@@ -28,8 +28,9 @@ export const runsMax = 32
 export const tableSlotsMax = 4096
 export const slotWords = 8
 export const pinWords = 32
-/** Threads that may read a shard: all workers, the node's, the embedder's. */
+/** Threads that may read a shard: all workers, the embedder's, and the one that flushes it. */
 export const readersMax: number = Limits.shardsMax + 2
+export const flushReader: number = readersMax - 1
 
 /** Words of the control block. */
 export const ViewWord = { version: 0, tables: 1 } as const
@@ -50,8 +51,9 @@ export type TableMemory = {
 /** Reserves address space for metas of `metaBytes` together; memory that is not touched costs nothing. */
 export function createTableMemory(metaBytes: number): TableMemory {
   const metas: SharedArrayBuffer[] = []
-  for (let first = 0; first < metaBytes; first += Limits.slabBytesMax) {
-    metas.push(new SharedArrayBuffer(Math.min(Limits.slabBytesMax, metaBytes - first)))
+  const whole = Math.ceil(metaBytes / granuleBytes) * granuleBytes
+  for (let first = 0; first < whole; first += Limits.slabBytesMax) {
+    metas.push(new SharedArrayBuffer(Math.min(Limits.slabBytesMax, whole - first)))
   }
   const control = new SharedArrayBuffer(128)
   new Int32Array(control)[ViewWord.version] = 2
@@ -157,6 +159,13 @@ export class TableView {
     }
   }
 
+  /** The meta of an open table. */
+  metaOf(table: OpenTable): Int32Array {
+    const i32 = this.#i32[table.slab]!
+    const word = table.start >>> 2
+    return i32.subarray(word, word + i32[word + MetaWord.bytes]! / 4)
+  }
+
   /** Shows readers other runs: `runsOf` gives those of a partition, newest first. */
   publish(runsOf: (partition: number) => readonly OpenTable[], tables: number): void {
     Atomics.add(this.#control, ViewWord.version, 1)
@@ -187,6 +196,11 @@ export class TableView {
       return false
     })
     this.#leaving = staying
+  }
+
+  /** Clears the pin of a thread that is gone. */
+  unpin(reader: number): void {
+    Atomics.store(this.#pins, reader * pinWords, 0)
   }
 
   /** Closes every file; nobody reads any more. */

@@ -5,7 +5,8 @@
 import assert from 'node:assert/strict'
 import type { SunwiseError } from '../../src/base/errors.ts'
 import type { BucketId } from '../../src/base/ids.ts'
-import { partitionOfSlot, shardOfPartition } from '../../src/cluster/slots.ts'
+import type { SeededRandom } from '../../src/base/seeded-random.ts'
+import { firstPartitionOfShard, partitionOfSlot, shardOfPartition } from '../../src/cluster/slots.ts'
 import { type Durability, Limits } from '../../src/config.ts'
 import type { FrameTarget, Shards } from '../../src/env.ts'
 import { ShardCoordinator } from '../../src/replication/coordinator.ts'
@@ -14,8 +15,14 @@ import { Shard } from '../../src/shard/shard.ts'
 import type { ActorId } from '../../src/storage/log-control.ts'
 import { ResidentReader } from '../../src/storage/resident-reader.ts'
 import { ControlWord, createShardMemory, type ShardMemory, ShardState } from '../../src/storage/shard-memory.ts'
+import { ShardReader } from '../../src/storage/shard-reader.ts'
+import type { StoreOptions } from '../../src/storage/store.ts'
+import { commitTables, loadTables, strayFiles } from '../../src/storage/table-catalog.ts'
+import { TableFinder } from '../../src/storage/table-finder.ts'
+import type { SimCatalog } from '../sim/sim-catalog.ts'
 import type { SimClock } from '../sim/sim-clock.ts'
 import type { SimDisk } from '../sim/sim-disk.ts'
+import type { SimJobs } from '../sim/sim-jobs.ts'
 import { crc32 } from '../storage/store-rig.ts'
 
 export const bucketOf = (parts: Partial<Bucket> = {}): Bucket => ({
@@ -48,6 +55,8 @@ export type ShardRigOptions = {
   readonly queueBytesMax?: number
   /** Writes below `sync` are taken at their word from the start. */
   readonly unsyncedNoted?: boolean
+  /** Data that memory has no room for goes to tables. */
+  readonly tables?: { readonly catalog: SimCatalog; readonly jobs: SimJobs; readonly random: SeededRandom } | undefined
 }
 
 type Frame = { readonly thread: number; readonly u8: Uint8Array; readonly i32: Int32Array }
@@ -58,6 +67,7 @@ export type Result<Answer> = { error: SunwiseError | undefined; answer: Answer |
 /** As the links between threads do it. */
 const framesPerPortion = 64
 
+const tablesDirectory = 'tables'
 export const directoryOf = (shard: number): string => `log/${shard}`
 
 /** One run of a node. */
@@ -67,6 +77,8 @@ export class ShardRig {
   readonly memories: ShardMemory[] = []
   readonly coordinator: ShardCoordinator
   readonly failures: SunwiseError[] = []
+  /** What tables reported beside requests. */
+  readonly reports: SunwiseError[] = []
   actorIsStale = 0
   readonly #inboxes: Frame[][] = []
   readonly #queuedBytes: number[] = []
@@ -83,6 +95,7 @@ export class ShardRig {
     const segments = options.segments ?? 48
     const budgetBytes = options.budgetBytes ?? segments * segmentBytes
     const hashSeed = { low: 5, high: 6 }
+    if (options.tables !== undefined) disk.makeDirectoryNow(tablesDirectory)
     for (let shard = 0; shard < count; shard++) {
       disk.makeDirectoryNow(directoryOf(shard))
       const memory = createShardMemory({ segmentBytes, segments, chunksMax: 4096, budgetBytes })
@@ -106,6 +119,7 @@ export class ShardRig {
             salvage: options.salvage ?? false,
             partitionOfSlot,
             isRetiredBucket: (bucketId) => options.retiredBuckets?.has(bucketId) ?? false,
+            tables: this.#tables(shard, count),
           },
           clock,
           {
@@ -136,7 +150,10 @@ export class ShardRig {
       )
       this.shards[shard]!.unsyncedNoted = options.unsyncedNoted ?? false
     }
-    const readers = this.memories.map((memory) => new ResidentReader(memory, false))
+    const readers = this.memories.map((memory) => {
+      const finder = new TableFinder({ disk, memory: memory.tables, crc32, codec: undefined, reader: 0 })
+      return new ShardReader(new ResidentReader(memory, false), finder)
+    })
     this.coordinator = new ShardCoordinator({
       clock,
       shards: this.#door(count),
@@ -145,6 +162,28 @@ export class ShardRig {
       clusterKey: new Uint8Array(16).fill(3),
       durability: options.durability ?? 'sync',
     })
+  }
+
+  #tables(shard: number, shards: number): StoreOptions['tables'] {
+    const { disk, tables } = this.options
+    if (tables === undefined) return undefined
+    const { catalog, jobs, random } = tables
+    const range = {
+      firstPartition: firstPartitionOfShard(shard, shards),
+      endPartition: firstPartitionOfShard(shard + 1, shards),
+    }
+    for (const name of strayFiles(catalog, disk, tablesDirectory)) disk.removeNow(`${tablesDirectory}/${name}`)
+    return {
+      directory: tablesDirectory,
+      jobs,
+      random,
+      codec: undefined,
+      ...loadTables(catalog, shard, range),
+      commit: (edits, unnamed, done) => commitTables(catalog, shards, shard, edits, unnamed, done),
+      reader: shard + 1,
+      liveBuckets: () => [1, 7].filter((bucket) => !this.options.retiredBuckets?.has(bucket)),
+      report: (error) => this.reports.push(error),
+    }
   }
 
   /** Recovers all shards; throws the error of the first that fails. With `queued` disks, `settle` must end what is under way. */

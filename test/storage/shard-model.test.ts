@@ -13,10 +13,14 @@ import type { SunwiseError } from '../../src/base/errors.ts'
 import { SeededRandom } from '../../src/base/seeded-random.ts'
 import { type Durability, Limits } from '../../src/config.ts'
 import type { ReadAnswer, WriteAnswer, WriteOptions } from '../../src/replication/requests.ts'
+import { compact } from '../../src/storage/compaction.ts'
+import { flush } from '../../src/storage/flush.ts'
 import { bucketOf, type Result, ShardRig, send } from '../shard/shard-rig.ts'
+import { SimCatalog } from '../sim/sim-catalog.ts'
 import { SimClock } from '../sim/sim-clock.ts'
 import { SimCrash, SimDisk } from '../sim/sim-disk.ts'
-import { bytesOf, textOf } from './store-rig.ts'
+import { SimJobs } from '../sim/sim-jobs.ts'
+import { bytesOf, crc32, textOf } from './store-rig.ts'
 
 const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
 
@@ -49,6 +53,11 @@ const live = (state: State, nowMs: number): readonly ModelVersion[] =>
 
 const textsOf = (versions: readonly ModelVersion[]): string[] => versions.map(({ text }) => text).sort()
 
+type ListAnswer = {
+  readonly keys: readonly { readonly key: Uint8Array; readonly answer: ReadAnswer | undefined }[]
+  readonly cursor: Uint8Array | undefined
+}
+
 type RunOptions = {
   readonly seed: number
   readonly steps: number
@@ -57,6 +66,10 @@ type RunOptions = {
   readonly preallocate: boolean
   readonly completions: 'immediate' | 'queued'
   readonly keys: number
+  /** Greatest length of most values. */
+  readonly valueBytes?: number
+  /** What memory has no room for goes to tables. */
+  readonly hasTables?: boolean
 }
 
 /** What a run did, so that a test can say that it did something. */
@@ -70,7 +83,10 @@ type Tally = Record<
   | 'recycled'
   | 'siblings'
   | 'lists'
-  | 'preconditions',
+  | 'preconditions'
+  | 'flushes'
+  | 'compactions'
+  | 'crashesInJobs',
   number
 >
 
@@ -80,6 +96,8 @@ class ModelRun {
   readonly disk: SimDisk
   readonly clock = new SimClock()
   readonly keys: { readonly name: Uint8Array; readonly model: ModelKey }[]
+  readonly catalog: SimCatalog
+  jobs: SimJobs
   rig: ShardRig
   actor = 1
   writes = 0
@@ -94,12 +112,17 @@ class ModelRun {
     siblings: 0,
     lists: 0,
     preconditions: 0,
+    flushes: 0,
+    compactions: 0,
+    crashesInJobs: 0,
   }
 
   constructor(options: RunOptions) {
     this.options = options
     this.random = new SeededRandom(options.seed)
     this.disk = new SimDisk({ random: this.random.fork('disk'), completions: options.completions })
+    this.catalog = new SimCatalog({ random: this.random.fork('catalog'), completions: options.completions })
+    this.jobs = this.makeJobs()
     this.keys = Array.from({ length: options.keys }, (_, index) => ({
       name: bytesOf(`{${'abc'[index % 3]}}key${index}`),
       model: new ModelKey(),
@@ -107,8 +130,19 @@ class ModelRun {
     this.rig = this.start()
   }
 
+  makeJobs(): SimJobs {
+    const tools = { crc32, codec: undefined }
+    return new SimJobs(this.disk, {
+      flush: (input: never, world) => flush(input, world, tools),
+      compact: (input: never, world) => compact(input, world, tools),
+    })
+  }
+
   start(): ShardRig {
     const { shards, preallocate } = this.options
+    // Jobs of a process that is gone are gone.
+    this.jobs = this.makeJobs()
+    const tables = { catalog: this.catalog, jobs: this.jobs, random: this.random.fork('tables') }
     const rig = new ShardRig({
       disk: this.disk,
       clock: this.clock,
@@ -116,9 +150,10 @@ class ModelRun {
       preallocate,
       segmentBytes: 16384,
       segments: 24,
-      budgetBytes: 12 * 16384,
+      budgetBytes: (this.options.hasTables === true ? 8 : 12) * 16384,
       actor: { low: this.actor, high: 9 },
       unsyncedNoted: this.options.durabilities.some((durability) => durability !== 'sync'),
+      tables: this.options.hasTables === true ? tables : undefined,
     })
     return rig.open(() => this.disk.drain(this.random))
   }
@@ -126,8 +161,10 @@ class ModelRun {
   /** Carries frames and disk operations for a while; all of them with `whole`. */
   turn(whole: boolean): void {
     this.rig.turn()
+    if (this.random.chance(1, whole ? 2 : 6)) this.jobs.runNext(this.random)
     if (this.options.completions === 'immediate') return
     for (let left = whole ? 1000 : this.random.below(3); left > 0 && this.disk.step(this.random); left--);
+    for (let left = whole ? 1000 : this.random.below(3); left > 0 && this.catalog.step(); left--);
     this.rig.deliverReplies()
   }
 
@@ -147,7 +184,11 @@ class ModelRun {
   }
 
   countRecycled(): void {
-    for (const shard of this.rig.shards) this.tally.recycled += shard.store.recycledSegments
+    for (const { store } of this.rig.shards) {
+      this.tally.recycled += store.recycledSegments
+      this.tally.flushes += store.tables?.flushes ?? 0
+      this.tally.compactions += store.tables?.compactions ?? 0
+    }
   }
 
   /** Takes the answers that have come. */
@@ -186,9 +227,15 @@ class ModelRun {
 
   // Requests.
 
+  /** One of the keys; with many, most often one of the first, so that some have a history. */
+  pickKey(): { readonly name: Uint8Array; readonly model: ModelKey } {
+    const hot = Math.min(this.keys.length, 40)
+    return this.keys[this.random.chance(1, 2) ? this.random.below(hot) : this.random.below(this.keys.length)]!
+  }
+
   write(): void {
     const { random } = this
-    const { name, model } = random.pick(this.keys)
+    const { name, model } = this.pickKey()
     if (model.pending !== undefined) return
     const state = model.present
     const isDelete = random.chance(1, 4)
@@ -203,7 +250,8 @@ class ModelRun {
     const nowMs = this.clock.epochMs()
     const ttlMs = !isDelete && random.chance(1, 4) ? random.between(1, 100_000) : undefined
     if (ttlMs !== undefined) options = { ...options, ttlMs }
-    const text = `${write}:${'x'.repeat(random.chance(1, 8) ? random.below(700) : random.below(60))}`
+    const { valueBytes = 60 } = this.options
+    const text = `${write}:${'x'.repeat(random.chance(1, 8) ? random.below(700) : random.below(valueBytes))}`
     const isBlind = options.context === undefined
     let next: State
     if (isDelete && live(state, nowMs).length === 0 && (isBlind || state === absent)) next = state
@@ -225,7 +273,7 @@ class ModelRun {
 
   precondition(): void {
     const { random } = this
-    const { name, model } = random.pick(this.keys)
+    const { name, model } = this.pickKey()
     if (model.pending !== undefined) return
     const state = model.present
     const count = live(state, this.clock.epochMs()).length
@@ -257,7 +305,7 @@ class ModelRun {
   }
 
   read(): void {
-    const { name, model } = this.random.pick(this.keys)
+    const { name, model } = this.pickKey()
     const answer = this.readNow(name)
     const nowMs = this.clock.epochMs()
     const { pending } = model
@@ -289,12 +337,12 @@ class ModelRun {
     const found = new Map<string, string[]>()
     let cursor: Uint8Array | undefined
     do {
-      const { answer } = this.rig.wait<{
-        keys: readonly { key: Uint8Array; answer: ReadAnswer | undefined }[]
-        cursor: Uint8Array | undefined
-      }>((done) =>
+      const result = send<ListAnswer>((done) =>
         this.rig.coordinator.list(bucketOf(), { limit: this.random.between(1, 9), values: true, cursor }, done),
       )
+      this.settle()
+      const { error, answer } = result
+      if (error !== undefined) throw error
       for (const { key, answer: read } of answer!.keys) {
         assert.equal(found.has(textOf(key)), false, 'A key is listed once')
         found.set(textOf(key), read!.values.map(({ value }) => textOf(value)).sort())
@@ -335,10 +383,27 @@ class ModelRun {
     this.verify('exact')
   }
 
+  /** The process ends in the middle of a job's work on the disk. */
+  crashInJob(): void {
+    if (this.jobs.waitingCount === 0) return
+    this.disk.crashAtChange(this.random.between(1, 12))
+    try {
+      this.jobs.runNext(this.random)
+      this.disk.crashAtChange(Number.MAX_SAFE_INTEGER)
+      return
+    } catch (error) {
+      if (!(error instanceof SimCrash)) throw error
+    }
+    this.tally.crashesInJobs++
+    this.crash(this.random.pick(['power', 'process']))
+  }
+
   crash(kind: 'power' | 'process'): void {
     this.countRecycled()
     if (kind === 'power') this.disk.crash(this.random)
     else this.disk.kill(this.random)
+    // What a commit under way leaves, a kill may leave, too.
+    this.catalog.crash(this.random)
     if (kind === 'power') this.tally.powerCuts++
     else this.tally.kills++
     if (this.options.durabilities.some((durability) => durability !== 'sync')) this.actor++
@@ -370,21 +435,24 @@ class ModelRun {
 
   run(): void {
     const { random } = this
+    // Memory has to fill before anything goes to tables.
+    const endsPerThousand = this.options.hasTables === true ? 2 : 8
     for (let step = 0; step < this.options.steps; step++) {
       const draw = random.below(1000)
+      if (this.jobs.waitingCount > 0 && random.chance(1, 30)) this.crashInJob()
       if (draw < 560) this.write()
       else if (draw < 760) this.read()
       else if (draw < 800) this.precondition()
       else if (draw < 900) this.turn(false)
       else if (draw < 960) this.tick(random.pick([1, 20, 100, 500, 30_000]))
       else if (draw < 970) this.list()
-      else if (draw < 978) this.stop()
-      else if (draw < 986) this.crash('process')
-      else if (draw < 994) this.crash('power')
+      else if (draw < 970 + endsPerThousand) this.stop()
+      else if (draw < 970 + 2 * endsPerThousand) this.crash('process')
+      else if (draw < 970 + 3 * endsPerThousand) this.crash('power')
       else this.settle()
       this.collect()
       assert.deepEqual(
-        this.rig.failures.map(({ message }) => message),
+        [...this.rig.failures, ...this.rig.reports].map(({ message }) => message),
         [],
       )
     }
@@ -400,21 +468,27 @@ function runModel(name: string, runs: number, steps: number, options: Omit<RunOp
   test(`Shard and store: ${name}`, (t) => {
     const sum: Record<string, number> = {}
     fc.assert(
-      fc.property(fc.integer(), fc.integer({ min: 1, max: steps }), (seed, drawn) => {
-        const run = new ModelRun({ seed, steps: drawn, ...options })
-        try {
-          run.run()
-        } catch (error) {
-          if (error instanceof SimCrash) throw new Error('The disk was used after it had crashed', { cause: error })
-          throw error
-        }
-        for (const [key, count] of Object.entries(run.tally)) sum[key] = (sum[key] ?? 0) + count
-      }),
+      fc.property(
+        fc.integer(),
+        fc.integer({ min: options.hasTables === true ? steps / 2 : 1, max: steps }),
+        (seed, drawn) => {
+          const run = new ModelRun({ seed, steps: drawn, ...options })
+          try {
+            run.run()
+          } catch (error) {
+            if (error instanceof SimCrash) throw new Error('The disk was used after it had crashed', { cause: error })
+            throw error
+          }
+          for (const [key, count] of Object.entries(run.tally)) sum[key] = (sum[key] ?? 0) + count
+        },
+      ),
       { numRuns: Math.ceil(runs * scale), endOnFailure: false },
     )
     t.diagnostic(JSON.stringify(sum))
     for (const [key, count] of Object.entries(sum)) {
-      if (key !== 'refused') assert.ok(count > 0, `Some ${key}`)
+      const isOfTables = key === 'flushes' || key === 'compactions' || key === 'crashesInJobs'
+      if (isOfTables && options.hasTables !== true) assert.equal(count, 0, `No ${key}`)
+      else if (key !== 'refused') assert.ok(count > 0, `Some ${key}`)
     }
   })
 }
@@ -437,6 +511,24 @@ runModel('writes below sync alone lose no more than they may', 10, 1500, {
 runModel('syncs that end later change nothing', 20, 1500, {
   ...common,
   completions: 'queued',
+  durabilities: ['sync', 'os'],
+})
+const withTables = { ...common, hasTables: true, keys: 400, valueBytes: 400 } as const
+
+runModel('data beyond memory, synced, equals the model', 6, 6000, { ...withTables, durabilities: ['sync'] })
+runModel('data beyond memory, of all durabilities, loses no more than it may', 6, 6000, {
+  ...withTables,
+  durabilities: ['sync', 'interval', 'os'],
+})
+runModel('data beyond memory, with a slow disk and catalog', 6, 6000, {
+  ...withTables,
+  completions: 'queued',
+  durabilities: ['sync', 'os'],
+})
+runModel('data beyond memory in two shards', 4, 8000, {
+  ...withTables,
+  shards: 2,
+  keys: 800,
   durabilities: ['sync', 'os'],
 })
 runModel('two shards equal the model', 10, 1500, {

@@ -1,0 +1,74 @@
+/**
+ * The tables of a node in its catalog: what a shard starts with, what its commits become, and which files nothing names. Over the
+ * door `Catalog`, for the thread that owns it.
+ */
+import { SunwiseError } from '../base/errors.ts'
+import type { Catalog, CatalogEdit, Disk } from '../env.ts'
+import {
+  decodeFacts,
+  decodeRow,
+  factsKey,
+  type PartitionRange,
+  rowKeyPrefix,
+  type TableFacts,
+  type TableRow,
+  TableRows,
+} from './table-rows.ts'
+import { flushedKey, flushedOf, tableFileName } from './tables.ts'
+
+/** What the catalog holds for one shard. */
+export type CatalogTables = {
+  readonly rows: TableRows
+  readonly facts: ReadonlyMap<string, TableFacts>
+  readonly flushedThrough: number
+}
+
+/** Rows and facts of a shard that owns the partitions of `range`. @throws CATALOG_CORRUPT, DISK_FAILED */
+export function loadTables(catalog: Catalog, shard: number, range: PartitionRange): CatalogTables {
+  const found: TableRow[] = []
+  const facts = new Map<string, TableFacts>()
+  for (const [key, value] of catalog.scan(rowKeyPrefix(shard))) {
+    const row = decodeRow(key, value)?.row
+    if (row === undefined) throw badRow(key)
+    found.push(row)
+    if (facts.has(row.tableId)) continue
+    const own = catalog.get(factsKey(row.tableId))
+    const decoded = own === undefined ? undefined : decodeFacts(factsKey(row.tableId), own)
+    if (decoded === undefined) throw badRow(factsKey(row.tableId))
+    facts.set(row.tableId, decoded)
+  }
+  return { rows: TableRows.from(range, found), facts, flushedThrough: flushedOf(catalog.get(flushedKey(shard))) }
+}
+
+/**
+ * Commits rows of one shard. Of the tables that it names no more, those that no shard names lose their facts in the same commit; they are
+ * the answer. One call at a time per catalog, or the answers of two could each count on the other's rows.
+ */
+export function commitTables(
+  catalog: Catalog,
+  shards: number,
+  shard: number,
+  edits: readonly CatalogEdit[],
+  unnamed: readonly string[],
+  done: (error: SunwiseError | undefined, orphans: readonly string[]) => void,
+): void {
+  const isNamed = (tableId: string): boolean => {
+    for (let other = 0; other < shards; other++) {
+      if (other !== shard && catalog.scan(`${rowKeyPrefix(other)}${tableId}/`).length > 0) return true
+    }
+    return false
+  }
+  const orphans = unnamed.filter((tableId) => !isNamed(tableId))
+  const gone = orphans.map((tableId): CatalogEdit => ({ op: 'delete', key: factsKey(tableId) }))
+  catalog.commit([...edits, ...gone], (error) => done(error, error === undefined ? orphans : []))
+}
+
+/** Files in the directory of tables that the catalog does not name: what flushes and compactions left that were cut short. */
+export function strayFiles(catalog: Catalog, disk: Disk, directory: string): string[] {
+  const named = new Set(catalog.scan('table/').map(([key]) => tableFileName(key.slice('table/'.length))))
+  return disk.listNow(directory).filter((name) => name.endsWith('.sst') && !named.has(name))
+}
+
+function badRow(key: string): SunwiseError {
+  return new SunwiseError('CATALOG_CORRUPT', `Cannot read row "${key}" of the catalog; restore a backup`)
+}

@@ -1,0 +1,521 @@
+/**
+ * The tables of one shard as its owner sees them: flushes and compactions are begun here, their answers become rows of the catalog,
+ * and what the catalog holds becomes the view that readers see. An object without a thread: jobs and commits call back.
+ *
+ *   flush:       job writes a table -> its meta is loaded -> rows, facts and the log's flushed end are committed -> readers see it
+ *   compaction:  job writes tables -> metas are loaded -> rows and facts are committed -> readers see them -> old tables leave
+ *
+ * In that order a crash at any point leaves the catalog with tables that are whole and durable, and files that it does not name,
+ * which the next start removes. Commits are made one after the other, each on the rows that the one before left.
+ *
+ * A table leaves in steps: no row of the shard names it; no reader can still look at it (table-view.ts); its file is removed, if
+ * no other shard has a row of it.
+ */
+import { assert } from '../base/assert.ts'
+import type { Crc32 } from '../base/crc32.ts'
+import { SunwiseError } from '../base/errors.ts'
+import { Limits } from '../config.ts'
+import type { CatalogEdit, Disk, Jobs, Random } from '../env.ts'
+import type { CompactionInput, CompactionOutput } from './compaction.ts'
+import { type Compaction, deadBytesAfter, debt, pickCompaction } from './compaction-policy.ts'
+import type { FlushInput, FlushOutput } from './flush.ts'
+import type { ActorId } from './log-control.ts'
+import type { MergeInput, RecordSource } from './merge.ts'
+import type { ShardMemory } from './shard-memory.ts'
+import { type BlockCodec, tableIdOf, tableIdText } from './sstable.ts'
+import { TableIterator } from './sstable-iterator.ts'
+import type { WrittenTable } from './sstable-writer.ts'
+import { TableFinder } from './table-finder.ts'
+import {
+  encodeFacts,
+  factsKey,
+  rowEdits,
+  type TableEdit,
+  type TableFacts,
+  type TableRow,
+  type TableRows,
+} from './table-rows.ts'
+import { flushReader, type OpenTable, TableView } from './table-view.ts'
+
+export type TablesOptions = {
+  readonly disk: Disk
+  /** Existing directory of the tables of all shards. */
+  readonly directory: string
+  readonly memory: ShardMemory
+  readonly jobs: Jobs
+  readonly random: Random
+  readonly crc32: Crc32
+  readonly codec: BlockCodec | undefined
+  readonly shard: number
+  /** Rows and facts that the catalog holds for this shard. */
+  readonly rows: TableRows
+  readonly facts: ReadonlyMap<string, TableFacts>
+  /** Log segments up to this sequence stand in tables. */
+  readonly flushedThrough: number
+  /**
+   * Commits rows of this shard. `unnamed` are tables that it does not name any more: the answer says which of them no shard names; the
+   * facts of those are gone, too.
+   */
+  readonly commit: (
+    edits: readonly CatalogEdit[],
+    unnamed: readonly string[],
+    done: (error: SunwiseError | undefined, orphans: readonly string[]) => void,
+  ) => void
+  /** Number of the owner's thread among the readers. */
+  readonly reader: number
+  readonly actorIndex: (low: number, high: number) => number
+  readonly actors: () => readonly ActorId[]
+  readonly liveBuckets: () => readonly number[]
+  /** Something went wrong beside any request: for the log of the node. */
+  readonly report: (error: SunwiseError) => void
+}
+
+/** What a flush has written; not in the catalog yet. */
+export type PreparedFlush = {
+  readonly tableId: string
+  readonly table: WrittenTable | undefined
+  /** Estimate: part of its bytes that replaces what older tables hold. */
+  readonly deadShare: number
+}
+
+const bitsPerKeyYoung = 16
+const bitsPerKeyLast = 12
+const tableBytesWanted = 32 * 1024 * 1024
+/** Without a flush for so long the shard is at rest. */
+const restMs = 5_000
+/** After a failed job the next one waits, twice as long each time. */
+const retryMs = { first: 1_000, max: 60_000 } as const
+const picksEveryMs = 5_000
+/** A list reads blocks in portions of so many bytes. */
+const listPortionBytes = 16 * 1024
+
+export class Tables {
+  readonly #options: TablesOptions
+  readonly #view: TableView
+  readonly #open = new Map<string, OpenTable>()
+  readonly #facts = new Map<string, TableFacts>()
+  readonly finder: TableFinder
+  #rows: TableRows
+  #flushedThrough: number
+  /** Changes of the rows that wait for the one under way. */
+  readonly #commits: (() => void)[] = []
+  #isCommitting = false
+  #isClosed = false
+  #compaction: Compaction | undefined
+  /** Ranges whose compaction met damage: left alone in this run. */
+  readonly #damaged: Compaction[] = []
+  #lastFlushMs = Number.NEGATIVE_INFINITY
+  #nextPickMs = 0
+  #retryAtMs = 0
+  #retryPauseMs: number = retryMs.first
+  #rowsChanged = true
+  #debt = 0
+  /** Files that go once their tables are closed. */
+  readonly #orphans = new Set<string>()
+
+  flushes = 0
+  compactions = 0
+  bytesFlushed = 0
+  bytesCompacted = 0
+
+  constructor(options: TablesOptions) {
+    this.#options = options
+    this.#rows = options.rows
+    this.#flushedThrough = options.flushedThrough
+    for (const [tableId, facts] of options.facts) this.#facts.set(tableId, facts)
+    const { disk, memory, crc32, codec, reader, actorIndex } = options
+    this.#view = new TableView({ disk, memory: memory.tables, crc32, actorIndex })
+    this.finder = new TableFinder({ disk, memory: memory.tables, crc32, codec, reader })
+  }
+
+  /** Log segments up to this sequence stand in tables: nothing of them is needed. */
+  get flushedThrough(): number {
+    return this.#flushedThrough
+  }
+
+  /** Bytes of shared memory that tables take. */
+  get bytesUsed(): number {
+    return this.#view.bytesUsed
+  }
+
+  get tableCount(): number {
+    return this.#open.size
+  }
+
+  get fileBytes(): number {
+    let bytes = 0
+    for (const tableId of this.#open.keys()) bytes += this.#facts.get(tableId)!.fileBytes
+    return bytes
+  }
+
+  /** Greatest number of tables that one key may be looked up in. */
+  get runs(): number {
+    return this.#rows.runs
+  }
+
+  /** 0: merging keeps pace; 1: writers must wait. */
+  get debt(): number {
+    return this.#debt
+  }
+
+  /** A change of the rows is under way: who stops waits for it, or would not know what the catalog holds. */
+  get isCommitting(): boolean {
+    return this.#isCommitting
+  }
+
+  /** Opens all tables that the catalog names. @throws TABLE_CORRUPT, DISK_FAILED; then none is open */
+  open(): void {
+    try {
+      for (const tableId of this.#rows.tableIds()) this.#openTable(tableId)
+    } catch (error) {
+      this.#view.closeAll(this.#open.values())
+      this.#open.clear()
+      throw error
+    }
+    this.#publish()
+  }
+
+  /** Begins to write segments as a table; `done` when it is durable. Then `commitFlush`, or `abandonFlush`. */
+  flush(
+    segments: readonly number[],
+    done: (error: SunwiseError | undefined, prepared: PreparedFlush | undefined) => void,
+  ): void {
+    const { memory, directory, random, jobs, actors, liveBuckets } = this.#options
+    const tableId = { low: random.u32(), high: random.u32() }
+    const text = tableIdText(tableId)
+    const input: FlushInput = {
+      memory,
+      segments,
+      path: this.#pathOf(text),
+      directory,
+      tableId,
+      firstPartition: this.#rows.firstPartition,
+      endPartition: this.#rows.endPartition,
+      bitsPerKey: bitsPerKeyYoung,
+      actors: actors(),
+      liveBuckets: liveBuckets(),
+      dropsTombstones: this.#rows.rows.length === 0,
+    }
+    jobs.run('flush', input, (error, output) => {
+      if (this.#isClosed) return
+      // A job that broke may have left its pin.
+      this.#view.unpin(flushReader)
+      if (error !== undefined) return done(error, undefined)
+      const { table, deadShare } = output as FlushOutput
+      done(undefined, { tableId: text, table, deadShare })
+    })
+  }
+
+  /**
+   * Makes a flush count: from `done` without an error on readers find its table, and log segments up to `through` are not needed. After
+   * an error the file is gone, and nothing has changed.
+   */
+  commitFlush(
+    prepared: PreparedFlush,
+    through: number,
+    nowMs: number,
+    done: (error: SunwiseError | undefined) => void,
+  ): void {
+    this.#lastFlushMs = nowMs
+    this.#exclusively((release) => {
+      const { tableId, table, deadShare } = prepared
+      const add = table === undefined ? [] : [this.#flushed(tableId, table, deadShare)]
+      const finish = (error: SunwiseError | undefined): void => {
+        if (error === undefined) {
+          this.#flushedThrough = through
+          this.flushes++
+          this.bytesFlushed += table?.fileBytes ?? 0
+        }
+        release()
+        done(error)
+      }
+      this.#change({ remove: [], add }, [flushedEdit(this.#options.shard, through)], finish)
+    })
+  }
+
+  /**
+   * What tables hold of a partition from (bucketId, key) on, newest first, to be merged within this turn. @throws TABLE_CORRUPT,
+   * DISK_FAILED from here and from what it gives
+   */
+  sourcesOf(partition: number, bucketId: number, key: Uint8Array): MergeInput[] {
+    const { crc32, codec, actorIndex } = this.#options
+    return this.#rows.rowsOf(partition).map((row) => {
+      const table = this.#open.get(row.tableId)!
+      const iterator = new TableIterator({
+        file: table.file,
+        meta: this.#view.metaOf(table),
+        crc32,
+        codec,
+        firstPartition: partition,
+        endPartition: partition + 1,
+        portionBytes: listPortionBytes,
+        pace: () => {},
+      })
+      const source = new SeekedSource(iterator, partition, bucketId, key)
+      return { source, isComplete: table.isComplete, actorIndices: indicesOf(table.actors, actorIndex) }
+    })
+  }
+
+  /** Compaction and cleaning in small steps; every 20 to 100 ms. */
+  step(monotonicMs: number, epochMs: number): void {
+    this.#view.reclaim((table) => this.#closed(table))
+    if (this.#compaction !== undefined || monotonicMs < this.#retryAtMs) return
+    if (!this.#rowsChanged && monotonicMs < this.#nextPickMs) return
+    this.#rowsChanged = false
+    this.#nextPickMs = monotonicMs + picksEveryMs
+    const isIdle = monotonicMs - this.#lastFlushMs > restMs
+    const picked = pickCompaction(this.#rows, this.#facts, { busy: this.#damaged, isIdle, nowMs: epochMs })
+    if (picked !== undefined) this.#compact(picked, monotonicMs, epochMs)
+  }
+
+  /** Closes all files. No commit is under way; jobs end as they like, and count for nothing. */
+  close(): void {
+    assert(!this.#isCommitting, 'Tables close when no change of theirs is under way')
+    this.#isClosed = true
+    this.#view.closeAll(this.#open.values())
+    this.#open.clear()
+  }
+
+  #compact(compaction: Compaction, monotonicMs: number, epochMs: number): void {
+    this.#compaction = compaction
+    const { directory, random, jobs, actors, liveBuckets, actorIndex } = this.#options
+    const inputTables = new Map(compaction.inputs.map((row) => [row.tableId, this.#open.get(row.tableId)!]))
+    const outputsMax = Math.ceil(compaction.inputBytes / tableBytesWanted) + 2
+    const outputs = Array.from({ length: outputsMax }, () => {
+      const tableId = { low: random.u32(), high: random.u32() }
+      return { tableId, path: this.#pathOf(tableIdText(tableId)) }
+    })
+    const input: CompactionInput = {
+      tables: [...inputTables].map(([text, table]) => ({
+        path: this.#pathOf(text),
+        tableId: table.tableId,
+        actorIndices: indicesOf(table.actors, actorIndex),
+      })),
+      firstPartition: compaction.firstPartition,
+      endPartition: compaction.endPartition,
+      actors: actors(),
+      outputs,
+      directory,
+      tableBytesWanted,
+      bitsPerKey: compaction.isLast ? bitsPerKeyLast : bitsPerKeyYoung,
+      nowMs: epochMs,
+      graceMs: Limits.expiryGraceMs,
+      dropsTombstones: compaction.isLast,
+      isComplete: compaction.isComplete,
+      liveBuckets: liveBuckets(),
+    }
+    jobs.run('compact', input, (error, output) => {
+      if (this.#isClosed) return
+      if (error !== undefined) return this.#compactionFailed(compaction, error, monotonicMs)
+      this.#retryPauseMs = retryMs.first
+      const { tables } = output as CompactionOutput
+      const paths = tables.map(({ output: index }) => outputs[index]!.path)
+      this.#exclusively((release) => {
+        const { inputs } = compaction
+        const add = tables.map(({ output: index, table }) =>
+          this.#merged(tableIdText(outputs[index]!.tableId), table, compaction),
+        )
+        this.#change({ remove: inputs, add }, [], (failure) => {
+          release()
+          if (failure !== undefined) {
+            for (const path of paths) this.#remove(path)
+            return this.#compactionFailed(compaction, failure, monotonicMs)
+          }
+          this.compactions++
+          this.bytesCompacted += tables.reduce((sum, { table }) => sum + table.fileBytes, 0)
+          this.#compaction = undefined
+        })
+      })
+    })
+  }
+
+  #compactionFailed(compaction: Compaction, error: SunwiseError, monotonicMs: number): void {
+    this.#compaction = undefined
+    this.#rowsChanged = true
+    if (error.code === 'CLOSED') return
+    if (error.code === 'TABLE_CORRUPT') this.#damaged.push(compaction)
+    this.#retryAtMs = monotonicMs + this.#retryPauseMs
+    this.#retryPauseMs = Math.min(retryMs.max, this.#retryPauseMs * 2)
+    this.#options.report(error)
+  }
+
+  #flushed(tableId: string, table: WrittenTable, deadShare: number): { row: TableRow; facts: TableFacts } {
+    const { firstPartition, endPartition } = table
+    const row = { tableId, sequence: this.#rows.newestSequence + 1, level: 0, firstPartition, endPartition }
+    const deadBytes = Math.round(deadShare * table.fileBytes)
+    return { row, facts: { ...table, tableId, heldTombstones: 0, deadBytes, isComplete: true } }
+  }
+
+  #merged(tableId: string, table: WrittenTable, compaction: Compaction): { row: TableRow; facts: TableFacts } {
+    const { outputSequence, outputLevel, isLast, isComplete } = compaction
+    const { firstPartition, endPartition, fileBytes, tombstones } = table
+    const row = { tableId, sequence: outputSequence, level: outputLevel, firstPartition, endPartition }
+    const deadBytes = Math.round(deadBytesAfter(compaction, this.#facts, fileBytes))
+    return { row, facts: { ...table, tableId, heldTombstones: isLast ? tombstones : 0, deadBytes, isComplete } }
+  }
+
+  /** Opens what is added, commits, and shows it to readers; or takes all back. */
+  #change(edit: TableEdit, others: readonly CatalogEdit[], done: (error: SunwiseError | undefined) => void): void {
+    const before = this.#rows
+    const problem = before.problemOf(edit)
+    assert(problem === undefined, 'An edit fits the rows that it was made for')
+    const after = before.apply(edit)
+    const added = edit.add.map(({ facts }) => facts)
+    const takeBack = (): void => {
+      for (const { tableId } of added) {
+        const table = this.#open.get(tableId)
+        this.#open.delete(tableId)
+        this.#facts.delete(tableId)
+        if (table !== undefined) this.#view.leave(table)
+      }
+    }
+    try {
+      for (const facts of added) {
+        this.#facts.set(facts.tableId, facts)
+        this.#openTable(facts.tableId)
+      }
+    } catch (error) {
+      takeBack()
+      return done(error as SunwiseError)
+    }
+    const named = after.tableIds()
+    const unnamed = [...before.tableIds()].filter((tableId) => !named.has(tableId))
+    const edits: CatalogEdit[] = [
+      ...rowEdits(this.#options.shard, before, after),
+      ...added.map((facts): CatalogEdit => ({ op: 'put', key: factsKey(facts.tableId), value: encodeFacts(facts) })),
+      ...others,
+    ]
+    this.#options.commit(edits, unnamed, (error, orphans) => {
+      if (error !== undefined) {
+        takeBack()
+        return done(error)
+      }
+      this.#rows = after
+      this.#rowsChanged = true
+      for (const tableId of orphans) this.#orphans.add(tableId)
+      this.#publish()
+      for (const tableId of unnamed) {
+        const table = this.#open.get(tableId)!
+        this.#open.delete(tableId)
+        this.#facts.delete(tableId)
+        this.#view.leave(table)
+      }
+      done(undefined)
+    })
+  }
+
+  /** Runs changes of the rows one after the other. */
+  #exclusively(change: (release: () => void) => void): void {
+    const start = (): void => {
+      this.#isCommitting = true
+      change(() => {
+        this.#isCommitting = false
+        this.#commits.shift()?.()
+      })
+    }
+    if (this.#isCommitting) this.#commits.push(start)
+    else start()
+  }
+
+  #openTable(text: string): void {
+    const tableId = tableIdOf(text)
+    assert(tableId !== undefined, 'Rows name tables')
+    this.#open.set(text, this.#view.open(tableId, this.#pathOf(text)))
+  }
+
+  #publish(): void {
+    this.#debt = debt(this.#rows, this.#facts)
+    const open = (row: TableRow): OpenTable => this.#open.get(row.tableId)!
+    const { firstPartition, endPartition } = this.#rows
+    this.#view.publish(
+      (partition) =>
+        partition < firstPartition || partition >= endPartition ? [] : this.#rows.rowsOf(partition).map(open),
+      this.#open.size,
+    )
+  }
+
+  #closed(table: OpenTable): void {
+    const text = tableIdText(table.tableId)
+    if (this.#orphans.delete(text)) this.#remove(this.#pathOf(text))
+  }
+
+  /** Takes a file away that nothing names; one that stays is removed at the next start. */
+  #remove(path: string): void {
+    this.#options.disk.remove(path, (error) => {
+      if (error !== undefined) this.#options.report(error)
+    })
+  }
+
+  #pathOf(tableId: string): string {
+    return `${this.#options.directory}/${tableFileName(tableId)}`
+  }
+}
+
+/** An iterator that begins at a key. */
+class SeekedSource implements RecordSource {
+  readonly #iterator: TableIterator
+  readonly #seek: () => boolean
+  #isBegun = false
+
+  constructor(iterator: TableIterator, partition: number, bucketId: number, key: Uint8Array) {
+    this.#iterator = iterator
+    this.#seek = () => iterator.seek(partition, bucketId, key)
+  }
+
+  get u8(): Uint8Array {
+    return this.#iterator.u8
+  }
+
+  get i32(): Int32Array {
+    return this.#iterator.i32
+  }
+
+  get at(): number {
+    return this.#iterator.at
+  }
+
+  get partition(): number {
+    return this.#iterator.partition
+  }
+
+  next(): boolean {
+    if (this.#isBegun) return this.#iterator.next()
+    this.#isBegun = true
+    return this.#seek()
+  }
+}
+
+/** Name of a table's file. */
+export function tableFileName(tableId: string): string {
+  return `${tableId}.sst`
+}
+
+/** Key of the catalog row that says how far the log of a shard stands in tables. */
+export function flushedKey(shard: number): string {
+  return `flushed/${shard}`
+}
+
+/** That row: the sequence of the last segment, u32 little-endian. */
+export function flushedEdit(shard: number, through: number): CatalogEdit {
+  const value = new Uint8Array(4)
+  new DataView(value.buffer).setUint32(0, through, true)
+  return { op: 'put', key: flushedKey(shard), value }
+}
+
+/** The sequence in that row; 0 without one. @throws CATALOG_CORRUPT */
+export function flushedOf(value: Uint8Array | undefined): number {
+  if (value === undefined) return 0
+  if (value.length !== 4) {
+    throw new SunwiseError('CATALOG_CORRUPT', 'Cannot read the row of the catalog that says what was flushed')
+  }
+  return new DataView(value.buffer, value.byteOffset, 4).getUint32(0, true)
+}
+
+/** What the actors of a table are called in the shard; undefined: the same. */
+function indicesOf(
+  actors: readonly ActorId[],
+  actorIndex: (low: number, high: number) => number,
+): Uint16Array | undefined {
+  const indices = actors.map(({ low, high }) => actorIndex(low, high))
+  return indices.every((index, position) => index === position) ? undefined : Uint16Array.from(indices)
+}
