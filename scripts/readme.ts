@@ -135,6 +135,7 @@ const limitTexts: { readonly [Name in keyof typeof Limits]: string | undefined }
   openGroupBytesMax:
     'Bytes of one group of the log before it is written; at it, the shard takes no more from its rings',
   listReplyBytesMax: undefined,
+  jobsMax: undefined,
   catalogCommitsPendingMax: 'Changes of buckets and settings that may wait for the catalog; one more: `OVERLOADED`',
   connectionsMax: 'HTTP connections of one thread; one more is closed at once',
   requestBodiesShare:

@@ -68,6 +68,8 @@ export const Limits = {
   listReplyBytesMax: 4 * MiB,
   /** Commits that may wait for the catalog; one more is 503 OVERLOADED. */
   catalogCommitsPendingMax: 1024,
+  /** Flushes, compactions and other jobs that wait or run; one more is OVERLOADED and tried again later. */
+  jobsMax: 256,
   /** HTTP connections of one thread; one more is closed at once. */
   connectionsMax: 10_000,
   /**
@@ -110,7 +112,7 @@ export type Config = {
   readonly directory: string
   /** Shard worker threads; the data outlives a change of this number. */
   readonly shards: number
-  /** Budget in bytes for tables in memory, rings, caches and queues together. At it, writes get 507 STORE_FULL. */
+  /** Budget in bytes for records in memory, their index, rings, caches and queues together. Beyond it, data goes to tables. */
   readonly memoryBytes: number
   readonly durability: Durability
   /** How often `interval` durability syncs. */

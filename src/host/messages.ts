@@ -5,9 +5,11 @@
 import type { ErrorCode } from '../base/errors.ts'
 import type { HashSeed } from '../base/key-hash.ts'
 import type { Durability } from '../config.ts'
+import type { CatalogEdit } from '../env.ts'
 import type { Bucket, BucketProperties } from '../replication/requests.ts'
 import type { LogPosition } from '../storage/log-group.ts'
 import type { ShardMemory } from '../storage/shard-memory.ts'
+import type { TableFacts, TableRow } from '../storage/table-rows.ts'
 import type { HttpLimits } from './http/front.ts'
 import type { Link } from './thread-links.ts'
 
@@ -41,6 +43,12 @@ export type ShardSeed = {
   readonly salvage: boolean
   /** Where a clean stop ended the log, if the last end was one. */
   readonly syncedEnd: LogPosition | undefined
+  /** What the catalog holds of this shard's tables. */
+  readonly tables: {
+    readonly rows: readonly TableRow[]
+    readonly facts: readonly TableFacts[]
+    readonly flushedThrough: number
+  }
   readonly http: HttpSeed | undefined
 }
 
@@ -69,6 +77,18 @@ export type ToThread =
       readonly error: ErrorMessage | undefined
       readonly result: unknown
     }
+  | {
+      readonly type: 'jobDone'
+      readonly id: number
+      readonly error: ErrorMessage | undefined
+      readonly output: unknown
+    }
+  | {
+      readonly type: 'tableCommitted'
+      readonly id: number
+      readonly error: ErrorMessage | undefined
+      readonly orphans: readonly string[]
+    }
   | { readonly type: 'listen'; readonly host: string; readonly port: number; readonly reusePort: boolean }
   | { readonly type: 'drain'; readonly graceMs: number }
   | { readonly type: 'close' }
@@ -96,3 +116,12 @@ export type FromThread =
   /** All is on stable storage, and the log ends there. */
   | { readonly type: 'closed'; readonly end: LogPosition }
   | { readonly type: 'admin'; readonly id: number; readonly request: AdminRequest }
+  | { readonly type: 'job'; readonly id: number; readonly kind: string; readonly input: unknown }
+  | {
+      readonly type: 'tableCommit'
+      readonly id: number
+      readonly edits: readonly CatalogEdit[]
+      readonly unnamed: readonly string[]
+    }
+  /** Something went wrong beside any request. */
+  | { readonly type: 'trouble'; readonly error: ErrorMessage }

@@ -19,16 +19,28 @@ import { type Config, Limits, versionSetBytesMax } from '../config.ts'
 import type { Bucket, BucketProperties } from '../replication/requests.ts'
 import { listSegments, segmentsOnDisk } from '../storage/log-recovery.ts'
 import { ControlWord, createShardMemory, planShard, type ShardMemory, ShardState } from '../storage/shard-memory.ts'
+import { commitTables, loadTables, strayFiles } from '../storage/table-catalog.ts'
+import { pinWords } from '../storage/table-view.ts'
 import { BucketRegistry } from './bucket-registry.ts'
 import { HostCatalog } from './catalog.ts'
 import { catalogFileName } from './catalog-file.ts'
 import { acquireDirectoryLock, type DirectoryLock } from './directory-lock.ts'
 import { HostDisk } from './disk.ts'
 import { createBellPorts } from './doorbell.ts'
-import type { AdminRequest, ErrorMessage, FromThread, HttpSeed, ThreadSeed, ToThread, WorkerData } from './messages.ts'
+import { JobPool } from './job-pool.ts'
+import type {
+  AdminRequest,
+  ErrorMessage,
+  FromThread,
+  HttpSeed,
+  ShardSeed,
+  ThreadSeed,
+  ToThread,
+  WorkerData,
+} from './messages.ts'
 import { moduleUrl } from './module-url.ts'
 import { type ActorRow, directoryFormatVersion, type Identity, type LogRow, NodeRecord } from './node-record.ts'
-import { logDirectoryOf, reshard } from './reshard.ts'
+import { logDirectoryOf, partitionsOf, reshard, tablesDirectory } from './reshard.ts'
 import { type Link, threadOfShard } from './thread-links.ts'
 
 export type NodeHostOptions = {
@@ -56,6 +68,8 @@ type ShardWorker = {
   bucketsTaken: number
   lastHeartbeat: number
   lastBeatMs: number
+  /** Commits of its tables that the catalog has not answered. */
+  readonly commits: Set<Promise<void>>
 }
 
 const superviseMs = 500
@@ -71,6 +85,7 @@ export class NodeHost {
   readonly #actor: ActorRow
   readonly #logRow: LogRow
   readonly #buckets: BucketRegistry
+  readonly #jobs: JobPool
   readonly #hashSeed = { low: randomBytes(4).readUInt32LE(), high: randomBytes(4).readUInt32LE() }
   readonly #shards: ShardWorker[] = []
   readonly #httpCounters: readonly SharedArrayBuffer[]
@@ -114,6 +129,7 @@ export class NodeHost {
     this.#actor = actor
     this.#logRow = logRow
     this.#httpCounters = httpCounters
+    this.#jobs = new JobPool(options.config.directory)
     this.#unsyncedNoted = record.isUnsynced
     this.#buckets = new BucketRegistry(record, options.config.valueBytesMax, (buckets) => this.#tellBuckets(buckets))
   }
@@ -130,7 +146,8 @@ export class NodeHost {
       const record = new NodeRecord(catalog)
       const identity = await loadIdentity(record)
       const actor = await loadActor(record, config.directory, options.salvage)
-      const logRow = await prepareLog(record, config, options.salvage, options.log)
+      const logRow = await prepareLog(catalog, record, config, options.salvage, options.log)
+      prepareTables(catalog, config.directory)
       const counters = Array.from({ length: logRow.shards }, () => new SharedArrayBuffer(Math.max(8, httpCounterBytes)))
       node = new NodeHost(options, lock, catalog, record, identity, actor, logRow, counters)
       await node.#buckets.ensureDefault()
@@ -242,6 +259,7 @@ export class NodeHost {
         bucketsTaken: 0,
         lastHeartbeat: 0,
         lastBeatMs: performance.now(),
+        commits: new Set(),
       })
     }
     const links = this.#shards.map(() => [] as Link[])
@@ -317,6 +335,7 @@ export class NodeHost {
         syncIntervalMs: config.syncIntervalMs,
         salvage,
         syncedEnd: this.#record.cleanEnds(this.#logRow.generation)?.[shard.shard],
+        tables: this.#tablesOf(shard.shard),
         http: http === undefined ? undefined : { ...http, nodeId: this.identity.nodeId, counters: this.#httpCounters },
       },
     }
@@ -334,9 +353,54 @@ export class NodeHost {
     worker.on('exit', (code) => this.#crashed(shard, worker, new Error(`it exited with code ${code}`)))
   }
 
+  #tablesOf(shard: number): ShardSeed['tables'] {
+    const { rows, facts, flushedThrough } = loadTables(this.#catalog, shard, partitionsOf(shard, this.shards))
+    return { rows: rows.rows, facts: [...facts.values()], flushedThrough }
+  }
+
+  /** Runs a job for a shard; a worker that has crashed meanwhile hears nothing of it. */
+  #runJob(shard: ShardWorker, worker: Worker, { id, kind, input }: FromThread & { type: 'job' }): void {
+    this.#jobs.run(kind, input, (error, output) => {
+      if (shard.worker !== worker) return
+      const failure = error === undefined ? undefined : errorMessageOf(error)
+      this.#post(shard, { type: 'jobDone', id, error: failure, output })
+    })
+  }
+
+  /** Commits rows of a shard's tables. The catalog takes commits in their order, so each is judged on what the ones before leave. */
+  #commitTables(
+    shard: ShardWorker,
+    worker: Worker,
+    { id, edits, unnamed }: FromThread & { type: 'tableCommit' },
+  ): void {
+    const before = [...this.#shards].flatMap((other) => [...other.commits])
+    const committing = Promise.all(before).then(
+      () =>
+        new Promise<void>((resolve) => {
+          commitTables(this.#catalog, this.shards, shard.shard, edits, unnamed, (error, orphans) => {
+            resolve()
+            if (shard.worker !== worker) return
+            const failure = error === undefined ? undefined : errorMessageOf(error)
+            this.#post(shard, { type: 'tableCommitted', id, error: failure, orphans })
+          })
+        }),
+    )
+    shard.commits.add(committing)
+    void committing.finally(() => shard.commits.delete(committing))
+  }
+
   #receive(shard: ShardWorker, worker: Worker, message: FromThread): void {
     if (shard.worker !== worker) return
     switch (message.type) {
+      case 'job':
+        this.#runJob(shard, worker, message)
+        return
+      case 'tableCommit':
+        this.#commitTables(shard, worker, message)
+        return
+      case 'trouble':
+        this.#options.log(`Shard ${shard.shard}: ${message.error.message}`)
+        return
       case 'ready':
         this.#ready(shard, message)
         break
@@ -528,6 +592,9 @@ export class NodeHost {
     // After a failed fsync nobody knows which pages are on disk: what this actor named may be lost.
     if (cause instanceof SunwiseError && cause.code === 'DISK_FAILED') await this.#changeActor()
     if (this.#isClosing) return
+    // What it had asked of the catalog holds or not before its successor looks.
+    await Promise.all(shard.commits)
+    this.#unpin(threadOfShard(shard.shard))
     shard.memory = this.#createMemory(shard.shard)
     shard.lastHeartbeat = 0
     const thread = threadOfShard(shard.shard)
@@ -551,6 +618,11 @@ export class NodeHost {
     if (this.#listen !== undefined && (this.#listen.reusePort || shard.shard === 0)) await this.#askToListen(shard)
   }
 
+  /** A thread that is gone reads no tables any more. */
+  #unpin(thread: number): void {
+    for (const { memory } of this.#shards) Atomics.store(new Int32Array(memory.tables.pins), thread * pinWords, 0)
+  }
+
   #fatal(cause: unknown): void {
     if (this.#isFatal || this.#isClosing) return
     this.#isFatal = true
@@ -572,7 +644,8 @@ export class NodeHost {
       shard.isUp = false
     }
     this.#settleBuckets()
-    await Promise.all(workers.map((worker) => worker.terminate()))
+    await Promise.all([...workers.map((worker) => worker.terminate()), this.#jobs.close()])
+    await Promise.all(this.#shards.flatMap((shard) => [...shard.commits]))
   }
 }
 
@@ -645,6 +718,7 @@ async function loadActor(record: NodeRecord, directory: string, salvage: boolean
 
 /** The generation of the log that this run writes; deals the log anew if shards or segment size differ from before. */
 async function prepareLog(
+  catalog: HostCatalog,
   record: NodeRecord,
   config: Config,
   salvage: boolean,
@@ -663,7 +737,14 @@ async function prepareLog(
   const isSame = present.shards === config.shards && present.segmentBytes === segmentBytes
   const isTidy = disk.listNow('log').every((name) => Number(name) >= present.generation)
   if (isSame && present.retired.length === 0 && isTidy && !salvage) return present
-  return reshard({ disk, record, present, shards: config.shards, segmentBytes, salvage, log })
+  return reshard({ disk, catalog, record, present, shards: config.shards, segmentBytes, salvage, log })
+}
+
+/** The directory of the tables, without what jobs left there that were cut short. */
+function prepareTables(catalog: HostCatalog, directory: string): void {
+  const disk = new HostDisk(directory)
+  disk.makeDirectoryNow(tablesDirectory)
+  for (const name of strayFiles(catalog, disk, tablesDirectory)) disk.removeNow(`${tablesDirectory}/${name}`)
 }
 
 /**

@@ -7,6 +7,7 @@
  *   actor         { low, high, device, inode, catalogInode, catalogBornMs } the incarnation that names this node's writes
  *   unsynced      { since }                                              present while unsynced acknowledgements may exist
  *   ends          { generation, ends: [{ sequence, bytes } ...] }        of the log, by shard; present from a clean stop to the next start
+ *   row/, table/, flushed/                                               tables: storage/table-rows.ts, storage/tables.ts
  *   buckets/NAME  { id, n, r, w, ... }                                   and `bucketId` { next }
  */
 import { SunwiseError } from '../base/errors.ts'
@@ -88,8 +89,9 @@ export class NodeRecord {
     return this.#commit([{ op: 'put', key: 'identity', value: encode(identity) }])
   }
 
-  putLog(log: LogRow): Promise<void> {
-    return this.#commit([{ op: 'put', key: 'log', value: encode(log) }])
+  /** Changes the log, and whatever changes with it, at once. */
+  putLog(log: LogRow, edits: readonly CatalogEdit[] = []): Promise<void> {
+    return this.#commit([...edits, { op: 'put', key: 'log', value: encode(log) }])
   }
 
   putActor(actor: ActorRow): Promise<void> {

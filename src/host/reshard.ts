@@ -4,9 +4,11 @@
  */
 import { crc32 } from 'node:zlib'
 import { SunwiseError } from '../base/errors.ts'
-import { partitionOfSlot, shardOfPartition } from '../cluster/slots.ts'
-import type { Disk, Done } from '../env.ts'
+import { firstPartitionOfShard, partitionOfSlot, shardOfPartition } from '../cluster/slots.ts'
+import type { Catalog, Disk, Done } from '../env.ts'
 import { dealLogs } from '../storage/log-dealer.ts'
+import { reshardTables } from '../storage/table-catalog.ts'
+import type { PartitionRange } from '../storage/table-rows.ts'
 import type { LogRow, NodeRecord } from './node-record.ts'
 
 /** Directory of one shard's log, relative to the data directory. */
@@ -21,6 +23,7 @@ export function quarantineOf(generation: number): string {
 
 export type ReshardOptions = {
   readonly disk: Disk
+  readonly catalog: Catalog
   readonly record: NodeRecord
   readonly present: LogRow
   readonly shards: number
@@ -32,7 +35,7 @@ export type ReshardOptions = {
 
 /** Brings the log to the wanted form; returns the row that holds now. Interrupted anywhere, the next start does it again. */
 export async function reshard(options: ReshardOptions): Promise<LogRow> {
-  const { disk, record, present, shards, segmentBytes, salvage, log } = options
+  const { disk, catalog, record, present, shards, segmentBytes, salvage, log } = options
   let row = present
   if (present.shards !== shards || present.segmentBytes !== segmentBytes || salvage) {
     const generation = present.generation + 1
@@ -62,7 +65,15 @@ export async function reshard(options: ReshardOptions): Promise<LogRow> {
     log(`Dealt ${records} log records of ${present.shards} shards to ${shards}`)
     const retired = salvage ? present.retired : [...present.retired, present.generation]
     row = { generation, shards, segmentBytes, retired }
-    await record.putLog(row)
+    // New logs begin their sequences anew, and so nothing of them was flushed yet.
+    await record.putLog(
+      row,
+      reshardTables(
+        catalog,
+        present.shards,
+        range(shards).map((shard) => partitionsOf(shard, shards)),
+      ),
+    )
     if (salvage) await quarantine(disk, present.generation)
   }
   for (const generation of row.retired) await removeGeneration(disk, generation)
@@ -72,6 +83,17 @@ export async function reshard(options: ReshardOptions): Promise<LogRow> {
   await record.putLog(row)
   return row
 }
+
+/** Partitions of a shard of `shards`. */
+export function partitionsOf(shard: number, shards: number): PartitionRange {
+  return {
+    firstPartition: firstPartitionOfShard(shard, shards),
+    endPartition: firstPartitionOfShard(shard + 1, shards),
+  }
+}
+
+/** Where the tables of all shards are. */
+export const tablesDirectory = 'tables'
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, index) => index)
 

@@ -3,17 +3,21 @@
  * thread end in a turn of its loop, which drains rings, lets the shard write and answer, and publishes.
  */
 import { parentPort, workerData } from 'node:worker_threads'
-import { crc32 } from 'node:zlib'
 import { assert } from '../base/assert.ts'
 import { SunwiseError } from '../base/errors.ts'
 import { partitionOfSlot } from '../cluster/slots.ts'
 import { Shard } from '../shard/shard.ts'
 import type { ActorId } from '../storage/log-control.ts'
 import { ControlWord, ShardState } from '../storage/shard-memory.ts'
+import { TableRows } from '../storage/table-rows.ts'
 import { HostDisk } from './disk.ts'
 import { GroupPace } from './group-pace.ts'
 import type { HttpServer } from './http/server.ts'
 import type { ErrorMessage, FromThread, ToThread, WorkerData } from './messages.ts'
+import { nativeCrc32, zstd } from './native-codes.ts'
+import { HostRandom } from './random.ts'
+import { RemoteJobs } from './remote-jobs.ts'
+import { partitionsOf, tablesDirectory } from './reshard.ts'
 import { ThreadRuntime } from './thread-runtime.ts'
 import { TurnLoop, turnMsMax } from './turn-loop.ts'
 import { startWorkerHttp } from './worker-http.ts'
@@ -42,13 +46,14 @@ let closing: (() => void) | undefined
 /** A new actor that came while the log was being read. */
 let nextActor: ActorId | undefined
 
+const jobs = new RemoteJobs(post)
 const shard = new Shard(
   {
     disk: new HostDisk(own.directory),
     directory: own.logDirectory,
     memory,
     budgetBytes: own.budgetBytes,
-    crc32: (bytes, start, end) => crc32(bytes.subarray(start, end)),
+    crc32: nativeCrc32,
     hashSeed: seed.hashSeed,
     shard: own.shard,
     shards: seed.shards,
@@ -59,6 +64,19 @@ const shard = new Shard(
     syncedEnd: own.syncedEnd,
     partitionOfSlot,
     isRetiredBucket: (bucketId) => !liveBuckets.has(bucketId),
+    tables: {
+      directory: tablesDirectory,
+      jobs,
+      random: new HostRandom(),
+      codec: zstd,
+      rows: TableRows.from(partitionsOf(own.shard, seed.shards), own.tables.rows),
+      facts: new Map(own.tables.facts.map((facts) => [facts.tableId, facts])),
+      flushedThrough: own.tables.flushedThrough,
+      commit: (edits, unnamed, done) => jobs.commit(edits, unnamed, done),
+      reader: seed.thread,
+      liveBuckets: () => [...liveBuckets],
+      report: (error) => post({ type: 'trouble', error: describe(error) }),
+    },
   },
   runtime.clock,
   runtime.links,
@@ -149,6 +167,14 @@ port.on('message', (message: ToThread) => {
     return
   }
   switch (message.type) {
+    case 'jobDone':
+      jobs.jobDone(message.id, message.error, message.output)
+      loop.schedule()
+      return
+    case 'tableCommitted':
+      jobs.committed(message.id, message.error, message.orphans)
+      loop.schedule()
+      return
     case 'actor':
       nextActor = { low: message.low, high: message.high }
       if (Atomics.load(control, ControlWord.state) === ShardState.up) shard.store.changeActor(nextActor)

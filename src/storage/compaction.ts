@@ -14,15 +14,18 @@ import { metaIsComplete, readTableMeta } from './sstable-meta.ts'
 import { TableWriter, type WrittenTable } from './sstable-writer.ts'
 
 export type CompactionInput = {
-  /** Newest first. */
-  readonly tables: readonly {
+  /**
+   * Newest first. What a table holds outside of its runs is history: it was merged into another table before, and must not be met
+   * again.
+   */
+  readonly runs: readonly {
     readonly path: string
     readonly tableId: TableId
+    readonly firstPartition: number
+    readonly endPartition: number
     /** What its actors are called in `actors`; undefined: the same. */
     readonly actorIndices: Uint16Array | undefined
   }[]
-  readonly firstPartition: number
-  readonly endPartition: number
   readonly actors: readonly ActorId[]
   /** Names for as many tables as there may be. */
   readonly outputs: readonly { readonly path: string; readonly tableId: TableId }[]
@@ -60,14 +63,21 @@ export function compact(input: CompactionInput, world: JobWorld, tools: StorageT
   let writer: TableWriter | undefined
   let file: DiskFile | undefined
   try {
-    const inputs = input.tables.map(({ path, tableId, actorIndices }) => {
+    const metas = new Map<string, { readonly file: DiskFile; readonly meta: Int32Array }>()
+    const open = (path: string, tableId: TableId): { readonly file: DiskFile; readonly meta: Int32Array } => {
+      const known = metas.get(path)
+      if (known !== undefined) return known
       const opened = disk.openNow(path)
       files.push(opened)
-      const meta = readTableMeta(opened, tableId, crc32)
-      const { firstPartition, endPartition } = input
+      const table = { file: opened, meta: readTableMeta(opened, tableId, crc32) }
+      metas.set(path, table)
+      return table
+    }
+    const inputs = input.runs.map(({ path, tableId, firstPartition, endPartition, actorIndices }) => {
+      const table = open(path, tableId)
       const range = { firstPartition, endPartition, portionBytes, pace }
-      const source = new TableIterator({ file: opened, meta, crc32, codec, ...range })
-      return { source, isComplete: metaIsComplete(meta, 0), actorIndices }
+      const source = new TableIterator({ ...table, crc32, codec, ...range })
+      return { source, isComplete: metaIsComplete(table.meta, 0), actorIndices }
     })
     const liveBuckets = new Set(input.liveBuckets)
     const merge = new Merge({

@@ -15,6 +15,7 @@ import type { SunwiseError } from '../base/errors.ts'
 import { Limits } from '../config.ts'
 import type { Arena } from './arena.ts'
 import type { CommitLog } from './commit-log.ts'
+import { runsMax } from './compaction-policy.ts'
 import type { HashIndex } from './hash-index.ts'
 import type { LogPosition } from './log-group.ts'
 import type { PreparedFlush, Tables } from './tables.ts'
@@ -154,6 +155,8 @@ export class Flusher {
 
   #begin(): void {
     const { log, tables } = this.#store
+    // One more run, and reads would have to look into too many: writers wait in memory until some are merged.
+    if (tables.runs >= runsMax) return
     const segments = this.#oldest()
     this.#isGone.fill(0)
     for (const segment of segments) this.#isGone[segment] = 1

@@ -9,6 +9,7 @@ import {
   decodeRow,
   factsKey,
   type PartitionRange,
+  rowEdits,
   rowKeyPrefix,
   type TableFacts,
   type TableRow,
@@ -61,6 +62,28 @@ export function commitTables(
   const orphans = unnamed.filter((tableId) => !isNamed(tableId))
   const gone = orphans.map((tableId): CatalogEdit => ({ op: 'delete', key: factsKey(tableId) }))
   catalog.commit([...edits, ...gone], (error) => done(error, error === undefined ? orphans : []))
+}
+
+/**
+ * What another number of shards, with the partitions `after`, does to the catalog: each gets the rows of its partitions, and no table is touched. The logs are
+ * others from then on, so nothing of them is flushed. @throws CATALOG_CORRUPT, DISK_FAILED
+ */
+export function reshardTables(catalog: Catalog, before: number, after: readonly PartitionRange[]): CatalogEdit[] {
+  const edits: CatalogEdit[] = []
+  const rows: TableRow[] = []
+  for (let shard = 0; shard < before; shard++) {
+    edits.push({ op: 'delete', key: flushedKey(shard) })
+    for (const [key, value] of catalog.scan(rowKeyPrefix(shard))) {
+      const row = decodeRow(key, value)?.row
+      if (row === undefined) throw badRow(key)
+      rows.push(row)
+      edits.push({ op: 'delete', key })
+    }
+  }
+  for (const [shard, range] of after.entries()) {
+    edits.push(...rowEdits(shard, TableRows.empty(range), TableRows.from(range, rows)))
+  }
+  return edits
 }
 
 /** Files in the directory of tables that the catalog does not name: what flushes and compactions left that were cut short. */

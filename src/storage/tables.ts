@@ -279,20 +279,22 @@ export class Tables {
   #compact(compaction: Compaction, monotonicMs: number, epochMs: number): void {
     this.#compaction = compaction
     const { directory, random, jobs, actors, liveBuckets, actorIndex } = this.#options
-    const inputTables = new Map(compaction.inputs.map((row) => [row.tableId, this.#open.get(row.tableId)!]))
     const outputsMax = Math.ceil(compaction.inputBytes / tableBytesWanted) + 2
     const outputs = Array.from({ length: outputsMax }, () => {
       const tableId = { low: random.u32(), high: random.u32() }
       return { tableId, path: this.#pathOf(tableIdText(tableId)) }
     })
     const input: CompactionInput = {
-      tables: [...inputTables].map(([text, table]) => ({
-        path: this.#pathOf(text),
-        tableId: table.tableId,
-        actorIndices: indicesOf(table.actors, actorIndex),
-      })),
-      firstPartition: compaction.firstPartition,
-      endPartition: compaction.endPartition,
+      runs: compaction.inputs.map(({ tableId: text, firstPartition, endPartition }) => {
+        const { tableId, actors: own } = this.#open.get(text)!
+        return {
+          path: this.#pathOf(text),
+          tableId,
+          firstPartition,
+          endPartition,
+          actorIndices: indicesOf(own, actorIndex),
+        }
+      }),
       actors: actors(),
       outputs,
       directory,

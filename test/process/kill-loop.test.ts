@@ -9,11 +9,11 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { randomInt } from 'node:crypto'
-import { appendFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { readBack, startLoad } from './load.ts'
+import { bulky, readBack, startLoad } from './load.ts'
 import { ServerProcess } from './server-process.ts'
 import { Witness } from './witness.ts'
 
@@ -84,5 +84,46 @@ test(`Server: ${kills} kills under load lose nothing acknowledged and revive not
   }
   assert.ok(witness.acknowledgedWrites > 50 * kills, `Only ${witness.acknowledgedWrites} writes prove little`)
   assert.ok(witness.unknownWrites > 0, 'No kill met a write under way')
+  rmSync(directory, { recursive: true, force: true })
+})
+
+test(`Server: ${kills} kills while data goes to tables, and tables are merged, lose nothing and revive nothing`, {
+  timeout: 120_000 * Math.max(1, scale),
+}, async (context) => {
+  const directory = mkdtempSync(join(tmpdir(), 'sunwise-tables-'))
+  const witness = new Witness()
+  const source = scale > 1 ? sourceUnderTest() : undefined
+  const started = performance.now()
+  const wrong: string[] = []
+  const tables = new Set<string>()
+  const flagsOf = (kill: number): string[] => {
+    const shards = 1 + (Math.floor(kill / 3) % 2)
+    return ['--durability', durabilities[kill % 3]!, '--shards', String(shards), '--memory', `${70 * shards}mb`]
+  }
+  try {
+    for (let kill = 0; kill < kills; kill++) {
+      const flags = flagsOf(kill)
+      await using server = await ServerProcess.start(directory, { flags })
+      wrong.push(...(await readBack(server, witness)))
+      assert.deepEqual(wrong, [], `After kill ${kill}; the directory ${directory} is kept`)
+      const load = startLoad(server, witness, 8, '', bulky)
+      await wait(500 + randomInt(1000))
+      await server.kill()
+      await load.stop()
+      for (const code of load.refusals.keys()) assert.match(code, /^(OVERLOADED|TIMEOUT)$/)
+      for (const name of readdirSync(join(directory, 'tables'))) tables.add(name)
+    }
+    await using server = await ServerProcess.start(directory, { flags: flagsOf(0) })
+    wrong.push(...(await readBack(server, witness)))
+    assert.deepEqual(wrong, [], `After the last kill; the directory ${directory} is kept`)
+    assert.equal((await server.stop()).code, 0)
+  } finally {
+    const seconds = Math.round((performance.now() - started) / 1000)
+    const { acknowledgedWrites, unknownWrites } = witness
+    const facts = { kills, tables: tables.size, acknowledgedWrites, unknownWrites, failures: wrong.length, seconds }
+    context.diagnostic(JSON.stringify(facts))
+    if (source !== undefined) appendToLedger({ ...source, ...facts })
+  }
+  assert.ok(tables.size >= kills / 2, `Only ${tables.size} tables were met`)
   rmSync(directory, { recursive: true, force: true })
 })

@@ -13,20 +13,36 @@ export type Load = {
   readonly refusals: Map<string, number>
 }
 
-const clientKeys = 24
+/** What the clients write. */
+export type LoadShape = {
+  readonly clientKeys: number
+  /** Greatest sizes of values, each as likely as the others. */
+  readonly sizesMax: readonly number[]
+}
+
 /** Mostly small values; the large ones fill log segments, so that some are recycled. */
-const sizesMax = [10, 10, 10, 10, 3000, 3000, 3000, 3000, 3000, 300_000]
+const mixed: LoadShape = { clientKeys: 24, sizesMax: [10, 10, 10, 10, 3000, 3000, 3000, 3000, 3000, 300_000] }
+/** More live data than a small memory holds, so that it goes to tables, and these are merged. */
+export const bulky: LoadShape = { clientKeys: 150, sizesMax: [10, 3000, 300_000, 300_000] }
 let uniqueValues = 0
 
 /** Starts clients; those whose requests find no server any more wait for `stop`, which must follow soon. */
-export function startLoad(server: ServerProcess, witness: Witness, clients: number, query = ''): Load {
+export function startLoad(
+  server: ServerProcess,
+  witness: Witness,
+  clients: number,
+  query = '',
+  { clientKeys, sizesMax }: LoadShape = mixed,
+): Load {
   let isStopped = false
   const refusals = new Map<string, number>()
   const run = async (client: number): Promise<void> => {
     while (!isStopped) {
       const key = `client ${client} key ${randomInt(clientKeys)}`
       const isDelete = randomInt(4) === 0
-      const value = isDelete ? undefined : `${++uniqueValues} ${'x'.repeat(randomInt(sizesMax[randomInt(10)]!))}`
+      const value = isDelete
+        ? undefined
+        : `${++uniqueValues} ${'x'.repeat(randomInt(sizesMax[randomInt(sizesMax.length)]!))}`
       let reply: Reply
       try {
         reply = await server.ask(isDelete ? 'DELETE' : 'PUT', pathOf(key) + query, value)

@@ -124,7 +124,8 @@ class ModelRun {
     this.catalog = new SimCatalog({ random: this.random.fork('catalog'), completions: options.completions })
     this.jobs = this.makeJobs()
     this.keys = Array.from({ length: options.keys }, (_, index) => ({
-      name: bytesOf(`{${'abc'[index % 3]}}key${index}`),
+      // With tables in several partitions, that compaction takes apart and puts together; else in a few, that run full.
+      name: bytesOf(options.hasTables === true ? `{${index % 29}}key${index}` : `{${'abc'[index % 3]}}key${index}`),
       model: new ModelKey(),
     }))
     this.rig = this.start()
