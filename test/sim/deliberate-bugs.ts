@@ -29,6 +29,8 @@ const retirement = (which: string) => ({
 })
 const synced = modelTest('synced writes equal the model through stops, kills and power cuts')
 const anyDurability = modelTest('writes of all durabilities lose no more than they may')
+const beyondMemory = modelTest('data beyond memory, synced, equals the model')
+const beyondMemoryOfAll = modelTest('data beyond memory, of all durabilities, loses no more than it may')
 const syncedLater = modelTest('syncs that end later change nothing')
 const ioError = faultTest('an i/o error of any call loses nothing that was promised (sync)')
 const diskFull = faultTest('a disk that stays full serves reads, and takes writes when there is room again (sync)')
@@ -337,5 +339,120 @@ export const deliberateBugs: readonly DeliberateBug[] = [
       file: 'test/host/catalog.test.ts',
       name: 'HostCatalog: a row whose bytes changed is CATALOG_CORRUPT, never a wrong value',
     },
+  },
+  {
+    what: 'merges what tables hold outside of their runs',
+    patches: [
+      {
+        file: 'src/storage/compaction.ts',
+        from: 'const range = { firstPartition, endPartition, portionBytes, pace }',
+        to: 'const range = { firstPartition: 0 * firstPartition, endPartition: 1024 + 0 * endPartition, portionBytes, pace }',
+      },
+    ],
+    test: beyondMemory,
+  },
+  {
+    what: 'shows the oldest record of a key after a merge',
+    patches: [
+      {
+        file: 'src/storage/merge.ts',
+        from: 'this.#age.get(a)! < this.#age.get(b)!',
+        to: 'this.#age.get(a)! > this.#age.get(b)!',
+      },
+    ],
+    test: { file: 'test/storage/merge.test.ts', name: 'Merge: gives for each key what whole version sets give' },
+  },
+  {
+    what: 'drops tombstones in merges that leave older runs alone',
+    patches: [
+      {
+        file: 'src/storage/tables.ts',
+        from: 'dropsTombstones: compaction.isLast,',
+        to: 'dropsTombstones: true,',
+      },
+    ],
+    test: beyondMemory,
+  },
+  {
+    what: 'drops tombstones when it flushes',
+    patches: [
+      {
+        file: 'src/storage/tables.ts',
+        from: 'dropsTombstones: this.#rows.rows.length === 0,',
+        to: 'dropsTombstones: true,',
+      },
+    ],
+    test: beyondMemory,
+  },
+  {
+    what: 'recycles tombstones away whose keys tables hold',
+    patches: [
+      {
+        file: store,
+        from: '(isDead && !this.mayBeInTables(partition, bucketId, u8, keyStart, keyBytes))',
+        to: 'isDead',
+      },
+    ],
+    test: beyondMemory,
+  },
+  {
+    what: 'flushes without what took the place of dead records being synced',
+    patches: [
+      {
+        file: 'src/storage/flusher.ts',
+        from: 'if (isBefore(log.syncedEnd, this.#syncTarget) && log.hasUnsynced) {',
+        to: 'if (isBefore(log.syncedEnd, this.#syncTarget) && log.hasUnsynced && log.failure !== undefined) {',
+      },
+    ],
+    test: beyondMemoryOfAll,
+  },
+  {
+    what: 'takes a key that memory does not have for deleted',
+    patches: [
+      {
+        file: 'src/shard/shard.ts',
+        from: '(old === 0 ? !this.store.mayBeInTables(partition, bucketId, u8, keyStart, keyBytes) : this.#isTombstone(old))',
+        to: '(old === 0 || this.#isTombstone(old))',
+      },
+    ],
+    test: beyondMemory,
+  },
+  {
+    what: 'judges preconditions and contexts by memory alone',
+    patches: [
+      {
+        file: 'src/shard/shard.ts',
+        from: 'if (old === 0 && flags !== 0 && this.store.tables !== undefined) {',
+        to: 'if (old === 0 && flags !== 0 && this.store.tables !== undefined && keyBytes === 0) {',
+      },
+    ],
+    test: beyondMemory,
+  },
+  {
+    what: 'commits a table that is not on stable storage',
+    patches: [{ file: 'src/storage/sstable-writer.ts', from: '    file.syncNow()\n', to: '' }],
+    test: beyondMemory,
+  },
+  {
+    what: 'commits a table whose name is not on stable storage',
+    patches: [
+      {
+        file: 'src/storage/flush.ts',
+        from: '    disk.syncDirectoryNow(input.directory)\n    return { table',
+        to: '    return { table',
+      },
+    ],
+    test: beyondMemory,
+  },
+  {
+    what: 'keeps index entries of segments that it gives away',
+    patches: [
+      {
+        file: 'src/storage/hash-index.ts',
+        from: '        this.#remove(partition, view[word - 7]!, view, word)\n',
+        to: '',
+      },
+    ],
+    test: beyondMemory,
   },
 ]

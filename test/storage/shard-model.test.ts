@@ -483,7 +483,8 @@ function runModel(name: string, runs: number, steps: number, options: Omit<RunOp
           for (const [key, count] of Object.entries(run.tally)) sum[key] = (sum[key] ?? 0) + count
         },
       ),
-      { numRuns: Math.ceil(runs * scale), endOnFailure: false },
+      // Runs with tables are long: to shrink them would take minutes, and a seed says enough.
+      { numRuns: Math.ceil(runs * scale), endOnFailure: options.hasTables === true },
     )
     t.diagnostic(JSON.stringify(sum))
     for (const [key, count] of Object.entries(sum)) {
