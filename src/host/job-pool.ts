@@ -84,5 +84,7 @@ function makePool(maxThreads: number): Piscina {
     idleTimeout: idleMs,
     maxQueue: Limits.jobsMax,
     concurrentTasksPerWorker: 1,
+    // Jobs keep their data in buffers; a young generation of the usual size would be three times this.
+    resourceLimits: { maxYoungGenerationSizeMb: 16 },
   })
 }

@@ -1,6 +1,6 @@
 /**
  * What a thread of the job pool runs: one job at a time, waiting for the disk where it must. It serves nobody, so it gives way to
- * the threads that do.
+ * the threads that do, unless writers wait for what it does.
  */
 import { readlinkSync } from 'node:fs'
 import { setPriority } from 'node:os'
@@ -13,11 +13,12 @@ import { JobControl, type JobResult, type JobTask } from './job-task.ts'
 /** Bytes after which a job looks at its rate. */
 const pacedBytes = 256 * 1024
 const niceness = 10
-
-giveWay()
+let hasGivenWay = false
 
 /** Lets the other threads of the process go first, where the system knows threads of their own (Linux). */
 function giveWay(): void {
+  if (hasGivenWay) return
+  hasGivenWay = true
   try {
     const thread = Number(readlinkSync('/proc/thread-self').split('/').at(-1))
     if (Number.isSafeInteger(thread)) setPriority(thread, niceness)
@@ -28,6 +29,7 @@ function giveWay(): void {
 
 /** Runs a task; the pool calls it by its name. */
 export function runJob(task: JobTask): JobResult {
+  if (task.isPaced) giveWay()
   const job = jobTable[task.kind]
   if (job === undefined)
     return { error: { code: 'INTERNAL', message: `There is no job "${task.kind}"` }, output: undefined }

@@ -96,11 +96,11 @@ const loop = new TurnLoop(runtime.links, runtime.bell, () => {
   if (mayStayOpen && pace.staysOpen(messages, openRecords, mustSync, performance.now())) return true
   shard.flush()
   // Writers wait for a segment: recycle now, not at the next tick.
-  if (!shard.canAccept) shard.tick()
+  if (!shard.canAccept && !shard.store.waitsForJob) shard.tick()
   Atomics.add(control, ControlWord.heartbeat, 1)
   if (closing !== undefined && shard.isIdle) closing()
-  // While the shard cannot take more, its rings hold the rest: stay awake.
-  return messages > 0 || !shard.canAccept
+  // While the shard cannot take more, its rings hold the rest: stay awake, unless only a job can make room.
+  return messages > 0 || (!shard.canAccept && !shard.store.waitsForJob)
 })
 runtime.links.handle(
   (thread, u8, i32, start, bytes) => shard.receive(thread, u8, i32, start, bytes),

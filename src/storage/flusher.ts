@@ -85,6 +85,11 @@ export class Flusher {
     return this.#phase === 'resting'
   }
 
+  /** Whether a job or the catalog has the next word: turns of the owner bring nothing until it comes. */
+  get isWaiting(): boolean {
+    return this.#phase === 'writing' || this.#phase === 'committing'
+  }
+
   /** Whether memory comes back, so that waiting for it helps. */
   get willHelp(): boolean {
     return this.#phase !== 'resting' || this.failure === undefined

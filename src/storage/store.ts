@@ -100,6 +100,8 @@ export type Purpose = 'grow' | 'delete' | 'recycle'
  */
 const reservedSegments: Record<Purpose, number> = { grow: 3, delete: 2, recycle: 0 }
 const segmentsAllowedMin = 6
+/** Part of the budget that segments may take where data can go to tables. */
+const segmentsShareMax = 5 / 8
 /** Live data beyond this share of the segments makes recycling too costly: growth is refused. */
 const liveShareMax = 0.9
 /** Records name actors by a u16. */
@@ -284,6 +286,11 @@ export class Store {
     if (this.#staged - this.#published >= stagedMax - 1024 || log.openBytes >= openBytesMax) return false
     const isInReserve = log.segmentsUsed > this.#segmentsUsable()
     return (!isInReserve && log.roomBytes >= waitRoomBytes) || !this.roomWillCome() || this.#isFull(waitRoomBytes)
+  }
+
+  /** Room comes with the answer of a job: until then there is nothing to do for it. */
+  get waitsForJob(): boolean {
+    return this.#flusher?.isWaiting ?? false
   }
 
   /** Reads the log and builds the index; `done` when the store is ready. */
@@ -600,11 +607,12 @@ export class Store {
   }
 
   #segmentsAllowed(): number {
+    const { budgetBytes } = this.#options
     const othersBytes = this.#index.bytesUsed + (this.tables?.bytesUsed ?? 0)
-    return Math.max(
-      segmentsAllowedMin,
-      Math.floor((this.#options.budgetBytes - othersBytes) / this.#arena.segmentBytes),
-    )
+    // Memory that was touched stays with the process: what index and metas will need is left alone from the start.
+    const share = this.tables === undefined ? 1 : segmentsShareMax
+    const bytes = Math.min(budgetBytes - othersBytes, budgetBytes * share)
+    return Math.max(segmentsAllowedMin, Math.floor(bytes / this.#arena.segmentBytes))
   }
 
   /** Segments that data may take: the rest is for deletes and the recycler. */
