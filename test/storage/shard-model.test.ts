@@ -305,7 +305,8 @@ class ModelRun {
     )
     this.settle()
     this.tally.preconditions++
-    if (holds || result.error?.code === 'STORE_FULL' || result.error?.code === 'OVERLOADED') {
+    // Where there is no room, or what a table holds cannot be read, the precondition was not judged.
+    if (holds || (result.error !== undefined && result.error.code !== 'PRECONDITION_FAILED')) {
       const next = { write: this.writes, versions: [{ write: this.writes, text, expiresAtMs: 0 }] }
       this.judge(name, model, result, next, 'sync')
       return
