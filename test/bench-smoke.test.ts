@@ -352,9 +352,10 @@ test('LoadGenerator counts what the server answered, and in open loop counts a s
     assert.equal(closed.failures, 0)
 
     requests = 0
-    stallMs = 200
-    // 2 threads x 200 requests due within 400 ms; one stall of 200 ms holds back half of them, not only the 3 under way.
-    const open = await load.run({ durationMs: 400, ratePerSecond: 1000 })
+    stallMs = 1000
+    // 2 threads x 200 requests due within 2 s; a stall of 1 s holds back half of them, not only the 3 under way. What a busy
+    // machine adds may take another 2 s before requests stay unsent.
+    const open = await load.run({ durationMs: 2000, ratePerSecond: 200 })
     assert.equal(open.replies, 400)
     assert.equal(open.replies, requests)
     assert.equal(open.unsent, 0)

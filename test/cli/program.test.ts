@@ -141,7 +141,8 @@ test('A write whose connection broke is an unknown outcome; a server that is not
   assert.equal((await run(server, ['put', 'k', 'v'])).code, 6)
   const { origin } = server
   await server[Symbol.asyncDispose]()
-  const { code, errors } = await run(undefined, ['get', 'k', '--endpoint', origin, '--timeout', '200'])
+  // Time for all attempts: one that is cut short would be a timeout.
+  const { code, errors } = await run(undefined, ['get', 'k', '--endpoint', origin, '--timeout', '30s'])
   assert.equal(code, 5)
   assert.match(errors, /ECONNREFUSED.*Is the server running\?/)
 })

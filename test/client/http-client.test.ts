@@ -61,10 +61,10 @@ test('HttpClient.get() tells absent, single and sibling values apart', async () 
 test('HttpClient sends contexts, preconditions, ttl and deadline as the interface wants them', async () => {
   await using server = await FakeServer.start()
   await using client = new HttpClient({ endpoint: server.origin, bucket: 'default' })
-  const { etag } = await client.put('a/b', bytes('1'), { context: 'c1', ttlMs: 1500, w: 'all', timeoutMs: 900 })
+  const { etag } = await client.put('a/b', bytes('1'), { context: 'c1', ttlMs: 1500, w: 'all', timeoutMs: 9000 })
   const sent = server.requests.at(-1)!
   assert.equal(sent.path, '/v1/kv/default/a/b')
-  assert.deepEqual(Object.fromEntries(sent.query), { w: 'all', ttl: '1500', timeout: '900' })
+  assert.deepEqual(Object.fromEntries(sent.query), { w: 'all', ttl: '1500', timeout: '9000' })
   assert.equal(sent.headers['sunwise-context'], 'c1')
   await client.put('a/b', bytes('2'), { ifMatch: [etag!] })
   assert.equal(server.requests.at(-1)!.headers['if-match'], `"${etag}"`)
@@ -194,6 +194,8 @@ test('HttpClient does not wait for a Retry-After beyond its deadline', async () 
 test('HttpClient settles by its deadline with the outcome that is true', async () => {
   await using server = await FakeServer.start()
   await using client = new HttpClient({ endpoint: server.origin, timeoutMs: 60 })
+  // Over a connection that stands: while one is being made, nothing can have reached the server.
+  await client.put('k', bytes('v'), { timeoutMs: 30_000 })
   server.intercept = () => true
   await rejectsWith(client.put('k', bytes('v')), 'TIMEOUT', 'unknown')
   await rejectsWith(client.get('k'), 'TIMEOUT', 'none')
