@@ -82,6 +82,53 @@ const perShard: readonly Gauge[] = [
     type: 'gauge',
     word: ControlWord.writeRefusal,
   },
+  { name: 'sunwise_shard_tables', help: 'SSTables', type: 'gauge', word: ControlWord.tables },
+  {
+    name: 'sunwise_shard_table_bytes',
+    help: 'Bytes of SSTables on disk',
+    type: 'gauge',
+    word: ControlWord.tableKiB,
+    scale: 1024,
+  },
+  {
+    name: 'sunwise_shard_table_index_bytes',
+    help: 'Bytes of indexes and filters of SSTables in memory',
+    type: 'gauge',
+    word: ControlWord.tableMetaKiB,
+    scale: 1024,
+  },
+  {
+    name: 'sunwise_shard_table_runs',
+    help: 'Greatest number of SSTables that one key may be looked up in',
+    type: 'gauge',
+    word: ControlWord.tableRuns,
+  },
+  {
+    name: 'sunwise_shard_flushes_total',
+    help: 'SSTables written from memory',
+    type: 'counter',
+    word: ControlWord.flushes,
+  },
+  {
+    name: 'sunwise_shard_compactions_total',
+    help: 'Merges of SSTables',
+    type: 'counter',
+    word: ControlWord.compactions,
+  },
+  {
+    name: 'sunwise_shard_flushed_bytes_total',
+    help: 'Bytes of SSTables written from memory',
+    type: 'counter',
+    word: ControlWord.flushedKiB,
+    scale: 1024,
+  },
+  {
+    name: 'sunwise_shard_compacted_bytes_total',
+    help: 'Bytes of SSTables written by merges',
+    type: 'counter',
+    word: ControlWord.compactedKiB,
+    scale: 1024,
+  },
 ]
 
 /** Metrics of all shards, from their control blocks. */

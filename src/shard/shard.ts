@@ -883,6 +883,17 @@ export class Shard {
     control[ControlWord.logKiB] = Math.floor(store.bytesWritten / 1024)
     const refusal = store.writeRefusal
     control[ControlWord.writeRefusal] = refusal === undefined ? 0 : refusal === 'memory' ? 1 : 2
+    const { tables } = store
+    if (tables !== undefined) {
+      control[ControlWord.tables] = tables.tableCount
+      control[ControlWord.tableKiB] = Math.floor(tables.fileBytes / 1024)
+      control[ControlWord.tableMetaKiB] = tables.bytesUsed >>> 10
+      control[ControlWord.tableRuns] = tables.runs
+      control[ControlWord.flushes] = tables.flushes
+      control[ControlWord.compactions] = tables.compactions
+      control[ControlWord.flushedKiB] = Math.floor(tables.bytesFlushed / 1024)
+      control[ControlWord.compactedKiB] = Math.floor(tables.bytesCompacted / 1024)
+    }
     Atomics.add(control, ControlWord.published, 1)
   }
 }

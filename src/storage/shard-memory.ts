@@ -37,6 +37,15 @@ export const ControlWord = {
   logKiB: 77,
   /** How often the counters were published; bumped after all others. */
   published: 78,
+  /** Tables that are open, their bytes on disk, their bytes in memory, and how many of them a key may be looked up in. */
+  tables: 79,
+  tableKiB: 80,
+  tableMetaKiB: 81,
+  tableRuns: 82,
+  flushes: 83,
+  compactions: 84,
+  flushedKiB: 85,
+  compactedKiB: 86,
 } as const
 export const controlWords = 256
 

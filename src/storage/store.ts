@@ -603,6 +603,10 @@ export class Store {
   /** Whether growth is refused now, and why: for readiness and metrics. */
   get writeRefusal(): 'memory' | 'disk' | undefined {
     if (this.#openLog.spaceError !== undefined && !this.#openLog.hasSpare) return 'disk'
+    const failure = this.#flusher?.failure
+    if (failure !== undefined && this.#openLog.segmentsUsed >= this.#segmentsUsable()) {
+      return failure.code === 'DISK_FULL' ? 'disk' : 'memory'
+    }
     return this.#isFull(4096) ? 'memory' : undefined
   }
 
