@@ -120,6 +120,42 @@ for (const [fault, message] of [
   })
 }
 
+test('A worker that crashes while its data goes to tables is restarted over them, and nothing acknowledged is lost', {
+  timeout: 60_000,
+}, async () => {
+  const place = newPlace()
+  const flags = ['--memory', '140mb', '--durability', 'os']
+  await using server = await start(place, ...flags)
+  const witness = new Witness()
+  const tables = async (): Promise<number> => {
+    const { body } = await server.ask('GET', '/metrics')
+    return Number(/^sunwise_shard_flushes_total\{shard="0"\} (\d+)$/m.exec(body.toString())?.[1] ?? 0)
+  }
+  let values = 0
+  const write = async (key: string, fresh: boolean): Promise<boolean> => {
+    const value = `${++values} ${'x'.repeat(200_000)}`
+    const ask = fresh ? askAnew(server, 'PUT', pathOf(key), value) : server.ask('PUT', pathOf(key), value)
+    const reply = await ask
+    if (reply === undefined) witness.unknown(key, value)
+    else noteReply(witness, key, value, reply, new Map())
+    return reply?.status === 204
+  }
+  const keys = keysOf(0, 400)
+  for (let round = 0; (await tables()) < 2; round++) {
+    assert.ok(round < keys.length, 'Data beyond memory goes to tables')
+    await Promise.all([0, 1, 2, 3].map((lane) => write(keys[(4 * round + lane) % keys.length]!, false)))
+  }
+  await giveOrder(place.orders, 0, 'throw')
+  await until('the crash is told', () => /Shard 0 crashed/.test(server.said))
+  await until('the shard is back', isReady(server))
+  assert.deepEqual(await readBack(server, witness), [])
+  await until('writes go on', async () => (await write(keys[0]!, true)) && (await write(keysOf(1, 1)[0]!, true)))
+  assert.deepEqual(await readBack(server, witness), [])
+  assert.equal((await server.stop()).code, 0)
+  await using again = await start(place, ...flags)
+  assert.deepEqual(await readBack(again, witness), [])
+})
+
 test('Workers that crash at once both come back, and find each other', { timeout: 60_000 }, async () => {
   const place = newPlace()
   await using server = await start(place)
