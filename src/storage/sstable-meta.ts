@@ -34,7 +34,7 @@ const metaBytesMax = Limits.slabBytesMax
 
 /** TABLE_CORRUPT for the table at `path`. */
 export function tableCorrupt(path: string, what: string): SunwiseError {
-  const message = `Cannot read table "${path}": ${what}; restore it from a backup, or let "sunwise verify" say what is lost`
+  const message = `Cannot read table "${path}": ${what}; restore the data directory from a backup`
   return new SunwiseError('TABLE_CORRUPT', message, { extra: { path } })
 }
 

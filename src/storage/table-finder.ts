@@ -25,7 +25,6 @@ export type TableFinderOptions = {
   readonly codec: BlockCodec | undefined
   /** Number of this thread among the readers of the shard: its place for a pin. */
   readonly reader: number
-  /** Processor without total store order: see resident-reader.ts. */
 }
 
 /** Buffer kept between reads; a larger block gets one of its own for a while. */
@@ -191,7 +190,7 @@ export class TableFinder {
     const low = (this.#slots[slot + SlotWord.tableIdLow]! >>> 0).toString(16).padStart(8, '0')
     return new SunwiseError(
       'TABLE_CORRUPT',
-      `Cannot read the key: block ${block} at byte ${offset} of table ...${low} is damaged; "sunwise verify" says what is lost`,
+      `Cannot read the key: block ${block} at byte ${offset} of table ...${low} is damaged; restore the data directory from a backup`,
     )
   }
 

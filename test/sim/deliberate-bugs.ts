@@ -455,4 +455,18 @@ export const deliberateBugs: readonly DeliberateBug[] = [
     ],
     test: beyondMemory,
   },
+  {
+    what: 'closes tables that other threads still read',
+    patches: [
+      {
+        file: 'src/storage/table-view.ts',
+        from: 'if (oldest !== 0 && ((oldest - version) | 0) < 0) return true',
+        to: 'if (oldest !== 0 && ((oldest - version) | 0) < -1000000) return true',
+      },
+    ],
+    test: {
+      file: 'test/storage/table-view.test.ts',
+      name: 'TableFinder on other threads finds every key while tables come and go, and handles are used again',
+    },
+  },
 ]
