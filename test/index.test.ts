@@ -444,6 +444,8 @@ test('Data beyond the memory budget goes to tables: read, listed, deleted, and a
 }, async () => {
   const directory = newDirectory()
   const options = { memoryBytes: 68 * MiB, durability: 'os' } as const
+  // Writers wait for the disk, which may be a slow one.
+  const patient = { deadline: 30_000 }
   const values = 400
   const contentOf = (index: number): Uint8Array => new Uint8Array(512 * 1024).fill(index)
   const check = (reader: Store): void => {
@@ -455,9 +457,9 @@ test('Data beyond the memory budget goes to tables: read, listed, deleted, and a
   }
   {
     await using small = await openAt(directory, options)
-    for (let index = 0; index < values; index++) await small.put(`fill ${index}`, contentOf(index))
+    for (let index = 0; index < values; index++) await small.put(`fill ${index}`, contentOf(index), patient)
     for (let index = 0; index < values; index++) assert.equal(small.getSync(`fill ${index}`)?.[0], index % 256)
-    for (let index = 0; index < values; index += 2) await small.delete(`fill ${index}`)
+    for (let index = 0; index < values; index += 2) await small.delete(`fill ${index}`, patient)
     check(small)
   }
   await using again = await openAt(directory, options)

@@ -168,7 +168,8 @@ test('Data beyond the memory budget is served from tables, after a kill, too', {
   const values = 250
   const contentOf = (index: number): Buffer => Buffer.alloc(512 * 1024, index)
   for (let index = 0; index < values; ) {
-    const reply = await server.ask('PUT', pathOf(`fill ${index}`), contentOf(index))
+    // Writers wait for the disk, which may be a slow one.
+    const reply = await server.ask('PUT', `${pathOf(`fill ${index}`)}?timeout=30s`, contentOf(index))
     if (reply.status === 204) index++
     else assert.deepEqual([problemOf(reply).code, problemOf(reply).outcome], ['OVERLOADED', 'none'])
   }
