@@ -24,7 +24,7 @@ import { rows } from '../native-free-bench/rows.ts'
 const run = promisify(execFile)
 const main = join(import.meta.dirname, '..', 'native-free-bench', 'main.ts')
 
-test('Bench: --smoke measures every row, with finite positive medians', { timeout: 120_000 }, async () => {
+test('Bench: --smoke measures every row, with finite positive medians', { timeout: 400_000 }, async () => {
   const directory = mkdtempSync(join(tmpdir(), 'sunwise-bench-'))
   try {
     const { stdout } = await run(process.execPath, [main, '--smoke', '--out', directory])

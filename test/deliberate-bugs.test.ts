@@ -11,7 +11,7 @@ import { type TestContext, test } from 'node:test'
 import { type DeliberateBug, deliberateBugs, type Patch } from './sim/deliberate-bugs.ts'
 
 const root = join(import.meta.dirname, '..')
-const childTimeoutMs = 60_000
+const childTimeoutMs = 240_000
 
 /** A copy of the sources and tests, with patches. */
 function sandbox(t: TestContext, patches: readonly Patch[]): string {

@@ -403,7 +403,7 @@ test('Values have at most the bytes of the limit', async () => {
   assert.equal(store.getSync('large')!.length, MiB)
 })
 
-test('Values of 16 MiB work where the store was opened for them', { timeout: 60_000 }, async () => {
+test('Values of 16 MiB work where the store was opened for them', { timeout: 240_000 }, async () => {
   const dir = newDirectory()
   const options = { valueBytesMax: 16 * MiB, memoryBytes: 1100 * MiB }
   const value = Buffer.alloc(16 * MiB)
@@ -440,7 +440,7 @@ test('Siblings that together pass the limit are refused with VERSION_SET_TOO_LAR
 })
 
 test('Data beyond the memory budget goes to tables: read, listed, deleted, and all there after a restart', {
-  timeout: 60_000,
+  timeout: 240_000,
 }, async () => {
   const directory = newDirectory()
   const options = { memoryBytes: 68 * MiB, durability: 'os' } as const
@@ -690,7 +690,7 @@ test('"await using" closes the store at the end of its block', async () => {
 })
 
 test('A change of the number of shards keeps values, siblings, deletes, expiry, buckets and contexts', {
-  timeout: 60_000,
+  timeout: 240_000,
 }, async () => {
   const dir = newDirectory()
   let reopened = await openAt(dir, { shards: 1 })
@@ -735,7 +735,7 @@ test('A change of the number of shards keeps values, siblings, deletes, expiry, 
 })
 
 test('A process that leaves its store open and idle ends by itself, after its last write settled', {
-  timeout: 30_000,
+  timeout: 240_000,
 }, async () => {
   for (const mode of ['idle', 'pending']) {
     const dir = newDirectory()
@@ -745,7 +745,7 @@ test('A process that leaves its store open and idle ends by itself, after its la
     child.stdout.setEncoding('utf8').on('data', (part: string) => {
       said += part
     })
-    const killer = setTimeout(() => child.kill('SIGKILL'), 12_000)
+    const killer = setTimeout(() => child.kill('SIGKILL'), 100_000)
     const how = await new Promise((resolve) => child.on('close', (code, signal) => resolve(signal ?? code)))
     clearTimeout(killer)
     assert.equal(how, 0)

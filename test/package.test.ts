@@ -17,13 +17,13 @@ const app = join(folder, 'app')
 const program = join(app, 'node_modules', '.bin', 'sunwise')
 
 before(async () => {
-  await run('npm', ['pack', '--silent', '--pack-destination', folder], { cwd: root, timeout: 60_000 })
+  await run('npm', ['pack', '--silent', '--pack-destination', folder], { cwd: root, timeout: 240_000 })
   const tarball = readdirSync(folder).find((name) => name.endsWith('.tgz'))
   assert.ok(tarball !== undefined, 'npm pack made no tarball')
   mkdirSync(app)
   writeFileSync(join(app, 'package.json'), '{"private":true,"type":"module"}')
   const flags = ['--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', '--silent']
-  await run('npm', ['install', ...flags, join(folder, tarball)], { cwd: app, timeout: 120_000 })
+  await run('npm', ['install', ...flags, join(folder, tarball)], { cwd: app, timeout: 240_000 })
 })
 
 after(() => rmSync(folder, { recursive: true, force: true }))
@@ -59,7 +59,7 @@ test('Package: the installed library opens a store', async () => {
     const entry = await store.get('greeting')
     process.stdout.write(Buffer.from(entry.value))`,
   )
-  assert.equal((await run(process.execPath, [script], { cwd: app, timeout: 30_000 })).stdout, 'hello')
+  assert.equal((await run(process.execPath, [script], { cwd: app, timeout: 240_000 })).stdout, 'hello')
 })
 
 test('Package: the installed server starts its workers, serves, and stops cleanly', async () => {

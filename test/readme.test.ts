@@ -160,7 +160,7 @@ test('The example of the library type-checks and prints what the README shows', 
     const { stdout, stderr, status } = spawnSync(process.execPath, [file], {
       cwd: directory,
       encoding: 'utf8',
-      timeout: 60_000,
+      timeout: 240_000,
     })
     assert.deepEqual([status, stderr], [0, ''])
     assert.equal(stdout.trimEnd(), blockOf(readme, 'text'))

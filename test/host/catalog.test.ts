@@ -218,7 +218,7 @@ test('checkCatalogFile() and the checksums let no damage through: no signal, no 
   assert.ok(refused > 20 * scale, `${refused} refused`)
 })
 
-test('checkCatalogFile(): what it lets pass, LMDB can read', { timeout: 120_000 }, async (t) => {
+test('checkCatalogFile(): what it lets pass, LMDB can read', { timeout: 300_000 }, async (t) => {
   const path = await filledDirectory(t)
   const parent = join(path, '..')
   // In a process of its own, since LMDB ends it with a signal where the check misses something.
@@ -333,7 +333,7 @@ test('HostCatalog writes room for a commit beforehand, so that LMDB never meets 
 })
 
 test('HostCatalog: a process killed among its commits leaves a file that is whole, with every acknowledged commit', {
-  timeout: 90_000,
+  timeout: 300_000,
 }, async (t) => {
   const path = join(directoryFor(t), 'catalog')
   const random = new SeededRandom('catalog kills')
@@ -389,13 +389,13 @@ function runBehind(t: TestContext, command: readonly string[], script: string): 
     })
     const rowsOf = (catalog) => catalog.scan('').map(([key, value]) => key + ':' + value[0]).join(' ')`
   const args = [...command.slice(1), process.execPath, '--input-type=module', '-e', imports + script]
-  const { stdout, stderr, signal, status } = spawnSync(command[0]!, args, { encoding: 'utf8', timeout: 60_000 })
+  const { stdout, stderr, signal, status } = spawnSync(command[0]!, args, { encoding: 'utf8', timeout: 240_000 })
   assert.deepEqual([signal, status], [null, 0], `${stdout}\n${stderr}`)
   return stdout.trim().split('\n')
 }
 
 test('HostCatalog: a full disk is DISK_FULL with nothing done, and commits go on when there is room again', {
-  timeout: 90_000,
+  timeout: 300_000,
 }, (t) => {
   const directory = directoryFor(t)
   const mount = ['unshare', '-rm', 'sh', '-c', `mount -t tmpfs -o size=8m none ${directory} && exec "$0" "$@"`]
@@ -420,7 +420,7 @@ test('HostCatalog: a full disk is DISK_FULL with nothing done, and commits go on
 })
 
 test('HostCatalog: after an error of LMDB every commit is DISK_FAILED, and the next process finds whole commits', {
-  timeout: 90_000,
+  timeout: 300_000,
 }, async (t) => {
   const path = join(directoryFor(t), 'catalog')
   await (await HostCatalog.open(path)).close()

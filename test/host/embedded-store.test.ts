@@ -31,7 +31,7 @@ const codeOf = async (promise: Promise<unknown>): Promise<string> => {
   return ((outcome[0] as PromiseRejectedResult).reason as SunwiseError).code
 }
 
-test('open() rejects when the node thread ends before it has started', { timeout: 20_000 }, async () => {
+test('open() rejects when the node thread ends before it has started', { timeout: 120_000 }, async () => {
   const opening = open(options())
   await Promise.resolve()
   void made.at(-1)!.terminate()
@@ -39,7 +39,7 @@ test('open() rejects when the node thread ends before it has started', { timeout
 })
 
 test('When the node thread ends, what is under way settles, later calls fail, and close() resolves', {
-  timeout: 20_000,
+  timeout: 120_000,
 }, async () => {
   const wanted = options()
   const logged: string[] = []
@@ -70,7 +70,7 @@ test('When the node thread ends, what is under way settles, later calls fail, an
 })
 
 test('A request that is under way when close() is called is answered, an admin request too', {
-  timeout: 20_000,
+  timeout: 120_000,
 }, async () => {
   const store = await open(options())
   const written = store.put('key', 'value')

@@ -93,10 +93,10 @@ test('JobPool hands errors of jobs on with their codes, and jobs that break as I
   await pool.close()
 })
 
-test('JobPool paces what is not urgent, and close() ends it and leaves no file', { timeout: 30_000 }, async () => {
+test('JobPool paces what is not urgent, and close() ends it and leaves no file', { timeout: 120_000 }, async () => {
   const pool = new JobPool(directory)
   makeTable(8, 4000)
-  // Eight MiB to read and to write: at one a second this takes longer than the test may.
+  // Eight MiB to read and to write at a quarter of one a second: it would be done after half a minute.
   pool.setRate(256 * 1024)
   const outcome = run(pool, 'compact', compactionOf([8], 9)).then(
     () => 'done',

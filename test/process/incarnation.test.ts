@@ -37,7 +37,7 @@ for (const { durability, query, ending, isKept } of [
   { durability: 'sync', query: '?durability=os', ending: 'kill', isKept: false },
 ] satisfies (Life & { readonly isKept: boolean })[]) {
   const life = `${durability}${query === undefined ? '' : ` with ${query}`}, then ${ending}`
-  test(`Node: after a life of ${life}, its actor is ${isKept ? 'kept' : 'new'}`, { timeout: 30_000 }, async () => {
+  test(`Node: after a life of ${life}, its actor is ${isKept ? 'kept' : 'new'}`, { timeout: 120_000 }, async () => {
     const directory = newDirectory()
     let before: string
     {
@@ -53,7 +53,7 @@ for (const { durability, query, ending, isKept } of [
   })
 }
 
-test('Node: a copy of its directory is another actor, and keys of both stay apart', { timeout: 30_000 }, async () => {
+test('Node: a copy of its directory is another actor, and keys of both stay apart', { timeout: 120_000 }, async () => {
   const directory = newDirectory()
   const copy = newDirectory()
   let before: string
@@ -73,7 +73,7 @@ test('Node: a copy of its directory is another actor, and keys of both stay apar
   assert.equal((await clone.ask('GET', pathOf('key'))).body.toString(), 'of the second')
 })
 
-test('Node: a backup that is put back into its own directory is another actor', { timeout: 30_000 }, async () => {
+test('Node: a backup that is put back into its own directory is another actor', { timeout: 120_000 }, async () => {
   const directory = newDirectory()
   const backup = newDirectory()
   const live = async (): Promise<string> => {

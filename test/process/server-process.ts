@@ -96,13 +96,13 @@ export class ServerProcess implements AsyncDisposable {
     return this.#ready.then((ready) => ready !== undefined)
   }
 
-  /** Settles when /readyz says that all shards serve, or the process has ended; rejects after 20 s without either. */
+  /** Settles when /readyz says that all shards serve, or the process has ended; rejects after 60 s without either. */
   get whenServing(): Promise<void> {
     return this.#untilServing()
   }
 
   async #untilServing(): Promise<void> {
-    const by = performance.now() + 20_000
+    const by = performance.now() + 60_000
     while (!this.isGone) {
       const reply = await this.ask('GET', '/readyz').catch(() => undefined)
       if (reply?.status === 200) return

@@ -20,7 +20,7 @@ function failureOf(ending: Ending): { readonly error: string; readonly code: str
   return JSON.parse(line) as { error: string; code: string }
 }
 
-test('SIGTERM: every request under way is answered, then the process ends with 0', { timeout: 60_000 }, async () => {
+test('SIGTERM: every request under way is answered, then the process ends with 0', { timeout: 240_000 }, async () => {
   const directory = newDirectory()
   await using server = await ServerProcess.start(directory, { flags: ['--shards', '2'] })
   const { port } = server.ready
@@ -84,16 +84,16 @@ test('SIGTERM: every request under way is answered, then the process ends with 0
   assert.equal((await again.stop()).code, 0)
 })
 
-test('SIGTERM of an idle server with kept connections ends it at once', { timeout: 30_000 }, async () => {
-  await using server = await ServerProcess.start(newDirectory())
+test('SIGTERM of an idle server with kept connections ends it at once', { timeout: 120_000 }, async () => {
+  await using server = await ServerProcess.start(newDirectory(), { flags: ['--drain-timeout', '100s'] })
   assert.equal((await server.ask('GET', '/healthz')).status, 200)
   const started = performance.now()
   assert.equal((await server.stop()).code, 0)
-  assert.ok(performance.now() - started < 5_000, 'An idle connection must not hold a stop')
+  assert.ok(performance.now() - started < 30_000, 'An idle connection must not hold a stop')
 })
 
 test('A second server on the same port is refused with ADDRESS_IN_USE, and the first serves on', {
-  timeout: 30_000,
+  timeout: 120_000,
 }, async () => {
   await using first = await ServerProcess.start(newDirectory(), { flags: ['--shards', '2'] })
   await using second = ServerProcess.spawn(newDirectory(), { flags: ['--http', `127.0.0.1:${first.ready.port}`] })
@@ -105,7 +105,7 @@ test('A second server on the same port is refused with ADDRESS_IN_USE, and the f
 })
 
 test('A second server on the same directory is refused with DIRECTORY_LOCKED and told who has it', {
-  timeout: 30_000,
+  timeout: 120_000,
 }, async () => {
   const directory = newDirectory()
   await using first = await ServerProcess.start(directory)
@@ -121,7 +121,7 @@ test('A second server on the same directory is refused with DIRECTORY_LOCKED and
   assert.equal((await third.ask('GET', pathOf('key'))).body.toString(), 'value')
 })
 
-test('An address that others can reach is refused without --insecure', { timeout: 30_000 }, async () => {
+test('An address that others can reach is refused without --insecure', { timeout: 120_000 }, async () => {
   const directory = newDirectory()
   await using refused = ServerProcess.spawn(directory, { flags: ['--http', '0.0.0.0:0'] })
   const ending = await refused.exited
@@ -131,7 +131,7 @@ test('An address that others can reach is refused without --insecure', { timeout
   assert.equal((await insecure.ask('PUT', pathOf('key'), 'value')).status, 204)
 })
 
-test('Another number of --shards keeps every key, deletion, type and expiry', { timeout: 60_000 }, async () => {
+test('Another number of --shards keeps every key, deletion, type and expiry', { timeout: 240_000 }, async () => {
   const directory = newDirectory()
   const contexts = new Map<string, string>()
   const shardCounts = [1, 3, 2]
@@ -161,7 +161,7 @@ test('Another number of --shards keeps every key, deletion, type and expiry', { 
   }
 })
 
-test('Data beyond the memory budget is served from tables, after a kill, too', { timeout: 60_000 }, async () => {
+test('Data beyond the memory budget is served from tables, after a kill, too', { timeout: 240_000 }, async () => {
   const directory = newDirectory()
   const flags = ['--memory', '68mb', '--shards', '1', '--durability', 'os']
   await using server = await ServerProcess.start(directory, { flags })
@@ -169,12 +169,12 @@ test('Data beyond the memory budget is served from tables, after a kill, too', {
   const contentOf = (index: number): Buffer => Buffer.alloc(512 * 1024, index)
   for (let index = 0; index < values; ) {
     // Writers wait for the disk, which may be a slow one.
-    const reply = await server.ask('PUT', `${pathOf(`fill ${index}`)}?timeout=30s`, contentOf(index))
+    const reply = await server.ask('PUT', `${pathOf(`fill ${index}`)}?timeout=20s`, contentOf(index))
     if (reply.status === 204) index++
     else assert.deepEqual([problemOf(reply).code, problemOf(reply).outcome], ['OVERLOADED', 'none'])
   }
   for (let index = 0; index < values; index += 2) {
-    assert.equal((await server.ask('DELETE', pathOf(`fill ${index}`))).status, 204)
+    assert.equal((await server.ask('DELETE', `${pathOf(`fill ${index}`)}?timeout=20s`)).status, 204)
   }
   const check = async (from: ServerProcess): Promise<void> => {
     for (let index = 0; index < values; index++) {
@@ -190,7 +190,7 @@ test('Data beyond the memory budget is served from tables, after a kill, too', {
 })
 
 test('A log that is damaged before its synced end stops the start, named by file and offset; --salvage starts', {
-  timeout: 60_000,
+  timeout: 240_000,
 }, async () => {
   const directory = newDirectory()
   const count = 40
