@@ -379,6 +379,8 @@ export class NodeHost {
         new Promise<void>((resolve) => {
           commitTables(this.#catalog, this.shards, shard.shard, edits, unnamed, (error, orphans) => {
             resolve()
+            // Whether the rows hold is not known before the catalog is opened anew: nobody may go on from either.
+            if (error?.code === 'DISK_FAILED') return this.#fatal(error)
             if (shard.worker !== worker) return
             const failure = error === undefined ? undefined : errorMessageOf(error)
             this.#post(shard, { type: 'tableCommitted', id, error: failure, orphans })

@@ -208,7 +208,7 @@ export class Tables {
 
   /**
    * Makes a flush count: from `done` without an error on readers find its table, and log segments up to `through` are not needed. After
-   * an error the file is gone, and nothing has changed.
+   * an error nothing has changed here; whether the catalog holds the table is known at the next start.
    */
   commitFlush(
     prepared: PreparedFlush,
@@ -311,7 +311,6 @@ export class Tables {
       if (error !== undefined) return this.#compactionFailed(compaction, error, monotonicMs)
       this.#retryPauseMs = retryMs.first
       const { tables } = output as CompactionOutput
-      const paths = tables.map(({ output: index }) => outputs[index]!.path)
       this.#exclusively((release) => {
         const { inputs } = compaction
         const add = tables.map(({ output: index, table }) =>
@@ -319,10 +318,7 @@ export class Tables {
         )
         this.#change({ remove: inputs, add }, [], (failure) => {
           release()
-          if (failure !== undefined) {
-            for (const path of paths) this.#remove(path)
-            return this.#compactionFailed(compaction, failure, monotonicMs)
-          }
+          if (failure !== undefined) return this.#compactionFailed(compaction, failure, monotonicMs)
           this.compactions++
           this.bytesCompacted += tables.reduce((sum, { table }) => sum + table.fileBytes, 0)
           this.#compaction = undefined
@@ -378,6 +374,7 @@ export class Tables {
       }
     } catch (error) {
       takeBack()
+      for (const { tableId } of added) this.#remove(this.#pathOf(tableId))
       return done(error as SunwiseError)
     }
     const named = after.tableIds()
@@ -389,6 +386,7 @@ export class Tables {
     ]
     this.#options.commit(edits, unnamed, (error, orphans) => {
       if (error !== undefined) {
+        // The catalog may hold the rows or not: the files stay for the next start, which knows.
         takeBack()
         return done(error)
       }
