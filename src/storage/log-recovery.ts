@@ -162,7 +162,7 @@ class Recovery {
       this.#kept.push(loaded)
       if (next !== undefined && reached < limit) ended = true
     }
-    if (chain.length === 0 && isBefore(end, this.#synced)) {
+    if (chain.length === 0 && isBefore(end, this.#synced) && !this.#isRetired(this.#synced.sequence)) {
       if (!this.#options.salvage) throw this.#corrupt(this.#options.directory, 0)
       this.#damages.push({ path: this.#options.directory, from: 0, to: this.#synced.bytes })
     }
@@ -405,17 +405,19 @@ class Recovery {
     return chain
   }
 
+  /** Whether the mark of a retired segment stands: what it held, and all before it, is not needed. */
+  #isRetired(sequence: number): boolean {
+    return this.#files.some(
+      (loaded) => loaded.retired === sequence || (loaded.head === undefined && loaded.retiredBefore === sequence),
+    )
+  }
+
   /**
    * Whether a segment that is not there was retired: its mark still stands, or its file had been taken by a newer segment whose
    * first group is torn. Only a segment that is durably retired is ever overwritten.
    */
   #wasRetired(sequence: number, newestSequence: number): boolean {
-    if (
-      this.#files.some(
-        (loaded) => loaded.retired === sequence || (loaded.head === undefined && loaded.retiredBefore === sequence),
-      )
-    )
-      return true
+    if (this.#isRetired(sequence)) return true
     const headless = this.#files.filter(({ head }) => head === undefined)
     // A mark newer than the newest segment stands over one that an earlier recovery dropped.
     const isTaken = (loaded: LoadedFile): boolean =>

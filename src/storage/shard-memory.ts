@@ -74,6 +74,9 @@ export type ShardPlan = {
 /** Address space for metas of tables, however small the budget. */
 const tableMetaBytesLeast = 16 * 1024 * 1024
 
+/** Part of the budget that caches of tables may take at most. */
+const cacheShareMax = 1 / 2
+
 /** Smallest number of segments that lets the recycler work beside writers. */
 export const segmentsMin = 8
 
@@ -98,6 +101,6 @@ export function createShardMemory(plan: ShardPlan): ShardMemory {
     index: createIndexMemory(plan.chunksMax),
     actors: new SharedArrayBuffer(65536 * 8),
     // Metas of tables take from what records may use; only address space is set aside for them.
-    tables: createTableMemory(Math.max(tableMetaBytesLeast, plan.budgetBytes)),
+    tables: createTableMemory(Math.max(tableMetaBytesLeast, plan.budgetBytes), plan.budgetBytes * cacheShareMax),
   }
 }

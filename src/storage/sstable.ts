@@ -53,7 +53,7 @@ export const tableHeadBytes = 32
 export const tableFootBytes = 32
 export const blockHeaderBytes = 24
 /** Blocks end before they grow beyond this, header and offsets included, unless one record is larger. */
-export const blockBytesWanted = 4096
+export const blockBytesWanted = 2048
 /** Greater lengths of separators in the index are heap offsets beyond this. */
 export const longSeparator = 16
 /** File offsets in the index count words of 4 bytes. */

@@ -102,6 +102,9 @@ const reservedSegments: Record<Purpose, number> = { grow: 3, delete: 2, recycle:
 const segmentsAllowedMin = 6
 /** Part of the budget that segments may take where data can go to tables. */
 const segmentsShareMax = 5 / 8
+/** Part of the budget that caches of tables leave alone: index and metas grow with what is read, too. */
+const spareShare = 1 / 32
+const cachesGrowMs = 500
 /** Live data beyond this share of the segments makes recycling too costly: growth is refused. */
 const liveShareMax = 0.9
 /** Records name actors by a u16. */
@@ -160,6 +163,9 @@ export class Store {
   readonly #liveBytesOf: Float64Array
   readonly #expiringOf: Int32Array
   #lastIntervalSyncMs = 0
+  /** Most segments that were ever in use, and when the caches of tables may next grow. */
+  #segmentsTouched = 0
+  #cachesGrowMs = 0
   #sweepPartition = 0
   #sweepPosition = 0
   /** Partitions that a sweep for deleted buckets has still to visit. */
@@ -580,6 +586,7 @@ export class Store {
     log.prepare()
     this.#sweep(epochMs)
     this.tables?.step(monotonicMs, epochMs)
+    this.#growCaches(monotonicMs)
     if (this.#flusher !== undefined) {
       const isRecycling = this.#recycleSegment >= 0 || this.#retireAfter >= 0
       if (!isRecycling) this.#flusher.step(monotonicMs)
@@ -608,6 +615,17 @@ export class Store {
       return failure.code === 'DISK_FULL' ? 'disk' : 'memory'
     }
     return this.#isFull(4096) ? 'memory' : undefined
+  }
+
+  /** Gives memory that nothing else has ever taken to the caches of tables, where they want it. */
+  #growCaches(monotonicMs: number): void {
+    if (this.tables === undefined) return
+    const { budgetBytes } = this.#options
+    this.#segmentsTouched = Math.max(this.#segmentsTouched, this.#openLog.segmentsUsed)
+    if (monotonicMs < this.#cachesGrowMs) return
+    this.#cachesGrowMs = monotonicMs + cachesGrowMs
+    const takenBytes = this.#segmentsTouched * this.#arena.segmentBytes + this.#index.bytesUsed + this.tables.bytesUsed
+    this.tables.growCaches(budgetBytes * (1 - spareShare) - takenBytes)
   }
 
   #segmentsAllowed(): number {

@@ -1,19 +1,38 @@
 /**
  * Finds a key in the tables of a shard, on any thread: pins the view, goes through the runs of the key's partition, newest first,
- * asks each filter, and reads the one block that can hold the key. The calling thread waits for that read. Every block is checked
- * before it is searched; damage is TABLE_CORRUPT and never a value, nor an absence.
+ * asks each filter, and looks for the record in the cache of records, for the one block that can hold it in the cache of blocks,
+ * and then in the file. The calling thread waits for that read. Every block is checked when it comes from the file; damage is
+ * TABLE_CORRUPT and never a value, nor an absence.
  *
  * See table-view.ts for why nothing disappears meanwhile. One per thread and shard; not shared.
  */
 import { assert } from '../base/assert.ts'
+import { copyWords } from '../base/bytes.ts'
 import type { Crc32 } from '../base/crc32.ts'
 import { SunwiseError } from '../base/errors.ts'
 import { KeyHash } from '../base/key-hash.ts'
 import type { Disk } from '../env.ts'
 import { sync, type VersionSet } from '../versions/version-set.ts'
 import { filterSeed } from './bloom-filter.ts'
-import { decodeRecord, encodeRecord, recordBytesOf, recordSlot, translateActors } from './record.ts'
-import { type BlockCodec, blockHeaderBytes, blockRawBytes, blockRecords, findInBlock, isBlock } from './sstable.ts'
+import { FrameCache } from './frame-cache.ts'
+import {
+  decodeRecord,
+  encodeRecord,
+  recordBytesAt,
+  recordBytesOf,
+  recordHeaderBytes,
+  recordSlot,
+  translateActors,
+} from './record.ts'
+import {
+  type BlockCodec,
+  blockHeaderBytes,
+  blockRawBytes,
+  blockRecords,
+  compareRecordKey,
+  findInBlock,
+  isBlock,
+} from './sstable.ts'
 import { decompressBlock } from './sstable-iterator.ts'
 import { blockOffset, findBlock, metaActors, metaIsComplete, metaMayContain } from './sstable-meta.ts'
 import { pinWords, runsMax, SlotWord, slotWords, type TableMemory, ViewWord } from './table-view.ts'
@@ -41,6 +60,8 @@ export class TableFinder {
   readonly #metaI32: readonly Int32Array[]
   readonly #hash = new KeyHash(filterSeed)
   readonly #found = new Int32Array(runsMax)
+  readonly #blocks: FrameCache
+  readonly #records: FrameCache
   #buffer = new Uint8Array(keptBytes)
   #words = new Int32Array(this.#buffer.buffer)
 
@@ -52,6 +73,8 @@ export class TableFinder {
   /** Counts for statistics and tests. */
   filterProbes = 0
   blockReads = 0
+  blockHits = 0
+  recordHits = 0
 
   constructor(options: TableFinderOptions) {
     this.#options = options
@@ -64,6 +87,8 @@ export class TableFinder {
     assert(this.#pin < this.#pins.length, 'Each reader has a place for a pin')
     this.#metaU8 = metas.map((slab) => new Uint8Array(slab))
     this.#metaI32 = metas.map((slab) => new Int32Array(slab))
+    this.#blocks = new FrameCache(options.memory.blocks)
+    this.#records = new FrameCache(options.memory.records)
   }
 
   /** No table of the shard holds anything. */
@@ -128,10 +153,13 @@ export class TableFinder {
       const u8 = this.#metaU8[slab]!
       this.filterProbes++
       if (!metaMayContain(i32, base, this.#hash.low, this.#hash.high)) continue
-      const block = findBlock(u8, i32, base, partition, bucketId, key, keyStart, keyBytes)
-      if (block < 0) continue
-      if (isProbe) return true
-      if (!this.#findInBlock(slot, i32, base, block, bucketId, key, keyStart, keyBytes)) continue
+      if (!isProbe && this.#findAlone(slot, bucketId, key, keyStart, keyBytes)) this.recordHits++
+      else {
+        const block = findBlock(u8, i32, base, partition, bucketId, key, keyStart, keyBytes)
+        if (block < 0) continue
+        if (isProbe) return true
+        if (!this.#findInTable(slot, i32, base, block, bucketId, key, keyStart, keyBytes)) continue
+      }
       if (set === undefined && metaIsComplete(i32, base)) return true
       // Tables that peers shipped hold no more than they were sent: what lies below is merged in.
       const own = decodeRecord(this.u8, this.i32, this.at)
@@ -143,7 +171,79 @@ export class TableFinder {
     return true
   }
 
-  #findInBlock(
+  /** Finds the record of a key in the cache of records. */
+  #findAlone(slot: number, bucketId: number, key: Uint8Array, keyStart: number, keyBytes: number): boolean {
+    const records = this.#records
+    if (!records.find(this.#slots[slot + SlotWord.opening]!, this.#hash.low)) return false
+    const { i32, start } = records
+    const bytes = recordBytesAt(i32, start)
+    if (bytes > records.frameBytes || bytes < recordHeaderBytes) return false
+    if (compareRecordKey(records.u8, i32, start, bucketId, key, keyStart, keyBytes) !== 0) return false
+    return this.#copyOut(records, start, bytes)
+  }
+
+  /** Copies a record out of a cache, to the place that `find` shows. False where it was displaced meanwhile. */
+  #copyOut(cache: FrameCache, from: number, bytes: number): boolean {
+    copyWords(cache.i32, from >>> 2, this.#words, 0, bytes >>> 2)
+    if (!cache.isStill()) return false
+    this.u8 = this.#buffer
+    this.i32 = this.#words
+    this.at = 0
+    return true
+  }
+
+  /** Finds the record of a key in the one block that can hold it. False: the table has none. */
+  #findInTable(
+    slot: number,
+    meta: Int32Array,
+    base: number,
+    block: number,
+    bucketId: number,
+    key: Uint8Array,
+    keyStart: number,
+    keyBytes: number,
+  ): boolean {
+    const opening = this.#slots[slot + SlotWord.opening]!
+    const found = this.#findInCache(opening, block, bucketId, key, keyStart, keyBytes)
+    if (found === false) return false
+    if (found === undefined && !this.#findInFile(slot, meta, base, block, bucketId, key, keyStart, keyBytes))
+      return false
+    this.#translate(slot, meta)
+    const bytes = recordBytesAt(this.i32, this.at)
+    if (bytes <= this.#records.frameBytes) {
+      this.#records.insert(opening, this.#hash.low, this.i32, 0, this.i32, this.at >>> 2, bytes >>> 2)
+    }
+    return true
+  }
+
+  /** As `#findInTable` in the cache of blocks; undefined: the block is not there. */
+  #findInCache(
+    opening: number,
+    block: number,
+    bucketId: number,
+    key: Uint8Array,
+    keyStart: number,
+    keyBytes: number,
+  ): boolean | undefined {
+    const blocks = this.#blocks
+    if (!blocks.find(opening, block)) return undefined
+    const { u8, i32, start } = blocks
+    const payload = start + blockHeaderBytes
+    const end = start + i32[(start >>> 2) + 1]!
+    const at = findInBlock(u8, i32, payload, end, blockRecords(i32, start), bucketId, key, keyStart, keyBytes)
+    if (at < 0) {
+      if (!blocks.isStill()) return undefined
+      this.blockHits++
+      return false
+    }
+    const bytes = recordBytesAt(i32, at)
+    if (bytes > blocks.frameBytes || !this.#copyOut(blocks, at, bytes)) return undefined
+    this.blockHits++
+    return true
+  }
+
+  /** As `#findInTable` in the file; keeps the block in the cache. */
+  #findInFile(
     slot: number,
     meta: Int32Array,
     base: number,
@@ -157,33 +257,41 @@ export class TableFinder {
     const bytes = blockOffset(meta, base, block + 1) - offset
     this.#room(bytes)
     this.blockReads++
+    const words = this.#words
     const handle = this.#slots[slot + SlotWord.handle]!
     const idLow = this.#slots[slot + SlotWord.tableIdLow]!
     const read = this.#options.disk.readHandleNow(handle, this.#buffer, 0, bytes, offset)
-    if (read !== bytes || !isBlock(this.#buffer, this.#words, 0, bytes, idLow, block, this.#options.crc32)) {
+    if (read !== bytes || !isBlock(this.#buffer, words, 0, bytes, idLow, block, this.#options.crc32)) {
       throw this.#damaged(slot, block, offset)
     }
-    const records = blockRecords(this.#words, 0)
-    const rawBytes = blockRawBytes(this.#words, 0)
+    const rawBytes = blockRawBytes(words, 0)
     let start = blockHeaderBytes
     let end = bytes
     this.u8 = this.#buffer
-    this.i32 = this.#words
+    this.i32 = words
     if (rawBytes > 0) {
       const path = `table of handle ${handle}`
       this.u8 = decompressBlock(this.#buffer, 0, bytes, rawBytes, this.#options.codec, path)
       this.i32 = new Int32Array(this.u8.buffer)
       start = 0
       end = rawBytes
+      // In the cache it stands as if it had never been compressed.
+      words[1] = blockHeaderBytes + rawBytes
+      words[2] = 0
     }
-    this.at = findInBlock(this.u8, this.i32, start, end, records, bucketId, key, keyStart, keyBytes)
-    if (this.at < 0) return false
+    const opening = this.#slots[slot + SlotWord.opening]!
+    this.#blocks.insert(opening, block, words, blockHeaderBytes >>> 2, this.i32, start >>> 2, (end - start) >>> 2)
+    this.at = findInBlock(this.u8, this.i32, start, end, blockRecords(words, 0), bucketId, key, keyStart, keyBytes)
+    return this.at >= 0
+  }
+
+  /** Gives the actors of the record that was found the numbers that they have in this shard. */
+  #translate(slot: number, meta: Int32Array): void {
     const indices = this.#slots[slot + SlotWord.actorIndices]!
-    if (indices !== 0) {
-      const slab = this.#options.memory.metas[this.#slots[slot + SlotWord.slab]!]!
-      translateActors(this.u8, this.i32, this.at, new Uint16Array(slab, indices * 4, metaActors(meta, base).length))
-    }
-    return true
+    if (indices === 0) return
+    const slab = this.#options.memory.metas[this.#slots[slot + SlotWord.slab]!]!
+    const actors = metaActors(meta, this.#slots[slot + SlotWord.meta]!).length
+    translateActors(this.u8, this.i32, this.at, new Uint16Array(slab, indices * 4, actors))
   }
 
   #damaged(slot: number, block: number, offset: number): SunwiseError {

@@ -5,9 +5,11 @@
  *   control, i32:               0 version: odd while the runs change   1 tables in the view
  *   runs, i32 x runsMax for each partition: slot + 1 of each table, newest first; 0 ends them
  *   slots, i32 x 8 each:        0 handle   1 slab of the meta   2 word of the meta in it   3 low half of the id
- *                               4 word of the actors' indices in the slab, 0: as they are   5..7 zero
+ *                               4 word of the actors' indices in the slab, 0: as they are
+ *                               5 number of the opening, which names the table in the caches   6, 7 zero
  *   metas: slabs, in which each table has a run of granules: its meta (sstable.ts), and the indices of its actors behind it
  *   pins, i32 x 32 for each thread: the version that the thread began to read at; 0: it reads nothing
+ *   caches of blocks and of records (frame-cache.ts)
  *
  * A reader pins the version it sees, makes sure that it is still the version, and then reads the runs and whatever they name. A
  * table that was taken out of the runs is closed, and its memory used again, only when no pin is older than that. So a reader
@@ -18,8 +20,9 @@ import type { Crc32 } from '../base/crc32.ts'
 import { SunwiseError } from '../base/errors.ts'
 import { Limits } from '../config.ts'
 import type { Disk, DiskFile } from '../env.ts'
+import { createFrameCacheMemory, FrameCache, type FrameCacheMemory } from './frame-cache.ts'
 import type { ActorId } from './log-control.ts'
-import { MetaWord, type TableId } from './sstable.ts'
+import { blockBytesWanted, MetaWord, type TableId } from './sstable.ts'
 import { loadMeta, metaActors, metaIsComplete, readTableFoot } from './sstable-meta.ts'
 
 /** Tables that one partition may be covered by; writers wait long before. */
@@ -35,9 +38,13 @@ export const flushReader: number = readersMax - 1
 /** Words of the control block. */
 export const ViewWord = { version: 0, tables: 1 } as const
 /** Words of a slot. */
-export const SlotWord = { handle: 0, slab: 1, meta: 2, tableIdLow: 3, actorIndices: 4 } as const
+export const SlotWord = { handle: 0, slab: 1, meta: 2, tableIdLow: 3, actorIndices: 4, opening: 5 } as const
 
 const granuleBytes = 4096
+/** Longest record that is kept by itself: a longer one fills a good part of its block. */
+export const recordFrameBytes = 256
+/** Part of the caches that holds single records, the hot ones among blocks that are not. */
+const recordsShare = 1 / 4
 
 /** The shared memory of a shard's tables; can be posted to any thread. */
 export type TableMemory = {
@@ -46,10 +53,12 @@ export type TableMemory = {
   readonly slots: SharedArrayBuffer
   readonly pins: SharedArrayBuffer
   readonly metas: readonly SharedArrayBuffer[]
+  readonly blocks: FrameCacheMemory
+  readonly records: FrameCacheMemory
 }
 
-/** Reserves address space for metas of `metaBytes` together; memory that is not touched costs nothing. */
-export function createTableMemory(metaBytes: number): TableMemory {
+/** Reserves address space for metas of `metaBytes` together, and caches of `cacheBytes`; memory that is not touched costs nothing. */
+export function createTableMemory(metaBytes: number, cacheBytes: number): TableMemory {
   const metas: SharedArrayBuffer[] = []
   const whole = Math.ceil(metaBytes / granuleBytes) * granuleBytes
   for (let first = 0; first < whole; first += Limits.slabBytesMax) {
@@ -63,6 +72,8 @@ export function createTableMemory(metaBytes: number): TableMemory {
     slots: new SharedArrayBuffer(tableSlotsMax * slotWords * 4),
     pins: new SharedArrayBuffer(readersMax * pinWords * 4),
     metas,
+    blocks: createFrameCacheMemory(cacheBytes * (1 - recordsShare), blockBytesWanted),
+    records: createFrameCacheMemory(cacheBytes * recordsShare, recordFrameBytes),
   }
 }
 
@@ -97,9 +108,12 @@ export class TableView {
   readonly #i32: readonly Int32Array[]
   readonly #freeSlots: number[] = []
   #slotsUsed = 0
+  #openings = 0
   /** Free runs of granules in each slab, by their start. */
   readonly #free: { slab: number; start: number; bytes: number }[]
   #bytesUsed = 0
+  readonly #blocks: FrameCache
+  readonly #records: FrameCache
   /** Tables out of the runs, with the version from which on nobody finds them. */
   #leaving: { readonly table: OpenTable; readonly version: number }[] = []
 
@@ -113,11 +127,34 @@ export class TableView {
     this.#u8 = metas.map((slab) => new Uint8Array(slab))
     this.#i32 = metas.map((slab) => new Int32Array(slab))
     this.#free = metas.map((slab, index) => ({ slab: index, start: 0, bytes: slab.byteLength }))
+    this.#blocks = new FrameCache(options.memory.blocks)
+    this.#records = new FrameCache(options.memory.records)
   }
 
   /** Bytes of metas in use. */
   get bytesUsed(): number {
     return this.#bytesUsed
+  }
+
+  /** Bytes that the caches may use. */
+  get cacheBytes(): number {
+    return this.#blocks.bytes + this.#records.bytes
+  }
+
+  /** Bytes that they would take more if they were let grow by one step; 0: they are as large as they can be. */
+  get cacheGrowthBytes(): number {
+    return this.#blocks.isWhole ? 0 : this.#blocks.bytesPerWay + this.#records.bytesPerWay
+  }
+
+  /** What found no room in the caches so far but that of something else. */
+  get cacheDisplaced(): number {
+    return this.#blocks.displaced + this.#records.displaced
+  }
+
+  /** Lets the caches have `cacheGrowthBytes` more, for good. */
+  growCaches(): void {
+    this.#blocks.grow()
+    this.#records.grow()
   }
 
   /**
@@ -150,6 +187,7 @@ export class TableView {
       this.#slots[at + SlotWord.meta] = base
       this.#slots[at + SlotWord.tableIdLow] = tableId.low
       this.#slots[at + SlotWord.actorIndices] = indicesWord
+      this.#slots[at + SlotWord.opening] = ++this.#openings
       const isComplete = metaIsComplete(i32, base)
       return { tableId, file, slot, slab, start, bytes: memory.bytes, actors, isComplete }
     } catch (error) {

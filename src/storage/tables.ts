@@ -78,6 +78,8 @@ export type PreparedFlush = {
   readonly deadShare: number
 }
 
+/** With fewer pieces displaced between two looks, larger caches would help nobody. */
+const displacedLeast = 1000
 const bitsPerKeyYoung = 16
 const bitsPerKeyLast = 12
 const tableBytesWanted = 32 * 1024 * 1024
@@ -110,6 +112,7 @@ export class Tables {
   #retryPauseMs: number = retryMs.first
   #rowsChanged = true
   #debt = 0
+  #displacedBefore = 0
   /** Files that go once their tables are closed. */
   readonly #orphans = new Set<string>()
 
@@ -133,9 +136,25 @@ export class Tables {
     return this.#flushedThrough
   }
 
-  /** Bytes of shared memory that tables take. */
+  /** Bytes of shared memory that tables take, their caches included. */
   get bytesUsed(): number {
-    return this.#view.bytesUsed
+    return this.#view.bytesUsed + this.#view.cacheBytes
+  }
+
+  get cacheBytes(): number {
+    return this.#view.cacheBytes
+  }
+
+  /**
+   * Lets the caches of tables grow by a step where that helps, if `spareBytes` have room for it; once a second or so. They never shrink:
+   * memory that was used stays with the process.
+   */
+  growCaches(spareBytes: number): void {
+    const displaced = this.#view.cacheDisplaced
+    const isWanted = this.#view.cacheBytes === 0 || displaced - this.#displacedBefore > displacedLeast
+    this.#displacedBefore = displaced
+    const growth = this.#view.cacheGrowthBytes
+    if (this.#open.size > 0 && isWanted && growth > 0 && growth <= spareBytes) this.#view.growCaches()
   }
 
   get tableCount(): number {

@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { SeededRandom } from '../../src/base/seeded-random.ts'
+import { type LogPosition, retirementMark, secondMarkOffset } from '../../src/storage/log-group.ts'
 import { SimDisk, sectorBytes } from '../sim/sim-disk.ts'
-import { bytesOf, logDirectory, StoreRig } from './store-rig.ts'
+import { bytesOf, crc32, logDirectory, readLog, StoreRig } from './store-rig.ts'
 
 const keys = ['a', 'b', 'c', 'd']
 const options = { segments: 12, budgetBytes: 10 * 8192 }
@@ -133,4 +134,27 @@ test('Store: a log opens wherever a power cut tears the first groups of a segmen
   }
   assert.ok(cuts > 6 * 2 * 50, `${cuts} cuts`)
   assert.ok(unmarked > 4, 'The second mark was overwritten, too')
+})
+
+test('Store: where a clean stop ended the log may have been retired since, but not have gone away', () => {
+  for (const isMarkedTwice of [false, true]) {
+    const disk = new SimDisk({ random: new SeededRandom(6) })
+    disk.makeDirectoryNow(logDirectory)
+    const rig = new StoreRig(disk, options).open()
+    put(rig, 'a', 1, true)
+    let end: LogPosition | undefined
+    rig.store.close((error, position) => {
+      assert.equal(error, undefined)
+      end = position
+    })
+    const [path, image] = [...imagesOf(disk)].find(([, bytes]) => bytes.some((byte) => byte !== 0))!
+    const mark = retirementMark(end!.sequence, crc32)
+    image.set(mark, 0)
+    if (isMarkedTwice) image.set(mark, secondMarkOffset)
+    const open = (images: Map<string, Uint8Array>, syncedEnd: LogPosition) =>
+      readLog(diskOf(images), { syncedEnd }).error
+    assert.equal(open(new Map([[path, image]]), end!), undefined)
+    assert.equal(open(new Map([[path, image]]), { ...end!, sequence: end!.sequence + 1 })?.code, 'LOG_CORRUPT')
+    assert.equal(open(new Map(), end!)?.code, 'LOG_CORRUPT')
+  }
 })

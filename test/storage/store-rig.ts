@@ -11,6 +11,7 @@ import type { Disk } from '../../src/env.ts'
 import { Arena, createArenaMemory, slabWordMask, wordsPerSlabBits } from '../../src/storage/arena.ts'
 import type { ActorId } from '../../src/storage/log-control.ts'
 import { isControl } from '../../src/storage/log-control.ts'
+import type { LogPosition } from '../../src/storage/log-group.ts'
 import { listSegments, type RecoveredLog, recoverLog } from '../../src/storage/log-recovery.ts'
 import {
   decodeRecord,
@@ -227,6 +228,7 @@ export function readLog(
     salvage = false,
     readOnly = true,
     arena = undefined as Arena | undefined,
+    syncedEnd = undefined as LogPosition | undefined,
   } = {},
 ): LogReading {
   const segments = (listSegments(disk, directory).at(-1) ?? -1) + 1
@@ -239,6 +241,7 @@ export function readLog(
       arena: arena ?? new Arena(createArenaMemory(segmentBytes, Math.max(1, segments))),
       crc32,
       salvage,
+      syncedEnd,
       readOnly,
       alive: () => {},
       visit: (_address, u8, i32, at) => {

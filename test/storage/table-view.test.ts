@@ -61,7 +61,7 @@ function makeView(memory: TableMemory): TableView {
 const openTable = (view: TableView, number: number): OpenTable => view.open({ low: number, high: 7 }, `${number}.sst`)
 
 test('TableView: a table that a reader may still look at stays open, and its memory is not used again', () => {
-  const memory = createTableMemory(1024 * 1024)
+  const memory = createTableMemory(1024 * 1024, 256 * 1024)
   const view = makeView(memory)
   const pins = new Int32Array(memory.pins)
   const version = (): number => Atomics.load(new Int32Array(memory.control), ViewWord.version)
@@ -87,7 +87,7 @@ test('TableView: a table that a reader may still look at stays open, and its mem
 })
 
 test('TableView: memory and slots that tables give back are given out again, and a view without room says so', () => {
-  const memory = createTableMemory(64 * 1024)
+  const memory = createTableMemory(64 * 1024, 256 * 1024)
   const view = makeView(memory)
   const tables: OpenTable[] = []
   assert.throws(
@@ -110,7 +110,7 @@ test('TableView: memory and slots that tables give back are given out again, and
 test('TableFinder on other threads finds every key while tables come and go, and handles are used again', {
   timeout: 60_000 * scale,
 }, async (t) => {
-  const memory = createTableMemory(1024 * 1024)
+  const memory = createTableMemory(1024 * 1024, 256 * 1024)
   const view = makeView(memory)
   let present = openTable(view, 0)
   view.publish(() => [present], 1)
