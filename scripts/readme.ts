@@ -130,6 +130,9 @@ const limitTexts: { readonly [Name in keyof typeof Limits]: string | undefined }
   ringBytes: undefined,
   ringOutboxBytesMax: 'Bytes that may wait for one shard in one thread; more: `OVERLOADED`',
   ringMessageBytesMax: undefined,
+  shardColdCommandsMax:
+    'Commands of one shard that may wait for slow reads of tables; at it, it takes no more from its rings',
+  shardColdBytesMax: 'Likewise their bytes',
   shardAnswersPendingMax: 'Requests of one shard that may wait for its disk; at it, it takes no more from its rings',
   stagedRecordsMax: 'Writes of one shard that may wait to become visible; at it, it takes no more from its rings',
   openGroupBytesMax:

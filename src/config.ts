@@ -60,6 +60,9 @@ export const Limits = {
   ringMessageBytesMax: 80 * MiB,
   /** Commands and replies that a shard may hold back while they wait for disk; at it, its rings wait. */
   shardAnswersPendingMax: 1 << 16,
+  /** Commands that wait in a shard for a slow read of a table, and their bytes; at it, its rings wait. */
+  shardColdCommandsMax: 4096,
+  shardColdBytesMax: 16 * MiB,
   /** Records that may be staged before they are visible; at it, the rings of the shard wait. */
   stagedRecordsMax: 1 << 15,
   /** Bytes of a group that is not written yet; at it, the rings of the shard wait. */

@@ -75,6 +75,7 @@ export class Engine {
       },
       {
         unsyncedWanted: () => {},
+        resumed: () => {},
         actorIsStale: () => {},
         failed: (error) => {
           throw error

@@ -74,6 +74,7 @@ const shard = new Shard(
       flushedThrough: own.tables.flushedThrough,
       commit: (edits, unnamed, done) => jobs.commit(edits, unnamed, done),
       reader: seed.thread,
+      pace: runtime.readPace,
       liveBuckets: () => [...liveBuckets],
       report: (error) => post({ type: 'trouble', error: describe(error) }),
     },
@@ -83,6 +84,7 @@ const shard = new Shard(
   {
     unsyncedWanted: () => post({ type: 'unsyncedWanted' }),
     actorIsStale: () => post({ type: 'actorIsStale' }),
+    resumed: () => loop.schedule(),
     failed: (error) => post({ type: 'failed', error: describe(error) }),
   },
 )
@@ -96,11 +98,11 @@ const loop = new TurnLoop(runtime.links, runtime.bell, () => {
   if (mayStayOpen && pace.staysOpen(messages, openRecords, mustSync, performance.now())) return true
   shard.flush()
   // Writers wait for a segment: recycle now, not at the next tick.
-  if (!shard.canAccept && !shard.store.waitsForJob) shard.tick()
+  if (!shard.canAccept && !shard.waitsForOthers) shard.tick()
   Atomics.add(control, ControlWord.heartbeat, 1)
   if (closing !== undefined && shard.isIdle) closing()
-  // While the shard cannot take more, its rings hold the rest: stay awake, unless only a job can make room.
-  return messages > 0 || (!shard.canAccept && !shard.store.waitsForJob)
+  // While the shard cannot take more, its rings hold the rest: stay awake, unless only a job or a read can make room.
+  return messages > 0 || (!shard.canAccept && !shard.waitsForOthers)
 })
 runtime.links.handle(
   (thread, u8, i32, start, bytes) => shard.receive(thread, u8, i32, start, bytes),

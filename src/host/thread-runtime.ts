@@ -5,6 +5,7 @@
 import { SunwiseError } from '../base/errors.ts'
 import { ShardCoordinator } from '../replication/coordinator.ts'
 import type { Bucket, BucketAdmin, BucketProperties, Callback } from '../replication/requests.ts'
+import { ReadPace } from '../storage/read-pace.ts'
 import type { Allocate } from '../storage/record.ts'
 import { ResidentReader } from '../storage/resident-reader.ts'
 import type { ShardMemory } from '../storage/shard-memory.ts'
@@ -21,6 +22,8 @@ const weakOrder = process.arch === 'arm64'
 
 export class ThreadRuntime {
   readonly clock: HostClock = new HostClock()
+  /** Whether this thread may wait for reads of tables: they are all on one disk. */
+  readonly readPace: ReadPace = new ReadPace(this.clock)
   readonly bell: Doorbell = new Doorbell()
   readonly links: ThreadLinks
   readonly coordinator: ShardCoordinator
@@ -54,6 +57,7 @@ export class ThreadRuntime {
       crc32: nativeCrc32,
       codec: zstd,
       reader: this.#thread,
+      pace: this.readPace,
     })
     return new ShardReader(new ResidentReader(memory, weakOrder), finder)
   }

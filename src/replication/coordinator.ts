@@ -176,7 +176,8 @@ export class ShardCoordinator implements Coordinator {
       if (error instanceof SunwiseError) return done(error, undefined)
       throw error
     }
-    if (bytes === ReadResult.contended) return this.#askOwner(bucket, key, options, false, done)
+    if (bytes === ReadResult.contended || bytes === ReadResult.notResident)
+      return this.#askOwner(bucket, key, options, false, done)
     if (bytes === ReadResult.unavailable) return done(this.#unavailable(key), undefined)
     const i32 = this.#scratch
     done(undefined, this.#readAnswer(bucket.id, key, bytes > 0 ? this.#scratchBytes : undefined, i32, 0))

@@ -46,7 +46,8 @@ export class LocalReads {
   /**
    * The value of a key (the winner where there are siblings) as fresh bytes, or undefined where there is surely none.
    *
-   * @throws SHARD_UNAVAILABLE while its shard recovers, OVERLOADED where a writer changes it all the time.
+   * @throws SHARD_UNAVAILABLE while its shard recovers, OVERLOADED where a writer changes it all the time, NOT_RESIDENT where the
+   * calling thread would have to wait for a slow disk.
    */
   get(bucketId: number, key: Uint8Array, keyStart: number, keyEnd: number): Uint8Array | undefined {
     this.#locate(bucketId, key, keyStart, keyEnd)
@@ -82,7 +83,7 @@ export class LocalReads {
         }
       } else if (result === ReadResult.unavailable) {
         throw new SunwiseError('SHARD_UNAVAILABLE', 'The shard that owns the key is recovering; try again')
-      }
+      } else if (result === ReadResult.notResident) throw notResident()
     }
     throw new SunwiseError('OVERLOADED', 'The key changes faster than it can be read here; try again')
   }
@@ -91,7 +92,7 @@ export class LocalReads {
    * Copies the value of a key into `into` and returns its length; -1 where there is surely none, `-2 - length` where `into`
    * is too small for `length` bytes.
    *
-   * @throws SHARD_UNAVAILABLE, OVERLOADED as `get`.
+   * @throws SHARD_UNAVAILABLE, OVERLOADED, NOT_RESIDENT as `get`.
    */
   getInto(bucketId: number, key: Uint8Array, keyStart: number, keyEnd: number, into: Uint8Array): number {
     this.#locate(bucketId, key, keyStart, keyEnd)
@@ -155,8 +156,15 @@ export class LocalReads {
         this.#recordBytes = new Uint8Array(this.#record.buffer)
       } else if (result === ReadResult.unavailable) {
         throw new SunwiseError('SHARD_UNAVAILABLE', 'The shard that owns the key is recovering; try again')
-      }
+      } else if (result === ReadResult.notResident) throw notResident()
     }
     throw new SunwiseError('OVERLOADED', 'The key changes faster than it can be read here; try again')
   }
+}
+
+function notResident(): SunwiseError {
+  return new SunwiseError(
+    'NOT_RESIDENT',
+    'Cannot read the key without waiting for a slow disk: it is not in memory; use the asynchronous read',
+  )
 }

@@ -35,6 +35,7 @@ import {
 } from '../storage/record.ts'
 import { ControlWord, type ShardMemory } from '../storage/shard-memory.ts'
 import { Store, type StoreOptions } from '../storage/store.ts'
+import { type GivenBlock, Seek } from '../storage/table-finder.ts'
 import {
   type ActorTable,
   digest,
@@ -64,6 +65,8 @@ export type ShardEvents = {
   readonly unsyncedWanted: () => void
   /** A context names a counter of this run's actor that was never issued: the node must take a new actor. */
   readonly actorIsStale: () => void
+  /** What waited for the disk went on outside of a turn: one is wanted. */
+  readonly resumed: () => void
   /** The log failed for good: the shard must be rebuilt from its files. */
   readonly failed: (error: SunwiseError) => void
 }
@@ -78,6 +81,20 @@ const listPartitionsMax = 256
 /** Ordinals of pending answers that staged nothing: to a write, and to a read. */
 const noOrdinal = -1
 const readOrdinal = -2
+
+/** A command that waits, in memory of its own. */
+type WaitingCommand = { readonly thread: number; readonly u8: Uint8Array; readonly i32: Int32Array }
+
+/**
+ * Commands on keys with one hash, the first of which needs a block of a table that takes long to read. The others wait behind it, so
+ * that those on one key stay in their order.
+ */
+type ColdKey = { readonly hash: number; readonly commands: WaitingCommand[]; readonly given: GivenBlock[] }
+
+const noBlocks: readonly GivenBlock[] = []
+/** Commands that may wait for blocks, and their bytes; at it, the rings of the shard wait. */
+const coldCommandsMax = Limits.shardColdCommandsMax
+const coldBytesMax = Limits.shardColdBytesMax
 
 export class Shard {
   readonly store: Store
@@ -104,8 +121,18 @@ export class Shard {
   #isFailed = false
   #frameBytes = 0
   /** Commands that wait for room, in their order; see `#park`. */
-  readonly #parked: { readonly thread: number; readonly u8: Uint8Array; readonly i32: Int32Array }[] = []
+  readonly #parked: WaitingCommand[] = []
   #isRetrying = false
+  /**
+   * Keys with commands that wait for a block of a table, by hash. What comes on such a key joins them; while commands are parked nothing
+   * comes, so those among the parked on the same key are behind them.
+   */
+  readonly #cold = new Map<number, ColdKey>()
+  #coldCommands = 0
+  #coldBytes = 0
+  /** The key whose commands go on now, and whether the first of them must wait once more. */
+  #resuming: ColdKey | undefined
+  #mustLoadMore = false
   #mustWaitOn = false
   #writes = 0
   #ownerReads = 0
@@ -143,13 +170,26 @@ export class Shard {
   /** Whether frames may be handed over; otherwise `flush` and try again in a later turn. */
   get canAccept(): boolean {
     return (
-      this.#parked.length === 0 && this.#pendingTail - this.#pendingHead < pendingMax - 1024 && this.store.canAccept
+      this.#parked.length === 0 &&
+      this.#pendingTail - this.#pendingHead < pendingMax - 1024 &&
+      !this.#isFullOfCold &&
+      this.store.canAccept
     )
+  }
+
+  /** What holds the shard up ends by itself, at the end of a read or a job: turns of the owner do not help. */
+  get waitsForOthers(): boolean {
+    return this.#isFullOfCold || this.store.waitsForJob
+  }
+
+  get #isFullOfCold(): boolean {
+    return this.#coldCommands >= coldCommandsMax || this.#coldBytes >= coldBytesMax
   }
 
   /** Nothing waits for disk or for a reply. */
   get isIdle(): boolean {
-    return this.#parked.length === 0 && this.#pendingHead === this.#pendingTail && this.store.isIdle
+    const isWaiting = this.#parked.length > 0 || this.#cold.size > 0
+    return !isWaiting && this.#pendingHead === this.#pendingTail && this.store.isIdle
   }
 
   /**
@@ -158,7 +198,14 @@ export class Shard {
    */
   receive(thread: number, u8: Uint8Array, i32: Int32Array, start: number, bytes: number): void {
     this.#frameBytes = bytes
-    if (this.#parked.length > 0 && !this.#isRetrying) {
+    if (this.#cold.size > 0 && u8[start] !== FrameKind.list) {
+      const cold = this.#cold.get(i32[(start >>> 2) + 3]!)
+      if (cold !== undefined && cold !== this.#resuming) {
+        this.#joinCold(cold, this.#copyOf(thread, u8, start))
+        return
+      }
+    }
+    if (this.#parked.length > 0 && !this.#isRetrying && this.#resuming === undefined) {
       this.#park(thread, u8, start)
       return
     }
@@ -182,7 +229,7 @@ export class Shard {
   /** End of a turn: everything staged goes to disk, and what is durable is published and answered. */
   flush(): void {
     this.store.flush()
-    if (this.#parked.length > 0) {
+    if (this.#parked.length > 0 && !this.#isRetrying) {
       this.#retryParked()
       this.store.flush()
     }
@@ -215,8 +262,72 @@ export class Shard {
       this.#mustWaitOn = true
       return
     }
+    this.#parked.push(this.#copyOf(thread, u8, start))
+  }
+
+  #copyOf(thread: number, u8: Uint8Array, start: number): WaitingCommand {
     const bytes = u8.slice(start, start + pad4(this.#frameBytes))
-    this.#parked.push({ thread, u8: bytes, i32: new Int32Array(bytes.buffer) })
+    return { thread, u8: bytes, i32: new Int32Array(bytes.buffer) }
+  }
+
+  #joinCold(cold: ColdKey, command: WaitingCommand): void {
+    cold.commands.push(command)
+    this.#coldCommands++
+    this.#coldBytes += command.u8.length
+  }
+
+  /** The command needs the block that the finder wants: it goes on when that was read, and what comes on its key behind it. */
+  #waitForBlock(thread: number, u8: Uint8Array, i32: Int32Array, start: number): void {
+    if (this.#resuming !== undefined) {
+      this.#mustLoadMore = true
+      return
+    }
+    const hash = i32[(start >>> 2) + 3]!
+    const cold: ColdKey = { hash, commands: [], given: [] }
+    this.#cold.set(hash, cold)
+    this.#joinCold(cold, this.#copyOf(thread, u8, start))
+    this.#load(cold)
+  }
+
+  #load(cold: ColdKey): void {
+    this.store.tables!.load((error, given) => this.#resume(cold, error, given))
+  }
+
+  /** A block was read for the first command of a key: the commands go on, until one needs another block. */
+  #resume(cold: ColdKey, error: SunwiseError | undefined, given: GivenBlock | undefined): void {
+    let failure = error
+    if (given !== undefined) cold.given.push(given)
+    this.#resuming = cold
+    this.#mustLoadMore = false
+    const parkedBefore = this.#parked.length
+    while (cold.commands.length > 0) {
+      const command = cold.commands[0]!
+      const { thread, u8, i32 } = command
+      // Behind one that found no room the others have to wait for room, too.
+      if (this.#parked.length > parkedBefore) this.#parked.push(command)
+      else if (failure !== undefined) this.#failCold(command, failure)
+      else this.receive(thread, u8, i32, 0, u8.length)
+      failure = undefined
+      if (this.#mustLoadMore) break
+      cold.commands.shift()
+      this.#coldCommands--
+      this.#coldBytes -= u8.length
+    }
+    this.#resuming = undefined
+    if (this.#mustLoadMore) this.#load(cold)
+    else this.#cold.delete(cold.hash)
+    this.flush()
+    this.#events.resumed()
+  }
+
+  #failCold({ thread, u8, i32 }: WaitingCommand, error: SunwiseError): void {
+    if (u8[0] === FrameKind.get) this.#replyFailedRead(thread, i32[1]! >>> 0, errorNumberOf.get(error.code)!)
+    else
+      this.#refuse(
+        thread,
+        i32[1]! >>> 0,
+        new SunwiseError(error.code, error.message, { outcome: 'none', cause: error }),
+      )
   }
 
   /** Background work and statistics; every 20 to 100 ms. */
@@ -245,7 +356,7 @@ export class Shard {
     const flags = u8[start + 1]!
     let old = this.store.find(partition, hash, bucketId, u8, keyStart, keyBytes)
     if (old === 0 && flags !== 0 && this.store.tables !== undefined) {
-      old = this.#fetch(thread, requestId, u8, start, partition, hash, bucketId, keyStart, keyBytes)
+      old = this.#fetch(thread, requestId, u8, i32, start, partition, hash, bucketId, keyStart, keyBytes)
       if (old < 0) return
     }
     this.#writes++
@@ -311,12 +422,13 @@ export class Shard {
 
   /**
    * Address of what tables hold of a key that memory does not: it is staged again first, for a write that depends on it. 0: nothing;
-   * -1: the command was refused, or waits for room.
+   * -1: the command was refused, or waits for room or for a block.
    */
   #fetch(
     thread: number,
     requestId: number,
     u8: Uint8Array,
+    i32: Int32Array,
     start: number,
     partition: number,
     hash: number,
@@ -325,7 +437,12 @@ export class Shard {
     keyBytes: number,
   ): number {
     try {
-      const address = this.store.fetch(partition, hash, bucketId, u8, keyStart, keyBytes)
+      const given = this.#resuming?.given ?? noBlocks
+      const address = this.store.fetch(partition, hash, bucketId, u8, keyStart, keyBytes, given)
+      if (address === -2) {
+        this.#waitForBlock(thread, u8, i32, start)
+        return -1
+      }
       // Found once more, now among what is staged, for the place that the write will take.
       if (address >= 0) return this.store.find(partition, hash, bucketId, u8, keyStart, keyBytes)
     } catch (error) {
@@ -720,7 +837,7 @@ export class Shard {
     }
     const address = this.store.index.find(partition, hash, bucketId, u8, keyStart, keyBytes)
     if (address === 0 && this.store.tables !== undefined) {
-      this.#replyFromTables(thread, i32[word + 1]! >>> 0, partition, bucketId, u8, keyStart, keyBytes)
+      this.#replyFromTables(thread, partition, u8, i32, start, bucketId, keyStart, keyBytes)
       return
     }
     this.#replyRecord(thread, i32[word + 1]! >>> 0, address)
@@ -728,16 +845,20 @@ export class Shard {
 
   #replyFromTables(
     thread: number,
-    requestId: number,
     partition: number,
-    bucketId: number,
     u8: Uint8Array,
+    i32: Int32Array,
+    start: number,
+    bucketId: number,
     keyStart: number,
     keyBytes: number,
   ): void {
+    const requestId = i32[(start >>> 2) + 1]! >>> 0
     const finder = this.store.tables!.finder
     try {
-      if (!finder.find(partition, bucketId, u8, keyStart, keyBytes)) return this.#replyRecord(thread, requestId, 0)
+      const found = finder.seek(partition, bucketId, u8, keyStart, keyBytes, this.#resuming?.given ?? noBlocks)
+      if (found === Seek.waits) return this.#waitForBlock(thread, u8, i32, start)
+      if (found === Seek.absent) return this.#replyRecord(thread, requestId, 0)
     } catch (error) {
       if (!(error instanceof SunwiseError)) throw error
       return this.#replyFailedRead(thread, requestId, errorNumberOf.get(error.code)!)

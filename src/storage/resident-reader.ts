@@ -29,6 +29,8 @@ export const ReadResult = {
   special: -4,
   /** The target is too small; `neededBytes` says how much it takes. */
   tooSmall: -5,
+  /** A slow read of a table would be needed: the owner makes it without waiting for it. */
+  notResident: -6,
 } as const
 
 const triesMax = 8

@@ -3,13 +3,15 @@
  * has of a key is always newer than what tables have, and a key leaves memory only after readers can find it in a table; so what
  * is absent from memory, and then from the tables, was absent at the moment when memory was looked at.
  *
+ * Where reading a table may take long the answer is `notResident`, and the owner of the shard is to be asked, who does not wait.
+ *
  * One per thread and shard; replaced when the shard's memory is.
  */
 import { copyWords, pad4 } from '../base/bytes.ts'
 import type { ActorTable } from '../versions/version-set.ts'
 import { RecordFlag, recordBytesAt, simpleValueStart, valuePadding } from './record.ts'
 import { ReadResult, type ResidentReader } from './resident-reader.ts'
-import type { TableFinder } from './table-finder.ts'
+import { Seek, type TableFinder } from './table-finder.ts'
 
 /** What those who read keys need of a reader. */
 export type KeyReader = Pick<
@@ -55,7 +57,8 @@ export class ShardReader implements KeyReader {
     this.neededBytes = this.#resident.neededBytes
     if (result !== ReadResult.absent || this.#finder.isEmpty) return result
     const finder = this.#finder
-    if (!finder.find(partition, bucketId, key, keyStart, keyBytes)) return ReadResult.absent
+    const found = finder.seek(partition, bucketId, key, keyStart, keyBytes)
+    if (found !== Seek.found) return found === Seek.absent ? ReadResult.absent : ReadResult.notResident
     const bytes = recordBytesAt(finder.i32, finder.at)
     if (bytes > i32.length << 2) {
       this.neededBytes = bytes
@@ -80,7 +83,8 @@ export class ShardReader implements KeyReader {
     const result = this.#resident.readValue(partition, hash, bucketId, key, keyStart, keyBytes, u8, i32, at)
     this.neededBytes = this.#resident.neededBytes
     if (result !== ReadResult.absent || this.#finder.isEmpty) return result
-    if (!this.#finder.find(partition, bucketId, key, keyStart, keyBytes)) return ReadResult.absent
+    const found = this.#finder.seek(partition, bucketId, key, keyStart, keyBytes)
+    if (found !== Seek.found) return found === Seek.absent ? ReadResult.absent : ReadResult.notResident
     return this.#copyValue(u8, i32, at)
   }
 

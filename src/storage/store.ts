@@ -55,6 +55,7 @@ import {
   simpleExpiry,
 } from './record.ts'
 import type { ShardMemory } from './shard-memory.ts'
+import { type GivenBlock, Seek } from './table-finder.ts'
 import { Tables, type TablesOptions } from './tables.ts'
 
 export type StoreOptions = {
@@ -396,7 +397,8 @@ export class Store {
 
   /**
    * Address of the newest record of a key that `find` did not find, if tables hold one: it is staged again, as if it were new, so that
-   * whoever needs it finds it in memory. 0: there is none; -1: no room, see `refusal`. @throws TABLE_CORRUPT, DISK_FAILED
+   * whoever needs it finds it in memory. 0: there is none; -1: no room, see `refusal`; -2: a block must be read first, see
+   * `Tables.load`; all that were read for it are `given`. @throws TABLE_CORRUPT, DISK_FAILED
    */
   fetch(
     partition: number,
@@ -405,10 +407,12 @@ export class Store {
     key: Uint8Array,
     keyStart: number,
     keyBytes: number,
+    given: readonly GivenBlock[],
   ): number {
     const finder = this.tables?.finder
     if (finder === undefined || finder.isEmpty) return 0
-    if (!finder.find(partition, bucketId, key, keyStart, keyBytes)) return 0
+    const found = finder.seek(partition, bucketId, key, keyStart, keyBytes, given)
+    if (found !== Seek.found) return found === Seek.absent ? 0 : -2
     const bytes = recordBytesAt(finder.i32, finder.at)
     const address = this.allocate(bytes, bytes, 'grow')
     if (address === 0) return -1
@@ -588,9 +592,12 @@ export class Store {
     this.tables?.step(monotonicMs, epochMs)
     this.#growCaches(monotonicMs)
     if (this.#flusher !== undefined) {
+      // A pass that was begun is ended first, whatever is due meanwhile: neither could go on behind the other.
       const isRecycling = this.#recycleSegment >= 0 || this.#retireAfter >= 0
-      if (!isRecycling) this.#flusher.step(monotonicMs)
-      if (!this.#flusher.isResting || this.#flusher.isDue) return
+      if (!isRecycling) {
+        this.#flusher.step(monotonicMs)
+        if (!this.#flusher.isResting || this.#flusher.isDue) return
+      }
     }
     this.#recycle(epochMs)
   }

@@ -1,8 +1,8 @@
 /**
  * Finds a key in the tables of a shard, on any thread: pins the view, goes through the runs of the key's partition, newest first,
  * asks each filter, and looks for the record in the cache of records, for the one block that can hold it in the cache of blocks,
- * and then in the file. The calling thread waits for that read. Every block is checked when it comes from the file; damage is
- * TABLE_CORRUPT and never a value, nor an absence.
+ * and then in the file. `find` waits for that read; `seek` only where reads are fast (read-pace.ts), and says else which block it
+ * would need. Every block is checked when it comes from the file; damage is TABLE_CORRUPT and never a value, nor an absence.
  *
  * See table-view.ts for why nothing disappears meanwhile. One per thread and shard; not shared.
  */
@@ -15,6 +15,7 @@ import type { Disk } from '../env.ts'
 import { sync, type VersionSet } from '../versions/version-set.ts'
 import { filterSeed } from './bloom-filter.ts'
 import { FrameCache } from './frame-cache.ts'
+import type { ReadPacing } from './read-pace.ts'
 import {
   decodeRecord,
   encodeRecord,
@@ -44,7 +45,26 @@ export type TableFinderOptions = {
   readonly codec: BlockCodec | undefined
   /** Number of this thread among the readers of the shard: its place for a pin. */
   readonly reader: number
+  /** When `seek` may wait for the file; without it always. */
+  readonly pace?: ReadPacing | undefined
 }
+
+/** What `seek` finds: nothing, a record, or that a block must be read first, see `wanted`. */
+export const Seek = { absent: 0, found: 1, waits: 2 } as const
+
+/** A block that a search needs: of the table in `slot`, which is open at least as long as nothing else is asked of the finder. */
+export type WantedBlock = {
+  slot: number
+  opening: number
+  block: number
+  offset: number
+  bytes: number
+}
+
+/** A block that was read for a search. Checked already. */
+export type GivenBlock = { readonly opening: number; readonly block: number; readonly u8: Uint8Array }
+
+const noBlocks: readonly GivenBlock[] = []
 
 /** Buffer kept between reads; a larger block gets one of its own for a while. */
 const keptBytes = 64 * 1024
@@ -69,6 +89,11 @@ export class TableFinder {
   u8: Uint8Array = this.#buffer
   i32: Int32Array = this.#words
   at = 0
+
+  /** What the last `seek` that waits needs. */
+  readonly wanted: WantedBlock = { slot: 0, opening: 0, block: 0, offset: 0, bytes: 0 }
+  #mustWait = true
+  #given: readonly GivenBlock[] = noBlocks
 
   /** Counts for statistics and tests. */
   filterProbes = 0
@@ -100,19 +125,52 @@ export class TableFinder {
    * Finds the newest record of a key, for `u8`, `i32` and `at`. False: no table has one. @throws TABLE_CORRUPT, DISK_FAILED
    */
   find(partition: number, bucketId: number, key: Uint8Array, keyStart: number, keyBytes: number): boolean {
-    const runs = this.#pinRuns(partition)
-    try {
-      return runs > 0 && this.#search(runs, partition, bucketId, key, keyStart, keyBytes, false)
-    } finally {
-      Atomics.store(this.#pins, this.#pin, 0)
-    }
+    this.#mustWait = true
+    this.#given = noBlocks
+    return this.#look(partition, bucketId, key, keyStart, keyBytes, false) === Seek.found
+  }
+
+  /**
+   * As `find` where no read is slow; else Seek.waits, to be called again with the block that `wanted` names, and all that were
+   * read for this search before. @throws TABLE_CORRUPT, DISK_FAILED
+   */
+  seek(
+    partition: number,
+    bucketId: number,
+    key: Uint8Array,
+    keyStart: number,
+    keyBytes: number,
+    given: readonly GivenBlock[] = noBlocks,
+  ): number {
+    this.#mustWait = false
+    this.#given = given
+    return this.#look(partition, bucketId, key, keyStart, keyBytes, false)
   }
 
   /** False: no table can have a record of the key, as filters go; nothing is read. */
   mayHold(partition: number, bucketId: number, key: Uint8Array, keyStart: number, keyBytes: number): boolean {
+    return this.#look(partition, bucketId, key, keyStart, keyBytes, true) === Seek.found
+  }
+
+  /** Keeps a block that was read elsewhere, and is whole, for searches to come. */
+  keep({ opening, block, u8 }: GivenBlock): void {
+    const words = new Int32Array(u8.buffer, u8.byteOffset, u8.length >>> 2)
+    if (blockRawBytes(words, 0) > 0) return
+    this.#blocks.insert(opening, block, words, 0, words, 0, words.length)
+  }
+
+  #look(
+    partition: number,
+    bucketId: number,
+    key: Uint8Array,
+    keyStart: number,
+    keyBytes: number,
+    isProbe: boolean,
+  ): number {
     const runs = this.#pinRuns(partition)
     try {
-      return runs > 0 && this.#search(runs, partition, bucketId, key, keyStart, keyBytes, true)
+      if (runs === 0) return Seek.absent
+      return this.#search(runs, partition, bucketId, key, keyStart, keyBytes, isProbe)
     } finally {
       Atomics.store(this.#pins, this.#pin, 0)
     }
@@ -142,7 +200,7 @@ export class TableFinder {
     keyStart: number,
     keyBytes: number,
     isProbe: boolean,
-  ): boolean {
+  ): number {
     this.#hash.update(bucketId, key, keyStart, keyStart + keyBytes)
     let set: VersionSet | undefined
     for (let run = 0; run < runs; run++) {
@@ -157,18 +215,20 @@ export class TableFinder {
       else {
         const block = findBlock(u8, i32, base, partition, bucketId, key, keyStart, keyBytes)
         if (block < 0) continue
-        if (isProbe) return true
-        if (!this.#findInTable(slot, i32, base, block, bucketId, key, keyStart, keyBytes)) continue
+        if (isProbe) return Seek.found
+        const found = this.#findInTable(slot, i32, base, block, bucketId, key, keyStart, keyBytes)
+        if (found === Seek.waits) return found
+        if (found === Seek.absent) continue
       }
-      if (set === undefined && metaIsComplete(i32, base)) return true
+      if (set === undefined && metaIsComplete(i32, base)) return Seek.found
       // Tables that peers shipped hold no more than they were sent: what lies below is merged in.
       const own = decodeRecord(this.u8, this.i32, this.at)
       set = set === undefined ? own : sync(set, own)
       if (metaIsComplete(i32, base)) break
     }
-    if (set === undefined) return false
+    if (set === undefined) return Seek.absent
     this.#showMerged(set, bucketId, key, keyStart, keyBytes)
-    return true
+    return Seek.found
   }
 
   /** Finds the record of a key in the cache of records. */
@@ -192,7 +252,7 @@ export class TableFinder {
     return true
   }
 
-  /** Finds the record of a key in the one block that can hold it. False: the table has none. */
+  /** Finds the record of a key in the one block that can hold it. */
   #findInTable(
     slot: number,
     meta: Int32Array,
@@ -202,18 +262,22 @@ export class TableFinder {
     key: Uint8Array,
     keyStart: number,
     keyBytes: number,
-  ): boolean {
+  ): number {
     const opening = this.#slots[slot + SlotWord.opening]!
-    const found = this.#findInCache(opening, block, bucketId, key, keyStart, keyBytes)
-    if (found === false) return false
-    if (found === undefined && !this.#findInFile(slot, meta, base, block, bucketId, key, keyStart, keyBytes))
-      return false
+    let found = this.#findInCache(opening, block, bucketId, key, keyStart, keyBytes)
+    if (found === undefined) {
+      const given = this.#givenBlock(opening, block)
+      if (given !== undefined) this.#take(given)
+      else if (!this.#read(slot, meta, base, block)) return Seek.waits
+      found = this.#findInBuffer(slot, block, bucketId, key, keyStart, keyBytes)
+    }
+    if (!found) return Seek.absent
     this.#translate(slot, meta)
     const bytes = recordBytesAt(this.i32, this.at)
     if (bytes <= this.#records.frameBytes) {
       this.#records.insert(opening, this.#hash.low, this.i32, 0, this.i32, this.at >>> 2, bytes >>> 2)
     }
-    return true
+    return Seek.found
   }
 
   /** As `#findInTable` in the cache of blocks; undefined: the block is not there. */
@@ -242,35 +306,60 @@ export class TableFinder {
     return true
   }
 
-  /** As `#findInTable` in the file; keeps the block in the cache. */
-  #findInFile(
+  #givenBlock(opening: number, block: number): GivenBlock | undefined {
+    for (const given of this.#given) if (given.opening === opening && given.block === block) return given
+    return undefined
+  }
+
+  #take({ u8 }: GivenBlock): void {
+    this.#room(u8.length)
+    this.#buffer.set(u8)
+  }
+
+  /** Reads a block into the buffer and checks it. False: nothing was read, since it may take long; see `wanted`. */
+  #read(slot: number, meta: Int32Array, base: number, block: number): boolean {
+    const { disk, crc32, pace } = this.#options
+    const offset = blockOffset(meta, base, block)
+    const bytes = blockOffset(meta, base, block + 1) - offset
+    if (!this.#mustWait && pace !== undefined && !pace.mayWait()) {
+      const { wanted } = this
+      wanted.slot = slot / slotWords
+      wanted.opening = this.#slots[slot + SlotWord.opening]!
+      wanted.block = block
+      wanted.offset = offset
+      wanted.bytes = bytes
+      return false
+    }
+    this.#room(bytes)
+    this.blockReads++
+    const startMs = pace === undefined ? 0 : pace.begin()
+    const read = disk.readHandleNow(this.#slots[slot + SlotWord.handle]!, this.#buffer, 0, bytes, offset)
+    if (pace !== undefined) pace.end(startMs, bytes)
+    const idLow = this.#slots[slot + SlotWord.tableIdLow]!
+    if (read !== bytes || !isBlock(this.#buffer, this.#words, 0, bytes, idLow, block, crc32)) {
+      throw damagedBlock(idLow, block, offset)
+    }
+    return true
+  }
+
+  /** As `#findInTable` in the block in the buffer; keeps the block in the cache. */
+  #findInBuffer(
     slot: number,
-    meta: Int32Array,
-    base: number,
     block: number,
     bucketId: number,
     key: Uint8Array,
     keyStart: number,
     keyBytes: number,
   ): boolean {
-    const offset = blockOffset(meta, base, block)
-    const bytes = blockOffset(meta, base, block + 1) - offset
-    this.#room(bytes)
-    this.blockReads++
     const words = this.#words
-    const handle = this.#slots[slot + SlotWord.handle]!
-    const idLow = this.#slots[slot + SlotWord.tableIdLow]!
-    const read = this.#options.disk.readHandleNow(handle, this.#buffer, 0, bytes, offset)
-    if (read !== bytes || !isBlock(this.#buffer, words, 0, bytes, idLow, block, this.#options.crc32)) {
-      throw this.#damaged(slot, block, offset)
-    }
     const rawBytes = blockRawBytes(words, 0)
+    const bytes = words[1]!
     let start = blockHeaderBytes
     let end = bytes
     this.u8 = this.#buffer
     this.i32 = words
     if (rawBytes > 0) {
-      const path = `table of handle ${handle}`
+      const path = `table of handle ${this.#slots[slot + SlotWord.handle]}`
       this.u8 = decompressBlock(this.#buffer, 0, bytes, rawBytes, this.#options.codec, path)
       this.i32 = new Int32Array(this.u8.buffer)
       start = 0
@@ -294,14 +383,6 @@ export class TableFinder {
     translateActors(this.u8, this.i32, this.at, new Uint16Array(slab, indices * 4, actors))
   }
 
-  #damaged(slot: number, block: number, offset: number): SunwiseError {
-    const low = (this.#slots[slot + SlotWord.tableIdLow]! >>> 0).toString(16).padStart(8, '0')
-    return new SunwiseError(
-      'TABLE_CORRUPT',
-      `Cannot read the key: block ${block} at byte ${offset} of table ...${low} is damaged; restore the data directory from a backup`,
-    )
-  }
-
   #showMerged(set: VersionSet, bucketId: number, key: Uint8Array, keyStart: number, keyBytes: number): void {
     const slot = recordSlot(this.u8, this.at)
     const own = key.slice(keyStart, keyStart + keyBytes)
@@ -318,4 +399,13 @@ export class TableFinder {
     this.#buffer = new Uint8Array(Math.max(keptBytes, (bytes + 4095) & ~4095))
     this.#words = new Int32Array(this.#buffer.buffer)
   }
+}
+
+/** What a reader says of a block that does not check. */
+export function damagedBlock(tableIdLow: number, block: number, offset: number): SunwiseError {
+  const low = (tableIdLow >>> 0).toString(16).padStart(8, '0')
+  return new SunwiseError(
+    'TABLE_CORRUPT',
+    `Cannot read the key: block ${block} at byte ${offset} of table ...${low} is damaged; restore the data directory from a backup`,
+  )
 }

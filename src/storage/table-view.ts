@@ -88,6 +88,8 @@ export type OpenTable = {
   readonly bytes: number
   readonly actors: readonly ActorId[]
   readonly isComplete: boolean
+  /** Reads of the owner that are under way: the file stays open meanwhile. */
+  reads: number
 }
 
 export type TableViewOptions = {
@@ -189,7 +191,7 @@ export class TableView {
       this.#slots[at + SlotWord.actorIndices] = indicesWord
       this.#slots[at + SlotWord.opening] = ++this.#openings
       const isComplete = metaIsComplete(i32, base)
-      return { tableId, file, slot, slab, start, bytes: memory.bytes, actors, isComplete }
+      return { tableId, file, slot, slab, start, bytes: memory.bytes, actors, isComplete, reads: 0 }
     } catch (error) {
       file.close()
       if (memory !== undefined) this.#give(memory)
@@ -228,7 +230,7 @@ export class TableView {
     if (this.#leaving.length === 0) return
     const oldest = this.#oldestPin()
     const staying = this.#leaving.filter(({ table, version }) => {
-      if (oldest !== 0 && ((oldest - version) | 0) < 0) return true
+      if (table.reads > 0 || (oldest !== 0 && ((oldest - version) | 0) < 0)) return true
       this.#close(table)
       closed(table)
       return false

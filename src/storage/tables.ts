@@ -21,11 +21,12 @@ import { type Compaction, deadBytesAfter, debt, pickCompaction } from './compact
 import type { FlushInput, FlushOutput } from './flush.ts'
 import type { ActorId } from './log-control.ts'
 import type { MergeInput, RecordSource } from './merge.ts'
+import type { ReadPacing } from './read-pace.ts'
 import type { ShardMemory } from './shard-memory.ts'
-import { type BlockCodec, tableIdOf, tableIdText } from './sstable.ts'
+import { type BlockCodec, isBlock, tableIdOf, tableIdText } from './sstable.ts'
 import { TableIterator } from './sstable-iterator.ts'
 import type { WrittenTable } from './sstable-writer.ts'
-import { TableFinder } from './table-finder.ts'
+import { damagedBlock, type GivenBlock, TableFinder } from './table-finder.ts'
 import {
   encodeFacts,
   factsKey,
@@ -63,6 +64,8 @@ export type TablesOptions = {
   ) => void
   /** Number of the owner's thread among the readers. */
   readonly reader: number
+  /** When the owner's thread may wait for reads of tables. */
+  readonly pace: ReadPacing | undefined
   readonly actorIndex: (low: number, high: number) => number
   readonly actors: () => readonly ActorId[]
   readonly liveBuckets: () => readonly number[]
@@ -120,15 +123,17 @@ export class Tables {
   compactions = 0
   bytesFlushed = 0
   bytesCompacted = 0
+  /** Blocks that were read beside everything else, since their disk was slow. */
+  loads = 0
 
   constructor(options: TablesOptions) {
     this.#options = options
     this.#rows = options.rows
     this.#flushedThrough = options.flushedThrough
     for (const [tableId, facts] of options.facts) this.#facts.set(tableId, facts)
-    const { disk, memory, crc32, codec, reader, actorIndex } = options
+    const { disk, memory, crc32, codec, reader, pace, actorIndex } = options
     this.#view = new TableView({ disk, memory: memory.tables, crc32, actorIndex })
-    this.finder = new TableFinder({ disk, memory: memory.tables, crc32, codec, reader })
+    this.finder = new TableFinder({ disk, memory: memory.tables, crc32, codec, reader, pace })
   }
 
   /** Log segments up to this sequence stand in tables: nothing of them is needed. */
@@ -249,6 +254,32 @@ export class Tables {
         done(error)
       }
       this.#change({ remove: [], add }, [flushedEdit(this.#options.shard, through)], finish)
+    })
+  }
+
+  /**
+   * Reads the block that a search of `finder` waits for, beside everything else; `done` comes in a later turn, with the block, or with
+   * TABLE_CORRUPT or DISK_FAILED.
+   */
+  load(done: (error: SunwiseError | undefined, given: GivenBlock | undefined) => void): void {
+    const { slot, opening, block, offset, bytes } = this.finder.wanted
+    let table: OpenTable | undefined
+    for (const open of this.#open.values()) if (open.slot === slot) table = open
+    assert(table !== undefined, 'A table that was found just now is open')
+    const { file, tableId } = table
+    const u8 = new Uint8Array(bytes)
+    table.reads++
+    this.loads++
+    file.read(u8, 0, bytes, offset, (error, read) => {
+      table.reads--
+      if (error !== undefined) return done(error, undefined)
+      const words = new Int32Array(u8.buffer)
+      if (read !== bytes || !isBlock(u8, words, 0, bytes, tableId.low | 0, block, this.#options.crc32)) {
+        return done(damagedBlock(tableId.low, block, offset), undefined)
+      }
+      const given = { opening, block, u8 }
+      this.finder.keep(given)
+      done(undefined, given)
     })
   }
 

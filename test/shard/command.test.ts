@@ -189,7 +189,7 @@ function openShard(): { readonly shard: Shard; readonly replies: Reply[]; readon
         replies.push({ thread, hex: reserved!.u8.toHex() })
       },
     },
-    { unsyncedWanted: ignored, actorIsStale: ignored, failed: ignored },
+    { unsyncedWanted: ignored, actorIsStale: ignored, resumed: ignored, failed: ignored },
   )
   shard.store.recover(ignored, (error) => assert.ifError(error))
   return { shard, replies, clock }

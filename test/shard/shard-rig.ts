@@ -13,6 +13,7 @@ import { ShardCoordinator } from '../../src/replication/coordinator.ts'
 import type { Bucket, ReadAnswer, WriteAnswer, WriteOptions } from '../../src/replication/requests.ts'
 import { Shard } from '../../src/shard/shard.ts'
 import type { ActorId } from '../../src/storage/log-control.ts'
+import type { ReadPacing } from '../../src/storage/read-pace.ts'
 import { ResidentReader } from '../../src/storage/resident-reader.ts'
 import { ControlWord, createShardMemory, type ShardMemory, ShardState } from '../../src/storage/shard-memory.ts'
 import { ShardReader } from '../../src/storage/shard-reader.ts'
@@ -56,7 +57,14 @@ export type ShardRigOptions = {
   /** Writes below `sync` are taken at their word from the start. */
   readonly unsyncedNoted?: boolean
   /** Data that memory has no room for goes to tables. */
-  readonly tables?: { readonly catalog: SimCatalog; readonly jobs: SimJobs; readonly random: SeededRandom } | undefined
+  readonly tables?:
+    | {
+        readonly catalog: SimCatalog
+        readonly jobs: SimJobs
+        readonly random: SeededRandom
+        readonly pace?: ReadPacing | undefined
+      }
+    | undefined
 }
 
 type Frame = { readonly thread: number; readonly u8: Uint8Array; readonly i32: Int32Array }
@@ -142,6 +150,7 @@ export class ShardRig {
             actorIsStale: () => {
               this.actorIsStale++
             },
+            resumed: () => {},
             failed: (error) => {
               this.failures.push(error)
             },
@@ -151,7 +160,14 @@ export class ShardRig {
       this.shards[shard]!.unsyncedNoted = options.unsyncedNoted ?? false
     }
     const readers = this.memories.map((memory) => {
-      const finder = new TableFinder({ disk, memory: memory.tables, crc32, codec: undefined, reader: 0 })
+      const finder = new TableFinder({
+        disk,
+        memory: memory.tables,
+        crc32,
+        codec: undefined,
+        reader: 0,
+        pace: options.tables?.pace,
+      })
       return new ShardReader(new ResidentReader(memory, false), finder)
     })
     this.coordinator = new ShardCoordinator({
@@ -167,7 +183,7 @@ export class ShardRig {
   #tables(shard: number, shards: number): StoreOptions['tables'] {
     const { disk, tables } = this.options
     if (tables === undefined) return undefined
-    const { catalog, jobs, random } = tables
+    const { catalog, jobs, random, pace } = tables
     const range = {
       firstPartition: firstPartitionOfShard(shard, shards),
       endPartition: firstPartitionOfShard(shard + 1, shards),
@@ -181,6 +197,7 @@ export class ShardRig {
       ...loadTables(catalog, shard, range),
       commit: (edits, unnamed, done) => commitTables(catalog, shards, shard, edits, unnamed, done),
       reader: shard + 1,
+      pace,
       liveBuckets: () => [1, 7].filter((bucket) => !this.options.retiredBuckets?.has(bucket)),
       report: (error) => this.reports.push(error),
     }

@@ -1,0 +1,60 @@
+/**
+ * Whether a thread that serves others may wait for reads of tables itself. A block that the kernel holds comes in one or two
+ * microseconds, far below the cost of another thread; a block that only the disk holds may take any time. So reads are made on the
+ * spot while next to none of the latest took long, and through the pool for a while as soon as some did. What a few reads find
+ * out at the end of that while decides how it goes on.
+ */
+import type { Clock } from '../env.ts'
+
+/** Judges the reads of one thread; `begin` and `end` stand around each of them. */
+export type ReadPacing = {
+  mayWait(): boolean
+  begin(): number
+  end(startMs: number, bytes: number): void
+}
+
+const slowMs = 0.05
+/** What comes from memory comes at least this fast, bytes a millisecond. */
+const fastBytesPerMs = 1_000_000
+/** Reads that are judged together, and how many of them may be slow: with one more, their 99th percentile is above `slowMs`. */
+const windowReads = 256
+const slowReadsMax = 2
+const restMs = 100
+
+/** One per thread and disk. */
+export class ReadPace implements ReadPacing {
+  readonly #clock: Clock
+  #reads = 0
+  #slowReads = 0
+  #restsUntilMs = Number.NEGATIVE_INFINITY
+  #isResting = false
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  mayWait(): boolean {
+    if (!this.#isResting) return true
+    if (this.#clock.monotonicMs() < this.#restsUntilMs) return false
+    this.#isResting = false
+    // The first slow one of those that follow ends the trial.
+    this.#reads = 0
+    this.#slowReads = slowReadsMax
+    return true
+  }
+
+  begin(): number {
+    return this.#clock.monotonicMs()
+  }
+
+  end(startMs: number, bytes: number): void {
+    const nowMs = this.#clock.monotonicMs()
+    if (nowMs - startMs > slowMs + bytes / fastBytesPerMs && ++this.#slowReads > slowReadsMax) {
+      this.#isResting = true
+      this.#restsUntilMs = nowMs + restMs
+    } else if (++this.#reads >= windowReads) {
+      this.#reads = 0
+      this.#slowReads = 0
+    }
+  }
+}
