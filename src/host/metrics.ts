@@ -98,6 +98,25 @@ const perShard: readonly Gauge[] = [
     scale: 1024,
   },
   {
+    name: 'sunwise_shard_table_cache_bytes',
+    help: 'Bytes that caches of blocks and records of SSTables may use',
+    type: 'gauge',
+    word: ControlWord.tableCacheKiB,
+    scale: 1024,
+  },
+  {
+    name: 'sunwise_shard_table_slow_reads_total',
+    help: 'Blocks of SSTables that were read aside, since their disk was slow',
+    type: 'counter',
+    word: ControlWord.tableLoads,
+  },
+  {
+    name: 'sunwise_shard_compaction_debt_permille',
+    help: 'How far merging is behind: at 1000 writers stop',
+    type: 'gauge',
+    word: ControlWord.debtPermille,
+  },
+  {
     name: 'sunwise_shard_table_runs',
     help: 'Greatest number of SSTables that one key may be looked up in',
     type: 'gauge',

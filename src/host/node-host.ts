@@ -20,13 +20,14 @@ import type { Bucket, BucketProperties } from '../replication/requests.ts'
 import { listSegments, segmentsOnDisk } from '../storage/log-recovery.ts'
 import { ControlWord, createShardMemory, planShard, type ShardMemory, ShardState } from '../storage/shard-memory.ts'
 import { commitTables, loadTables, strayFiles } from '../storage/table-catalog.ts'
-import { pinWords } from '../storage/table-view.ts'
+import { pinWords, ViewWord } from '../storage/table-view.ts'
 import { BucketRegistry } from './bucket-registry.ts'
 import { HostCatalog } from './catalog.ts'
 import { catalogFileName } from './catalog-file.ts'
 import { acquireDirectoryLock, type DirectoryLock } from './directory-lock.ts'
 import { HostDisk } from './disk.ts'
 import { createBellPorts } from './doorbell.ts'
+import { JobPace } from './job-pace.ts'
 import { JobPool } from './job-pool.ts'
 import type {
   AdminRequest,
@@ -86,6 +87,8 @@ export class NodeHost {
   readonly #logRow: LogRow
   readonly #buckets: BucketRegistry
   readonly #jobs: JobPool
+  readonly #jobPace = new JobPace()
+  #slowReads = 0
   readonly #hashSeed = { low: randomBytes(4).readUInt32LE(), high: randomBytes(4).readUInt32LE() }
   readonly #shards: ShardWorker[] = []
   readonly #httpCounters: readonly SharedArrayBuffer[]
@@ -542,6 +545,7 @@ export class NodeHost {
     // A node thread that was itself paused convicts nobody.
     const wasPaused = nowMs - this.#lastSuperviseMs > 4 * superviseMs
     this.#lastSuperviseMs = nowMs
+    this.#paceJobs()
     for (const shard of this.#shards) {
       const control = new Int32Array(shard.memory.control)
       const heartbeat = Atomics.load(control, ControlWord.heartbeat)
@@ -553,6 +557,24 @@ export class NodeHost {
         this.#crashed(shard, shard.worker, new Error(`it did not turn for ${seconds} s`))
       }
     }
+  }
+
+  /** Lets background jobs go as fast as requests bear it. */
+  #paceJobs(): void {
+    let debt = 0
+    let lateMs = 0
+    let slowReads = 0
+    for (const { memory, isUp } of this.#shards) {
+      if (!isUp) continue
+      const control = new Int32Array(memory.control)
+      debt = Math.max(debt, Atomics.load(control, ControlWord.debtPermille) / 1000)
+      lateMs = Math.max(lateMs, Atomics.load(control, ControlWord.lateUs) / 1000)
+      slowReads += Atomics.load(new Int32Array(memory.tables.control), ViewWord.slowReads)
+    }
+    // After a restart of a shard its count begins anew.
+    const since = Math.max(0, slowReads - this.#slowReads)
+    this.#slowReads = slowReads
+    this.#jobs.setRate(this.#jobPace.next({ debt, slowReads: since, lateMs }))
   }
 
   /** A worker failed, ended or hangs: once per incarnation. */

@@ -120,6 +120,7 @@ function beginService(): void {
     const nowMs = performance.now()
     // After a pause of the process answers may lie here that came in time: take them all before deadlines are judged.
     const isLate = nowMs - lastTickMs > dueMs + 4 * tickMs
+    control[ControlWord.lateUs] = Math.max(0, Math.round((nowMs - lastTickMs - dueMs) * 1000))
     lastTickMs = nowMs
     const messages = runtime.links.drain(() => shard.canAccept, isLate ? Number.POSITIVE_INFINITY : turnMsMax)
     shard.tick()

@@ -1008,7 +1008,10 @@ export class Shard {
     if (tables !== undefined) {
       control[ControlWord.tables] = tables.tableCount
       control[ControlWord.tableKiB] = Math.floor(tables.fileBytes / 1024)
-      control[ControlWord.tableMetaKiB] = tables.bytesUsed >>> 10
+      control[ControlWord.tableMetaKiB] = (tables.bytesUsed - tables.cacheBytes) >>> 10
+      control[ControlWord.tableCacheKiB] = tables.cacheBytes >>> 10
+      control[ControlWord.tableLoads] = tables.loads
+      control[ControlWord.debtPermille] = Math.round(tables.debt * 1000)
       control[ControlWord.tableRuns] = tables.runs
       control[ControlWord.flushes] = tables.flushes
       control[ControlWord.compactions] = tables.compactions

@@ -10,7 +10,8 @@ import type { Clock } from '../env.ts'
 export type ReadPacing = {
   mayWait(): boolean
   begin(): number
-  end(startMs: number, bytes: number): void
+  /** True: that read was a slow one. */
+  end(startMs: number, bytes: number): boolean
 }
 
 const slowMs = 0.05
@@ -47,14 +48,16 @@ export class ReadPace implements ReadPacing {
     return this.#clock.monotonicMs()
   }
 
-  end(startMs: number, bytes: number): void {
+  end(startMs: number, bytes: number): boolean {
     const nowMs = this.#clock.monotonicMs()
-    if (nowMs - startMs > slowMs + bytes / fastBytesPerMs && ++this.#slowReads > slowReadsMax) {
+    const isSlow = nowMs - startMs > slowMs + bytes / fastBytesPerMs
+    if (isSlow && ++this.#slowReads > slowReadsMax) {
       this.#isResting = true
       this.#restsUntilMs = nowMs + restMs
     } else if (++this.#reads >= windowReads) {
       this.#reads = 0
       this.#slowReads = 0
     }
+    return isSlow
   }
 }

@@ -46,6 +46,14 @@ export const ControlWord = {
   compactions: 84,
   flushedKiB: 85,
   compactedKiB: 86,
+  /** How far merging is behind, thousandths: 0 keeps pace, at 1000 writers stop. */
+  debtPermille: 87,
+  /** Bytes that caches of tables may use. */
+  tableCacheKiB: 88,
+  /** Blocks of tables that were read beside everything else, since the disk was slow. */
+  tableLoads: 89,
+  /** By how much the owner came late to its last ticks, microseconds. */
+  lateUs: 90,
 } as const
 export const controlWords = 256
 

@@ -334,7 +334,7 @@ export class TableFinder {
     this.blockReads++
     const startMs = pace === undefined ? 0 : pace.begin()
     const read = disk.readHandleNow(this.#slots[slot + SlotWord.handle]!, this.#buffer, 0, bytes, offset)
-    if (pace !== undefined) pace.end(startMs, bytes)
+    if (pace?.end(startMs, bytes) === true) Atomics.add(this.#control, ViewWord.slowReads, 1)
     const idLow = this.#slots[slot + SlotWord.tableIdLow]!
     if (read !== bytes || !isBlock(this.#buffer, this.#words, 0, bytes, idLow, block, crc32)) {
       throw damagedBlock(idLow, block, offset)

@@ -2,7 +2,7 @@
  * Which tables a shard has, in shared memory: their runs for each partition, where their metas lie, and who still looks at them.
  * The owner of the shard is the only writer; any thread reads (table-finder.ts).
  *
- *   control, i32:               0 version: odd while the runs change   1 tables in the view
+ *   control, i32:               0 version: odd while the runs change   1 tables in the view   32 slow reads
  *   runs, i32 x runsMax for each partition: slot + 1 of each table, newest first; 0 ends them
  *   slots, i32 x 8 each:        0 handle   1 slab of the meta   2 word of the meta in it   3 low half of the id
  *                               4 word of the actors' indices in the slab, 0: as they are
@@ -35,8 +35,8 @@ export const pinWords = 32
 export const readersMax: number = Limits.shardsMax + 2
 export const flushReader: number = readersMax - 1
 
-/** Words of the control block. */
-export const ViewWord = { version: 0, tables: 1 } as const
+/** Words of the control block. Slow reads, which any thread counts, stand on a line of their own. */
+export const ViewWord = { version: 0, tables: 1, slowReads: 32 } as const
 /** Words of a slot. */
 export const SlotWord = { handle: 0, slab: 1, meta: 2, tableIdLow: 3, actorIndices: 4, opening: 5 } as const
 
@@ -64,7 +64,7 @@ export function createTableMemory(metaBytes: number, cacheBytes: number): TableM
   for (let first = 0; first < whole; first += Limits.slabBytesMax) {
     metas.push(new SharedArrayBuffer(Math.min(Limits.slabBytesMax, whole - first)))
   }
-  const control = new SharedArrayBuffer(128)
+  const control = new SharedArrayBuffer(256)
   new Int32Array(control)[ViewWord.version] = 2
   return {
     control,
@@ -151,6 +151,10 @@ export class TableView {
   /** What found no room in the caches so far but that of something else. */
   get cacheDisplaced(): number {
     return this.#blocks.displaced + this.#records.displaced
+  }
+
+  countSlowRead(): void {
+    Atomics.add(this.#control, ViewWord.slowReads, 1)
   }
 
   /** Lets the caches have `cacheGrowthBytes` more, for good. */

@@ -270,6 +270,8 @@ export class Tables {
     const u8 = new Uint8Array(bytes)
     table.reads++
     this.loads++
+    // That it is read here, and not where it was asked for, says that the disk is slow.
+    this.#view.countSlowRead()
     file.read(u8, 0, bytes, offset, (error, read) => {
       table.reads--
       if (error !== undefined) return done(error, undefined)

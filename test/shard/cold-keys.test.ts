@@ -46,7 +46,7 @@ class Run {
       flush: (input: never, world) => flush(input, world, tools),
       compact: (input: never, world) => compact(input, world, tools),
     })
-    const pace = { mayWait: () => !this.random.chance(this.slowPercent, 100), begin: () => 0, end: () => {} }
+    const pace = { mayWait: () => !this.random.chance(this.slowPercent, 100), begin: () => 0, end: () => false }
     this.rig = new ShardRig({
       disk: this.disk,
       clock: new SimClock(),

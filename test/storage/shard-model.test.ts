@@ -148,7 +148,7 @@ class ModelRun {
     // Jobs of a process that is gone are gone.
     this.jobs = this.makeJobs()
     const paceRandom = this.random.fork('pace')
-    const pace = { mayWait: () => paceRandom.chance(1, 2), begin: () => 0, end: () => {} }
+    const pace = { mayWait: () => paceRandom.chance(1, 2), begin: () => 0, end: () => false }
     const tables = { catalog: this.catalog, jobs: this.jobs, random: this.random.fork('tables'), pace }
     const rig = new ShardRig({
       disk: this.disk,
