@@ -812,7 +812,7 @@ function segmentBytesOf(config: Config): number {
   let bytes = segmentBytesDefault
   while (bytes < needed) bytes *= 2
   const budget = config.memoryBytes / config.shards
-  while (bytes / 2 >= needed && bytes * 16 > budget) bytes /= 2
+  while (bytes / 2 >= needed && bytes * 32 > budget) bytes /= 2
   if (bytes * 8 > budget) {
     const least = Math.ceil((bytes * 8 * config.shards) / (1024 * 1024))
     throw new SunwiseError(

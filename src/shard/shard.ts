@@ -123,6 +123,8 @@ export class Shard {
   /** Commands that wait for room, in their order; see `#park`. */
   readonly #parked: WaitingCommand[] = []
   #isRetrying = false
+  /** Writers wait a little, until the next turn or tick. */
+  #isDelayed = false
   /**
    * Keys with commands that wait for a block of a table, by hash. What comes on such a key joins them; while commands are parked nothing
    * comes, so those among the parked on the same key are behind them.
@@ -173,13 +175,14 @@ export class Shard {
       this.#parked.length === 0 &&
       this.#pendingTail - this.#pendingHead < pendingMax - 1024 &&
       !this.#isFullOfCold &&
+      !this.#isDelayed &&
       this.store.canAccept
     )
   }
 
   /** What holds the shard up ends by itself, at the end of a read or a job: turns of the owner do not help. */
   get waitsForOthers(): boolean {
-    return this.#isFullOfCold || this.store.waitsForJob
+    return this.#isDelayed || this.#isFullOfCold || this.store.waitsForJob
   }
 
   get #isFullOfCold(): boolean {
@@ -229,6 +232,7 @@ export class Shard {
   /** End of a turn: everything staged goes to disk, and what is durable is published and answered. */
   flush(): void {
     this.store.flush()
+    this.#isDelayed = this.store.isDelayed(this.#clock.monotonicMs())
     if (this.#parked.length > 0 && !this.#isRetrying) {
       this.#retryParked()
       this.store.flush()

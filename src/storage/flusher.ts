@@ -46,7 +46,7 @@ type Phase = 'resting' | 'writing' | 'syncing' | 'committing' | 'sweeping' | 're
 /** Written at once at most. */
 const flushBytesMax = 64 * 1024 * 1024
 /** Part of the segments that is kept free, and so many are flushed at once. */
-const freeShare = 1 / 4
+const freeShare = 1 / 3
 const freeSegmentsLeast = 4
 /** With less of the segments live than this, it is cheaper to copy that (store.ts, recycling) than to write a table. */
 const liveShareLeast = 0.5

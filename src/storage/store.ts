@@ -57,6 +57,7 @@ import {
 import type { ShardMemory } from './shard-memory.ts'
 import { type GivenBlock, Seek } from './table-finder.ts'
 import { Tables, type TablesOptions } from './tables.ts'
+import { WritePace } from './write-pace.ts'
 
 export type StoreOptions = {
   readonly disk: Disk
@@ -106,6 +107,9 @@ const segmentsShareMax = 5 / 8
 /** Part of the budget that caches of tables leave alone: index and metas grow with what is read, too. */
 const spareShare = 1 / 32
 const cachesGrowMs = 500
+/** Debt of merging from which on writers are slowed down, and part of the memory that they come to wait for when it is left alone. */
+const debtFree = 0.5
+const marginShare = 1 / 8
 /** Live data beyond this share of the segments makes recycling too costly: growth is refused. */
 const liveShareMax = 0.9
 /** Records name actors by a u16. */
@@ -166,6 +170,7 @@ export class Store {
   #lastIntervalSyncMs = 0
   /** Most segments that were ever in use, and when the caches of tables may next grow. */
   #segmentsTouched = 0
+  readonly #writePace = new WritePace()
   #cachesGrowMs = 0
   #sweepPartition = 0
   #sweepPosition = 0
@@ -284,6 +289,22 @@ export class Store {
   get isDurableOncePublished(): boolean {
     if (this.#published < this.#staged && this.#syncThrough >= this.#staged) return true
     return this.#published === this.#staged && !this.#openLog.hasUnsynced
+  }
+
+  /** Whether writers are to wait a little, so that they need not wait long later. Asked, and told the time, once a turn or so. */
+  isDelayed(nowMs: number): boolean {
+    if (this.tables === undefined || this.#openLog.failure !== undefined) return false
+    return this.#writePace.isBehind(this.#pressure(), this.#openLog.position, nowMs)
+  }
+
+  /** From 0 to 1, how close writers are to the point where they must stop. */
+  #pressure(): number {
+    const merging = (this.tables!.debt - debtFree) / (1 - debtFree)
+    const usable = this.#segmentsUsable()
+    const log = this.#openLog
+    const leftBytes = (usable - log.segmentsUsed) * this.#arena.segmentBytes + log.roomBytes
+    const memory = 1 - leftBytes / (usable * this.#arena.segmentBytes * marginShare)
+    return Math.max(0, Math.min(1, Math.max(merging, memory)))
   }
 
   /** Whether the owner may take more commands now; otherwise it flushes and comes back. */
