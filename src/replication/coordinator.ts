@@ -19,6 +19,7 @@ import {
   FrameKind,
   highHalf,
   joinHalves,
+  ListEnd,
   listCommandBytes,
   recordsReplyBytes,
   vectorEntryBytes,
@@ -97,7 +98,13 @@ type Pending =
   | { readonly kind: 'list'; readonly done: Callback<ListChunk> }
 
 /** What one list command brought. */
-type ListChunk = { readonly records: Uint8Array; readonly partition: number; readonly isComplete: boolean }
+type ListChunk = {
+  readonly records: Uint8Array
+  readonly partition: number
+  /** ListEnd, and the key for `behindKey`. */
+  readonly goesOn: number
+  readonly stoppedAt: Uint8Array | undefined
+}
 
 /** One node alone never changes its topology. */
 const epochOfOneNode = 1
@@ -109,6 +116,8 @@ const receivedReceipt: Receipt = Object.freeze({ ...oneReplica, durable: false }
 const noOptions: WriteOptions = Object.freeze({})
 /** Operations of a batch after which the shards may start. */
 const batchPublishOperations = 64
+/** Stretches of dead records that a page of a list passes; then it ends, perhaps with no key, and its cursor leads on. */
+const deadStretchesMax = 16
 
 export class ShardCoordinator implements Coordinator {
   readonly #options: CoordinatorOptions
@@ -274,6 +283,7 @@ export class ShardCoordinator implements Coordinator {
     }
     const keys: ListedKey[] = []
     let bytes = 0
+    let deadStretches = 0
     const deadlineMs = this.#deadline(options.timeoutMs)
     const more = (): void => {
       if (partition >= Limits.partitions) return done(undefined, { keys, cursor: undefined })
@@ -285,8 +295,10 @@ export class ShardCoordinator implements Coordinator {
           bytes += chunk.records.length
           const last = keys.at(-1)?.key
           partition = chunk.partition
-          after = chunk.isComplete ? undefined : last
-          if (keys.length < options.limit && bytes < Limits.listReplyBytesMax) return more()
+          after = chunk.goesOn === ListEnd.behindLastRecord ? last : chunk.stoppedAt
+          if (chunk.stoppedAt !== undefined) deadStretches++
+          const isFull = keys.length >= options.limit || bytes >= Limits.listReplyBytesMax
+          if (!isFull && deadStretches < deadStretchesMax) return more()
           const atEnd = partition >= Limits.partitions
           done(undefined, { keys, cursor: atEnd ? undefined : this.#cursors.encode(bucket.id, { partition, after }) })
         },
@@ -318,7 +330,13 @@ export class ShardCoordinator implements Coordinator {
     if (request.kind === 'list') {
       const at = i32[word + 3]!
       const records = u8.slice(start + recordsReplyBytes, start + recordsReplyBytes + bytes)
-      request.done(undefined, { records, partition: at & 0xffff, isComplete: (at & (1 << 16)) === 0 })
+      const goesOn = (at >>> 16) & 0xff
+      let stoppedAt: Uint8Array | undefined
+      if (goesOn === ListEnd.behindKey) {
+        const key = start + recordsReplyBytes + bytes
+        stoppedAt = u8.slice(key + 4, key + 4 + i32[key >>> 2]!)
+      }
+      request.done(undefined, { records, partition: at & 0xffff, goesOn, stoppedAt })
       return
     }
     const source = bytes > 0 ? u8 : undefined

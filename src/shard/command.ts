@@ -25,12 +25,21 @@
  *     32 vectorCount x { u32 actorLow, u32 actorHigh, u32 counterLow, u32 counterHigh }
  *
  * Reply to a read or list: 0 u8 kind   1 u8 outcome   2 u16 error   4 u32 requestId   8 u32 recordBytes
- *     12 u16 partition where the list goes on   14 u8 1: behind its last record, 0: at the start of the partition
+ *     12 u16 partition where the list goes on   14 u8 ListEnd
  *     16 records (record.ts), one behind the other; actor indices are those of the shard's table
+ *        | with ListEnd.behindKey: u32 keyBytes, key padded
  */
 
 /** First byte of a frame. */
 export const FrameKind = { put: 1, delete: 2, get: 3, list: 4, writeReply: 129, recordsReply: 130 } as const
+
+/** Where a list goes on. */
+export const ListEnd = {
+  atPartition: 0,
+  behindLastRecord: 1,
+  /** Behind a key that may be none of those listed: all up to it were dead. */
+  behindKey: 2,
+} as const
 
 /** Second byte of a write command. */
 export const CommandFlag = {

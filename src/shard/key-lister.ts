@@ -3,6 +3,8 @@
  * looked at; but only the smallest keys are kept, so that a page costs one pass and never more memory or sorting than the page.
  * Where tables hold something of the partition, they are merged in: what memory has of a key, dead or alive, hides what they have.
  *
+ * However many dead records lie between live ones, only so many are looked at for a page, which then ends early.
+ *
  * The pass runs within one turn: what it finds is a snapshot. A partition is a thousandth of the keys, unless hash tags put
  * more into it: such a partition makes the turn longer.
  */
@@ -33,6 +35,18 @@ export type KeyRange = {
   readonly nowMs: number
   /** So many keys at most. */
   readonly limit: number
+  /** So many records of tables and memory are looked at, dead ones included, at most. */
+  readonly visitsMax: number
+}
+
+/** What was found of a range. */
+export type KeyPage = {
+  /** Live records with the smallest keys, in key order. */
+  readonly records: readonly ListedRecord[]
+  /** Records that were looked at. */
+  readonly visits: number
+  /** The range was not gone through to its end, nor to the limit, but up to this key. */
+  readonly stoppedAt: Uint8Array | undefined
 }
 
 /** A record that belongs to a page; valid until the end of the turn. */
@@ -53,9 +67,12 @@ export class KeyLister {
   }
 
   /** The live records with the smallest keys in the range, in key order. @throws TABLE_CORRUPT, DISK_FAILED */
-  smallest(partition: number, range: KeyRange): ListedRecord[] {
+  smallest(partition: number, range: KeyRange): KeyPage {
     const sources = this.#tables?.sourcesOf(partition, range.bucketId, firstKeyOf(range)) ?? []
-    if (sources.length === 0) return this.#inMemory(partition, range, range.limit, false)
+    if (sources.length === 0) {
+      const records = this.#inMemory(partition, range, range.limit, false)
+      return { records, visits: this.#index.entriesOf(partition), stoppedAt: undefined }
+    }
     // Dead records are wanted, too, for what they hide; so how many make up a page is not known before.
     const resident = this.#inMemory(partition, range, Number.POSITIVE_INFINITY, true)
     return mergePage(resident, new Merge({ ...neverDrops, inputs: sources }), range)
@@ -116,7 +133,7 @@ const neverDrops = {
 } as const
 
 /** No key of the range comes before this one. */
-function firstKeyOf({ prefix, after }: KeyRange): Uint8Array {
+export function firstKeyOf({ prefix, after }: Pick<KeyRange, 'prefix' | 'after'>): Uint8Array {
   if (after === undefined || compareBytes(after, 0, after.length, prefix, 0, prefix.length) < 0) return prefix
   return after
 }
@@ -140,11 +157,12 @@ function isLiveRecord(u8: Uint8Array, i32: Int32Array, at: number, nowMs: number
 }
 
 /** The first live records of both; of a key in both, memory's counts. */
-function mergePage(resident: readonly ListedRecord[], tables: Merge, range: KeyRange): ListedRecord[] {
-  const page: ListedRecord[] = []
+function mergePage(resident: readonly ListedRecord[], tables: Merge, range: KeyRange): KeyPage {
+  const records: ListedRecord[] = []
   let next = 0
+  let visits = 0
   let hasTable = nextWithin(tables, range)
-  while (page.length < range.limit) {
+  while (records.length < range.limit) {
     const own = resident[next]
     if (own === undefined && !hasTable) break
     let order = own === undefined ? 1 : -1
@@ -153,13 +171,18 @@ function mergePage(resident: readonly ListedRecord[], tables: Merge, range: KeyR
       const keyBytes = recordKeyBytes(tables.u8, tables.at)
       order = compareRecordKey(own.u8, own.i32, own.at, range.bucketId, tables.u8, keyStart, keyBytes)
     }
-    if (order <= 0) {
-      next++
-      if (isLiveRecord(own!.u8, own!.i32, own!.at, range.nowMs)) page.push(own!)
-    } else if (isLiveRecord(tables.u8, tables.i32, tables.at, range.nowMs)) page.push(copyOf(tables))
+    const first = order <= 0 ? own! : tables
+    if (isLiveRecord(first.u8, first.i32, first.at, range.nowMs)) records.push(order <= 0 ? own! : copyOf(tables))
+    const stoppedAt = ++visits >= range.visitsMax ? keyOf(first) : undefined
+    if (order <= 0) next++
     if (order >= 0) hasTable = nextWithin(tables, range)
+    if (stoppedAt !== undefined && records.length < range.limit) return { records, visits, stoppedAt }
   }
-  return page
+  return { records, visits, stoppedAt: undefined }
+}
+
+function keyOf({ u8, at }: { readonly u8: Uint8Array; readonly at: number }): Uint8Array {
+  return u8.slice(at + recordHeaderBytes, at + recordHeaderBytes + recordKeyBytes(u8, at))
 }
 
 /** Moves to the next record of the range; false where there is none. */

@@ -47,8 +47,16 @@ import {
   type Version,
   type VersionSet,
 } from '../versions/version-set.ts'
-import { CommandFlag, FrameKind, highHalf, joinHalves, vectorEntryBytes, writeCommandBytes } from './command.ts'
-import { KeyLister, type ListedRecord } from './key-lister.ts'
+import {
+  CommandFlag,
+  FrameKind,
+  highHalf,
+  joinHalves,
+  ListEnd,
+  vectorEntryBytes,
+  writeCommandBytes,
+} from './command.ts'
+import { firstKeyOf, KeyLister, type KeyPage, type ListedRecord } from './key-lister.ts'
 
 /** Where a shard's replies go: rings of the host, arrays of a simulator. */
 export type Replies = {
@@ -90,6 +98,20 @@ type WaitingCommand = { readonly thread: number; readonly u8: Uint8Array; readon
  * that those on one key stay in their order.
  */
 type ColdKey = { readonly hash: number; readonly commands: WaitingCommand[]; readonly given: GivenBlock[] }
+
+/** A list command, taken out of its frame. */
+type ListCommand = {
+  readonly thread: number
+  readonly requestId: number
+  readonly partition: number
+  readonly bucketId: number
+  readonly limit: number
+  readonly bytesMax: number
+  readonly prefix: Uint8Array
+  readonly after: Uint8Array | undefined
+  readonly nowMs: number
+  readonly withValues: boolean
+}
 
 const noBlocks: readonly GivenBlock[] = []
 /** Commands that may wait for blocks, and their bytes; at it, the rings of the shard wait. */
@@ -191,7 +213,7 @@ export class Shard {
 
   /** Nothing waits for disk or for a reply. */
   get isIdle(): boolean {
-    const isWaiting = this.#parked.length > 0 || this.#cold.size > 0
+    const isWaiting = this.#parked.length > 0 || this.#coldCommands > 0
     return !isWaiting && this.#pendingHead === this.#pendingTail && this.store.isIdle
   }
 
@@ -913,71 +935,98 @@ export class Shard {
   /** Keys of one bucket from (partition, after) on, in order, until the limit or until enough was looked at. */
   #list(thread: number, u8: Uint8Array, i32: Int32Array, start: number): void {
     const word = start >>> 2
-    const bucketId = i32[word + 2]! >>> 0
-    const limit = i32[word + 3]! >>> 0
-    const bytesMax = i32[word + 4]! >>> 0
+    const requestId = i32[word + 1]! >>> 0
     const prefixBytes = i32[word + 5]! & 0xffff
     const afterBytes = i32[word + 5]! >>> 16
-    const nowMs = joinHalves(i32[word + 6]!, i32[word + 7]!)
     const prefix = u8.slice(start + 32, start + 32 + prefixBytes)
-    let after: Uint8Array | undefined
-    if (u8[start + 1]! & 2)
-      after = u8.slice(start + 32 + pad4(prefixBytes), start + 32 + pad4(prefixBytes) + afterBytes)
-    const withValues = (u8[start + 1]! & 1) !== 0
+    const afterStart = start + 32 + pad4(prefixBytes)
+    const wanted: ListCommand = {
+      thread,
+      requestId,
+      partition: u8[start + 2]! | (u8[start + 3]! << 8),
+      bucketId: i32[word + 2]! >>> 0,
+      limit: i32[word + 3]! >>> 0,
+      bytesMax: i32[word + 4]! >>> 0,
+      prefix,
+      after: u8[start + 1]! & 2 ? u8.slice(afterStart, afterStart + afterBytes) : undefined,
+      nowMs: joinHalves(i32[word + 6]!, i32[word + 7]!),
+      withValues: (u8[start + 1]! & 1) !== 0,
+    }
+    const { tables } = this.store
+    if (tables === undefined || tables.mayWait) return this.#listNow(wanted, listPartitionsMax)
+    // On a slow disk what the list begins with is fetched first, while others are served.
+    this.#coldCommands++
+    tables.prefetch(wanted.partition, wanted.bucketId, firstKeyOf(wanted), () => {
+      this.#coldCommands--
+      this.#listNow(wanted, 1)
+      this.flush()
+      this.#events.resumed()
+    })
+  }
+
+  #listNow(wanted: ListCommand, partitionsMax: number): void {
+    const { thread, requestId, bucketId, limit, bytesMax, prefix, nowMs, withValues } = wanted
+    let { partition, after } = wanted
     const chosen: ListedRecord[] = []
-    let partition = u8[start + 2]! | (u8[start + 3]! << 8)
     const end = firstPartitionOfShard(this.#options.shard + 1, this.#options.shards)
     let visited = 0
     let bytes = 0
     let partitions = 0
-    let isComplete = true
-    while (partition < end && chosen.length < limit && visited < listVisitsMax && partitions < listPartitionsMax) {
+    let goesOn: number = ListEnd.atPartition
+    let stoppedAt: Uint8Array | undefined
+    while (partition < end && chosen.length < limit && visited < listVisitsMax && partitions < partitionsMax) {
       // One more than fits, to know whether the partition has more.
-      const wanted = limit - chosen.length + 1
-      let keys: ListedRecord[]
+      const visitsMax = Math.max(1, listVisitsMax - visited)
+      const range = { bucketId, prefix, after, nowMs, limit: limit - chosen.length + 1, visitsMax }
+      let page: KeyPage
       try {
-        keys = this.#lister.smallest(partition, { bucketId, prefix, after, nowMs, limit: wanted })
+        page = this.#lister.smallest(partition, range)
       } catch (error) {
         if (!(error instanceof SunwiseError)) throw error
-        return this.#replyFailedRead(thread, i32[word + 1]! >>> 0, errorNumberOf.get(error.code)!)
+        return this.#replyFailedRead(thread, requestId, errorNumberOf.get(error.code)!)
       }
-      visited += this.store.index.entriesOf(partition) + keys.length
+      visited += page.visits
       partitions++
       const before = chosen.length
-      isComplete = true
-      for (const record of keys) {
+      goesOn = ListEnd.atPartition
+      for (const record of page.records) {
         const size = listedBytes(record, withValues)
         if (chosen.length >= limit || (chosen.length > 0 && bytes + size > bytesMax)) {
-          // Go on behind the last key of this partition; without one, from its start.
-          isComplete = chosen.length === before && after === undefined
+          // Go on behind the last key of this partition; without one, where this began.
+          goesOn = chosen.length === before && after === undefined ? ListEnd.atPartition : ListEnd.behindLastRecord
           break
         }
         chosen.push(record)
         bytes += size
       }
-      if (chosen.length - before < keys.length) break
+      if (chosen.length - before < page.records.length) break
+      if (page.stoppedAt !== undefined) {
+        goesOn = ListEnd.behindKey
+        stoppedAt = page.stoppedAt
+        break
+      }
       after = undefined
       partition++
     }
-    this.#replyList(thread, i32[word + 1]! >>> 0, chosen, bytes, withValues, partition, isComplete)
+    this.#replyList(wanted, chosen, bytes, partition, goesOn, stoppedAt)
   }
 
   #replyList(
-    thread: number,
-    requestId: number,
+    { thread, requestId, withValues }: ListCommand,
     chosen: readonly ListedRecord[],
     bytes: number,
-    withValues: boolean,
     partition: number,
-    isComplete: boolean,
+    goesOn: number,
+    stoppedAt: Uint8Array | undefined,
   ): void {
-    const target = this.#replies.beginReply(thread, 16 + bytes)
+    const keyBytes = stoppedAt === undefined ? 0 : 4 + pad4(stoppedAt.length)
+    const target = this.#replies.beginReply(thread, 16 + bytes + keyBytes)
     if (target === undefined) return
     let word = target.start >>> 2
     target.i32[word] = FrameKind.recordsReply
     target.i32[word + 1] = requestId
     target.i32[word + 2] = bytes
-    target.i32[word + 3] = partition | (isComplete ? 0 : 1 << 16)
+    target.i32[word + 3] = partition | (goesOn << 16)
     word += 4
     for (const record of chosen) {
       const size = listedBytes(record, withValues)
@@ -986,6 +1035,10 @@ export class Shard {
       // Without its value a record is just its head and key.
       if (!withValues) target.i32[word] = size
       word += size >>> 2
+    }
+    if (stoppedAt !== undefined) {
+      target.i32[word] = stoppedAt.length
+      target.u8.set(stoppedAt, (word + 1) << 2)
     }
     this.#replies.commitReply(thread)
   }

@@ -23,8 +23,9 @@ import type { ActorId } from './log-control.ts'
 import type { MergeInput, RecordSource } from './merge.ts'
 import type { ReadPacing } from './read-pace.ts'
 import type { ShardMemory } from './shard-memory.ts'
-import { type BlockCodec, isBlock, tableIdOf, tableIdText } from './sstable.ts'
+import { type BlockCodec, isBlock, MetaWord, tableIdOf, tableIdText } from './sstable.ts'
 import { TableIterator } from './sstable-iterator.ts'
+import { blockOffset, findBlock } from './sstable-meta.ts'
 import type { WrittenTable } from './sstable-writer.ts'
 import { damagedBlock, type GivenBlock, TableFinder } from './table-finder.ts'
 import {
@@ -93,6 +94,8 @@ const retryMs = { first: 1_000, max: 60_000 } as const
 const picksEveryMs = 5_000
 /** A list reads blocks in portions of so many bytes. */
 const listPortionBytes = 16 * 1024
+/** What is read ahead of each table for a list on a slow disk. */
+const prefetchBytes = 128 * 1024
 
 export class Tables {
   readonly #options: TablesOptions
@@ -283,6 +286,37 @@ export class Tables {
       this.finder.keep(given)
       done(undefined, given)
     })
+  }
+
+  /** Whether the owner's thread may wait for reads of tables just now. */
+  get mayWait(): boolean {
+    return this.finder.isEmpty || (this.#options.pace?.mayWait() ?? true)
+  }
+
+  /**
+   * Lets the kernel have what `sourcesOf` reads first, so that nobody waits long for it then; `done` comes in a later turn. What goes
+   * wrong is met again by who reads.
+   */
+  prefetch(partition: number, bucketId: number, key: Uint8Array, done: () => void): void {
+    let left = 1
+    const end = (): void => {
+      if (--left === 0) done()
+    }
+    for (const { tableId } of this.#rows.rowsOf(partition)) {
+      const table = this.#open.get(tableId)!
+      const meta = this.#view.metaOf(table)
+      const first = Math.max(0, findBlockIn(meta, partition, bucketId, key))
+      const offset = blockOffset(meta, 0, first)
+      const bytes = Math.min(prefetchBytes, blockOffset(meta, 0, meta[MetaWord.blocks]!) - offset)
+      left++
+      table.reads++
+      this.#view.countSlowRead()
+      table.file.read(new Uint8Array(bytes), 0, bytes, offset, () => {
+        table.reads--
+        end()
+      })
+    }
+    end()
   }
 
   /**
@@ -561,6 +595,12 @@ export function flushedOf(value: Uint8Array | undefined): number {
     throw new SunwiseError('CATALOG_CORRUPT', 'Cannot read the row of the catalog that says what was flushed')
   }
   return new DataView(value.buffer, value.byteOffset, 4).getUint32(0, true)
+}
+
+/** The block at or behind which (bucketId, key) of a partition would stand; -1: the table has nothing of it. */
+function findBlockIn(meta: Int32Array, partition: number, bucketId: number, key: Uint8Array): number {
+  const u8 = new Uint8Array(meta.buffer, meta.byteOffset, meta.byteLength)
+  return findBlock(u8, meta, 0, partition, bucketId, key, 0, key.length)
 }
 
 /** What the actors of a table are called in the shard; undefined: the same. */
