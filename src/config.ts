@@ -110,6 +110,9 @@ export type Durability = 'sync' | 'interval' | 'os'
 /** Numbers of the durability levels in frames between threads. */
 export const DurabilityNumber = { os: 0, interval: 1, sync: 2 } as const satisfies Record<Durability, number>
 
+/** How blocks of tables stand on disk. What lies in memory, caches included, is never compressed. */
+export type Compression = 'none' | 'zstd'
+
 export type Config = {
   /** Data directory. */
   readonly directory: string
@@ -121,6 +124,8 @@ export type Config = {
   /** How often `interval` durability syncs. */
   readonly syncIntervalMs: number
   readonly valueBytesMax: number
+  /** Of tables that merging writes from now on; tables of either kind can be read. */
+  readonly compression: Compression
   /** Bytes of one log segment, and so of one arena segment. 0: chosen from the budget and `valueBytesMax`. */
   readonly segmentBytes: number
 }
@@ -131,6 +136,7 @@ export const ConfigDefaults = {
   durability: 'sync',
   syncIntervalMs: 100,
   valueBytesMax: Limits.valueBytesDefault,
+  compression: 'none',
   segmentBytes: 0,
 } as const satisfies Omit<Config, 'directory' | 'shards'> & { shards: number }
 

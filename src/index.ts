@@ -10,7 +10,7 @@
  */
 import { assert } from './base/assert.ts'
 import { type Outcome, SunwiseError } from './base/errors.ts'
-import { ConfigDefaults, type Durability, Limits } from './config.ts'
+import { type Compression, ConfigDefaults, type Durability, Limits } from './config.ts'
 import { EmbeddedStore } from './host/embedded-store.ts'
 import { configOf } from './host/server.ts'
 import type {
@@ -47,6 +47,8 @@ export type OpenOptions = {
   readonly syncIntervalMs?: number
   /** Largest value in bytes; default 1 MiB, at most 16 MiB. */
   readonly valueBytesMax?: number
+  /** How data beyond memory stands on disk; default `none`. `zstd` takes less room there, and reads of it take longer. */
+  readonly compression?: Compression
   /** Takes lines about recovery and restarts; default: silence. */
   readonly log?: (line: string) => void
 }
@@ -144,6 +146,7 @@ export async function open(options: OpenOptions): Promise<Store> {
     durability: options.durability ?? ConfigDefaults.durability,
     syncIntervalMs: options.syncIntervalMs ?? ConfigDefaults.syncIntervalMs,
     valueBytesMax: options.valueBytesMax ?? ConfigDefaults.valueBytesMax,
+    compression: options.compression,
   })
   return new Store(await EmbeddedStore.open(config, options.log ?? (() => {})))
 }

@@ -449,7 +449,7 @@ test('Data beyond the memory budget goes to tables: read, listed, deleted, and a
   const values = 400
   const contentOf = (index: number): Uint8Array => new Uint8Array(512 * 1024).fill(index)
   // What a slow disk holds is not read while a thread waits.
-  const valueOf = async (reader: Store, key: string): Promise<Uint8Array | undefined> => {
+  const storedOf = async (reader: Store, key: string): Promise<Uint8Array | undefined> => {
     try {
       return reader.getSync(key)
     } catch (error) {
@@ -459,7 +459,7 @@ test('Data beyond the memory budget goes to tables: read, listed, deleted, and a
   }
   const check = async (reader: Store): Promise<void> => {
     for (let index = 0; index < values; index++) {
-      const value = await valueOf(reader, `fill ${index}`)
+      const value = await storedOf(reader, `fill ${index}`)
       if (index % 2 === 0) assert.equal(value, undefined, `fill ${index}`)
       else assert.deepEqual(value, contentOf(index), `fill ${index}`)
     }
@@ -468,7 +468,7 @@ test('Data beyond the memory budget goes to tables: read, listed, deleted, and a
     await using small = await openAt(directory, options)
     for (let index = 0; index < values; index++) await small.put(`fill ${index}`, contentOf(index), patient)
     for (let index = 0; index < values; index++) {
-      assert.equal((await valueOf(small, `fill ${index}`))?.[0], index % 256)
+      assert.equal((await storedOf(small, `fill ${index}`))?.[0], index % 256)
     }
     for (let index = 0; index < values; index += 2) await small.delete(`fill ${index}`, patient)
     await check(small)

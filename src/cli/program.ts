@@ -32,6 +32,7 @@ const serverSettings = [
   'durability',
   'syncInterval',
   'valueMax',
+  'compression',
   'insecure',
   'allowedHosts',
   'salvage',

@@ -6,7 +6,7 @@
  * suggestion and never ignored: a misspelt `SUNWISE_DURABILTY` must not quietly mean the default.
  */
 import { SunwiseError } from '../base/errors.ts'
-import type { Durability } from '../config.ts'
+import type { Compression, Durability } from '../config.ts'
 import { ConfigDefaults, Limits } from '../config.ts'
 import type { Address } from './quantity.ts'
 import { parseAddress, parseBytes, parseDurationMs } from './quantity.ts'
@@ -24,6 +24,7 @@ export type SettingValues = {
   readonly durability: Durability
   readonly syncInterval: number
   readonly valueMax: number
+  readonly compression: Compression
   readonly insecure: boolean
   readonly allowedHosts: readonly string[]
   readonly salvage: boolean
@@ -147,6 +148,15 @@ export const SettingTable: { readonly [Name in SettingName]: Setting<SettingValu
     expected: 'a size from 1b to 16mb',
     fallback: '1mb',
     parse: between(1, Limits.valueBytesMax, parseBytes),
+  },
+  compression: {
+    flag: '--compression',
+    argument: '<kind>',
+    env: 'SUNWISE_COMPRESSION',
+    help: 'how data beyond memory stands on disk: zstd takes less room there, and reads of it take longer',
+    expected: 'none or zstd',
+    fallback: ConfigDefaults.compression,
+    parse: oneOf('none', 'zstd'),
   },
   insecure: {
     flag: '--insecure',

@@ -69,6 +69,7 @@ async function serve(
     durability: settings.durability,
     syncIntervalMs: settings.syncInterval,
     valueBytesMax: settings.valueMax,
+    compression: settings.compression,
     insecure: settings.insecure,
     allowedHosts: settings.allowedHosts,
     salvage: settings.salvage,

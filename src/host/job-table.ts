@@ -2,9 +2,9 @@
 import type { JobWorld } from '../env.ts'
 import { type CompactionInput, type CompactionOutput, compact } from '../storage/compaction.ts'
 import { type FlushInput, type FlushOutput, flush, type StorageTools } from '../storage/flush.ts'
-import { nativeCrc32 } from './native-codes.ts'
+import { nativeCrc32, zstd } from './native-codes.ts'
 
-const tools: StorageTools = { crc32: nativeCrc32, codec: undefined }
+const tools: StorageTools = { crc32: nativeCrc32, codec: zstd }
 
 export const jobTable: Readonly<Record<string, (input: never, world: JobWorld) => unknown>> = {
   flush: (input: FlushInput, world: JobWorld): FlushOutput => flush(input, world, tools),

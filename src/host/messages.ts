@@ -4,7 +4,7 @@
  */
 import type { ErrorCode } from '../base/errors.ts'
 import type { HashSeed } from '../base/key-hash.ts'
-import type { Durability } from '../config.ts'
+import type { Compression, Durability } from '../config.ts'
 import type { CatalogEdit } from '../env.ts'
 import type { Bucket, BucketProperties } from '../replication/requests.ts'
 import type { LogPosition } from '../storage/log-group.ts'
@@ -40,6 +40,7 @@ export type ShardSeed = {
   readonly budgetBytes: number
   readonly actor: { readonly low: number; readonly high: number }
   readonly syncIntervalMs: number
+  readonly compression: Compression
   readonly salvage: boolean
   /** Where a clean stop ended the log, if the last end was one. */
   readonly syncedEnd: LogPosition | undefined

@@ -336,6 +336,7 @@ export class NodeHost {
         budgetBytes: this.#budget(),
         actor: { low: this.#actor.low, high: this.#actor.high },
         syncIntervalMs: config.syncIntervalMs,
+        compression: config.compression,
         salvage,
         syncedEnd: this.#record.cleanEnds(this.#logRow.generation)?.[shard.shard],
         tables: this.#tablesOf(shard.shard),

@@ -1,7 +1,7 @@
 /** One server: a node whose shard workers listen for HTTP. The node thread is the caller's, normally the main thread. */
 import { availableParallelism } from 'node:os'
 import { SunwiseError } from '../base/errors.ts'
-import { type Config, type Durability, Limits } from '../config.ts'
+import { type Compression, type Config, ConfigDefaults, type Durability, Limits } from '../config.ts'
 import { probeBind } from './http/address.ts'
 import { HttpCounters } from './http/counters.ts'
 import { httpLimitsOf } from './http/front.ts'
@@ -16,6 +16,7 @@ export type ServerOptions = {
   readonly durability: Durability
   readonly syncIntervalMs: number
   readonly valueBytesMax: number
+  readonly compression?: Compression | undefined
   /** Allows an address other than loopback without authentication. */
   readonly insecure: boolean
   /** Names by which clients may call this server in their Host header, beside localhost and its address. */
@@ -46,7 +47,11 @@ export function defaultShards(): number {
 
 /** Completes and checks what a user may set. @throws BAD_CONFIG */
 export function configOf(
-  options: Omit<Config, 'segmentBytes' | 'shards'> & { readonly shards: number; readonly segmentBytes?: number },
+  options: Omit<Config, 'segmentBytes' | 'shards' | 'compression'> & {
+    readonly shards: number
+    readonly segmentBytes?: number
+    readonly compression?: Compression | undefined
+  },
 ): Config {
   const shards = options.shards === 0 ? defaultShards() : options.shards
   const check = (isGood: boolean, what: string): void => {
@@ -64,7 +69,9 @@ export function configOf(
     `the largest value must be 1 to ${Limits.valueBytesMax} bytes`,
   )
   check(options.syncIntervalMs >= 1 && options.syncIntervalMs <= 60_000, 'the sync interval must be 1 to 60000 ms')
-  return { ...options, shards, segmentBytes: options.segmentBytes ?? 0 }
+  const compression = options.compression ?? ConfigDefaults.compression
+  check(compression === 'none' || compression === 'zstd', 'compression must be none or zstd')
+  return { ...options, shards, compression, segmentBytes: options.segmentBytes ?? 0 }
 }
 
 /** Starts a server; rejects with a coded error, and then nothing is left running. */

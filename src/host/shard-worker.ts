@@ -75,6 +75,7 @@ const shard = new Shard(
       commit: (edits, unnamed, done) => jobs.commit(edits, unnamed, done),
       reader: seed.thread,
       pace: runtime.readPace,
+      compresses: own.compression === 'zstd',
       liveBuckets: () => [...liveBuckets],
       report: (error) => post({ type: 'trouble', error: describe(error) }),
     },

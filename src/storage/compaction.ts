@@ -39,6 +39,8 @@ export type CompactionInput = {
   readonly dropsTombstones: boolean
   /** Whether the outputs hold all that lies below them. */
   readonly isComplete: boolean
+  /** Whether blocks of the outputs are compressed, where that makes them shorter. */
+  readonly compresses: boolean
   readonly liveBuckets: readonly number[]
 }
 
@@ -103,7 +105,16 @@ export function compact(input: CompactionInput, world: JobWorld, tools: StorageT
         const { path, tableId } = input.outputs[outputs.length]!
         file = disk.createNow(path)
         const { actors, bitsPerKey, isComplete } = input
-        writer = new TableWriter({ file, tableId, crc32, bitsPerKey, actors, isComplete, codec, pace })
+        writer = new TableWriter({
+          file,
+          tableId,
+          crc32,
+          bitsPerKey,
+          actors,
+          isComplete,
+          codec: input.compresses ? codec : undefined,
+          pace,
+        })
       }
       writer.add(partition, merge.u8, merge.i32, merge.at)
     }

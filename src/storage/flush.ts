@@ -79,7 +79,6 @@ export function flush(input: FlushInput, world: JobWorld, tools: StorageTools): 
           bitsPerKey: input.bitsPerKey,
           actors: input.actors,
           isComplete: true,
-          codec,
           pace: (bytes) => world.pace(bytes),
         })
         const { u8, i32, at } = scanner

@@ -48,6 +48,8 @@ export type TablesOptions = {
   readonly random: Random
   readonly crc32: Crc32
   readonly codec: BlockCodec | undefined
+  /** Whether merged tables are compressed. */
+  readonly compresses: boolean
   readonly shard: number
   /** Rows and facts that the catalog holds for this shard. */
   readonly rows: TableRows
@@ -390,6 +392,7 @@ export class Tables {
       graceMs: Limits.expiryGraceMs,
       dropsTombstones: compaction.isLast,
       isComplete: compaction.isComplete,
+      compresses: this.#options.compresses,
       liveBuckets: liveBuckets(),
     }
     jobs.run('compact', input, (error, output) => {

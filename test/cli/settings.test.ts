@@ -15,6 +15,7 @@ const samples: { readonly [Name in SettingName]: readonly [string, unknown] } = 
   durability: ['os', 'os'],
   syncInterval: ['1s', 1000],
   valueMax: ['16mb', 16 * 1024 ** 2],
+  compression: ['zstd', 'zstd'],
   insecure: ['true', true],
   allowedHosts: ['a.example, b', ['a.example', 'b']],
   salvage: ['1', true],

@@ -1,6 +1,6 @@
 /** The pool of job threads: real threads, real files. */
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -56,6 +56,7 @@ function compactionOf(lows: readonly number[], low: number): CompactionInput {
     graceMs: 0,
     dropsTombstones: true,
     isComplete: true,
+    compresses: false,
     liveBuckets: [1],
   }
 }
@@ -74,6 +75,22 @@ test('JobPool runs a compaction on a thread of its own, and says what it wrote',
   assert.equal(output.tables[0]!.table.records, 100)
   assert.equal(output.counts.superseded, 50)
   assert.ok(readdirSync(join(directory, 'tables')).includes(`${tableIdText({ low: 3, high: 1 })}.sst`))
+  await pool.close()
+})
+
+test('JobPool compresses what it merges where that is wanted, and merges what is compressed', async () => {
+  const pool = new JobPool(directory)
+  makeTable(11, 200)
+  const packed = await run<CompactionOutput>(pool, 'compact', { ...compactionOf([11], 12), compresses: true })
+  const plain = await run<CompactionOutput>(pool, 'compact', compactionOf([12], 13))
+  assert.equal(packed.tables[0]!.table.records, 200)
+  assert.equal(plain.tables[0]!.table.records, 200)
+  const [packedBytes, plainBytes] = [packed, plain].map((output) => output.tables[0]!.table.fileBytes)
+  assert.ok(packedBytes! < plainBytes! / 4, `${packedBytes} against ${plainBytes} bytes`)
+  const [before, after] = [11, 13].map((low) =>
+    readFileSync(join(directory, `tables/${tableIdText({ low, high: 1 })}.sst`)),
+  )
+  assert.equal(after!.length, before!.length)
   await pool.close()
 })
 

@@ -9,6 +9,7 @@ import type { SeededRandom } from '../../src/base/seeded-random.ts'
 import { firstPartitionOfShard, partitionOfSlot, shardOfPartition } from '../../src/cluster/slots.ts'
 import { type Durability, Limits } from '../../src/config.ts'
 import type { FrameTarget, Shards } from '../../src/env.ts'
+import { zstd } from '../../src/host/native-codes.ts'
 import { ShardCoordinator } from '../../src/replication/coordinator.ts'
 import type { Bucket, ReadAnswer, WriteAnswer, WriteOptions } from '../../src/replication/requests.ts'
 import { Shard } from '../../src/shard/shard.ts'
@@ -63,6 +64,7 @@ export type ShardRigOptions = {
         readonly jobs: SimJobs
         readonly random: SeededRandom
         readonly pace?: ReadPacing | undefined
+        readonly compresses?: boolean
       }
     | undefined
 }
@@ -164,7 +166,7 @@ export class ShardRig {
         disk,
         memory: memory.tables,
         crc32,
-        codec: undefined,
+        codec: zstd,
         reader: 0,
         pace: options.tables?.pace,
       })
@@ -183,7 +185,7 @@ export class ShardRig {
   #tables(shard: number, shards: number): StoreOptions['tables'] {
     const { disk, tables } = this.options
     if (tables === undefined) return undefined
-    const { catalog, jobs, random, pace } = tables
+    const { catalog, jobs, random, pace, compresses = false } = tables
     const range = {
       firstPartition: firstPartitionOfShard(shard, shards),
       endPartition: firstPartitionOfShard(shard + 1, shards),
@@ -193,11 +195,12 @@ export class ShardRig {
       directory: tablesDirectory,
       jobs,
       random,
-      codec: undefined,
+      codec: zstd,
       ...loadTables(catalog, shard, range),
       commit: (edits, unnamed, done) => commitTables(catalog, shards, shard, edits, unnamed, done),
       reader: shard + 1,
       pace,
+      compresses,
       liveBuckets: () => [1, 7].filter((bucket) => !this.options.retiredBuckets?.has(bucket)),
       report: (error) => this.reports.push(error),
     }

@@ -12,6 +12,7 @@ import fc from 'fast-check'
 import type { SunwiseError } from '../../src/base/errors.ts'
 import { SeededRandom } from '../../src/base/seeded-random.ts'
 import { type Durability, Limits } from '../../src/config.ts'
+import { zstd } from '../../src/host/native-codes.ts'
 import type { ReadAnswer, WriteAnswer, WriteOptions } from '../../src/replication/requests.ts'
 import { compact } from '../../src/storage/compaction.ts'
 import { flush } from '../../src/storage/flush.ts'
@@ -136,7 +137,7 @@ class ModelRun {
   }
 
   makeJobs(): SimJobs {
-    const tools = { crc32, codec: undefined }
+    const tools = { crc32, codec: zstd }
     return new SimJobs(this.disk, {
       flush: (input: never, world) => flush(input, world, tools),
       compact: (input: never, world) => compact(input, world, tools),
@@ -149,7 +150,13 @@ class ModelRun {
     this.jobs = this.makeJobs()
     const paceRandom = this.random.fork('pace')
     const pace = { mayWait: () => paceRandom.chance(1, 2), begin: () => 0, end: () => false }
-    const tables = { catalog: this.catalog, jobs: this.jobs, random: this.random.fork('tables'), pace }
+    const tables = {
+      catalog: this.catalog,
+      jobs: this.jobs,
+      random: this.random.fork('tables'),
+      pace,
+      compresses: this.options.shards === 2,
+    }
     const rig = new ShardRig({
       disk: this.disk,
       clock: this.clock,
