@@ -421,6 +421,7 @@ test('start says in one line that it is ready, drains at the first signal and en
     durability: 'os',
     syncIntervalMs: 100,
     valueBytesMax: 1024 ** 2,
+    compression: 'none',
     insecure: false,
     allowedHosts: ['a', 'b'],
     salvage: false,
