@@ -85,6 +85,6 @@ function makePool(maxThreads: number): Piscina {
     maxQueue: Limits.jobsMax,
     concurrentTasksPerWorker: 1,
     // Jobs keep their data in buffers; a young generation of the usual size would be three times this.
-    resourceLimits: { maxYoungGenerationSizeMb: 16 },
+    resourceLimits: { maxYoungGenerationSizeMb: 4 },
   })
 }

@@ -29,6 +29,10 @@ const retirement = (which: string) => ({
 })
 const synced = modelTest('synced writes equal the model through stops, kills and power cuts')
 const anyDurability = modelTest('writes of all durabilities lose no more than they may')
+const coldKeys = {
+  file: 'test/shard/cold-keys.test.ts',
+  name: 'Shard: commands on a cold key stay in their order, while those on other keys overtake them',
+}
 const beyondMemory = modelTest('data beyond memory, synced, equals the model')
 const beyondMemoryOfAll = modelTest('data beyond memory, of all durabilities, loses no more than it may')
 const syncedLater = modelTest('syncs that end later change nothing')
@@ -460,13 +464,63 @@ export const deliberateBugs: readonly DeliberateBug[] = [
     patches: [
       {
         file: 'src/storage/table-view.ts',
-        from: 'if (oldest !== 0 && ((oldest - version) | 0) < 0) return true',
-        to: 'if (oldest !== 0 && ((oldest - version) | 0) < -1000000) return true',
+        from: '(oldest !== 0 && ((oldest - version) | 0) < 0)) return true',
+        to: '(oldest !== 0 && ((oldest - version) | 0) < -1000000)) return true',
       },
     ],
     test: {
       file: 'test/storage/table-view.test.ts',
       name: 'TableFinder on other threads finds every key while tables come and go, and handles are used again',
+    },
+  },
+  {
+    what: 'believes what it read of a cached piece that was displaced meanwhile',
+    patches: [
+      {
+        file: 'src/storage/frame-cache.ts',
+        from: 'return Atomics.add(this.#sets, this.#stampWord, 0) === this.#stamp',
+        to: 'return this.#stamp !== 0',
+      },
+    ],
+    test: {
+      file: 'test/storage/frame-cache.test.ts',
+      name: 'FrameCache under several threads never shows a torn piece, nor one under another name',
+    },
+  },
+  {
+    what: 'lets a write overtake a read of the same key that waits for the disk',
+    patches: [
+      {
+        file: 'src/shard/shard.ts',
+        from: 'if (cold !== undefined && cold !== this.#resuming) {',
+        to: 'if (cold !== undefined && cold !== this.#resuming && u8[start] === FrameKind.get) {',
+      },
+    ],
+    test: coldKeys,
+  },
+  {
+    what: 'lets a flush that is due stop a recycling pass that it waits for itself',
+    patches: [
+      {
+        file: 'src/storage/store.ts',
+        from: '        if (!this.#flusher.isResting || this.#flusher.isDue) return\n      }\n',
+        to: '      }\n      if (!this.#flusher.isResting || this.#flusher.isDue) return\n',
+      },
+    ],
+    test: coldKeys,
+  },
+  {
+    what: 'refuses a log that was retired to its end',
+    patches: [
+      {
+        file: 'src/storage/log-recovery.ts',
+        from: ' && !this.#isRetired(this.#synced.sequence)',
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/storage/store-retirement.test.ts',
+      name: 'Store: where a clean stop ended the log may have been retired since, but not have gone away',
     },
   },
 ]
