@@ -35,6 +35,7 @@ const coldKeys = {
 }
 const beyondMemory = modelTest('data beyond memory, synced, equals the model')
 const beyondMemoryOfAll = modelTest('data beyond memory, of all durabilities, loses no more than it may')
+const tableFaults = (name: string) => ({ file: 'test/storage/table-faults.test.ts', name: `Tables: ${name}` })
 const syncedLater = modelTest('syncs that end later change nothing')
 const ioError = faultTest('an i/o error of any call loses nothing that was promised (sync)')
 const diskFull = faultTest('a disk that stays full serves reads, and takes writes when there is room again (sync)')
@@ -522,5 +523,98 @@ export const deliberateBugs: readonly DeliberateBug[] = [
       file: 'test/storage/store-retirement.test.ts',
       name: 'Store: where a clean stop ended the log may have been retired since, but not have gone away',
     },
+  },
+  {
+    what: 'retires a segment before the catalog has its table',
+    patches: [
+      {
+        file: 'src/storage/flusher.ts',
+        from: "    this.#phase = 'committing'\n",
+        to: "    this.#phase = 'committing'\n    log.retireOldest(() => {})\n",
+      },
+    ],
+    test: tableFaults('the end of the process at any commit of the catalog loses nothing'),
+  },
+  {
+    what: 'shows tables to readers before the catalog has them',
+    patches: [
+      {
+        file: 'src/storage/tables.ts',
+        from: '    this.#options.commit(edits, unnamed, (error, orphans) => {\n',
+        to: '    this.#rows = after\n    this.#publish()\n    this.#options.commit(edits, unnamed, (error, orphans) => {\n',
+      },
+    ],
+    test: tableFaults('ENOSPC of any commit of the catalog loses nothing'),
+  },
+  {
+    what: 'removes the files of a commit that failed, though the catalog may name them',
+    patches: [
+      {
+        file: 'src/storage/tables.ts',
+        from: '        takeBack()\n        return done(error)\n',
+        to: '        takeBack()\n        for (const { tableId } of added) this.#remove(this.#pathOf(tableId))\n        return done(error)\n',
+      },
+    ],
+    test: tableFaults('EIO of any commit of the catalog loses nothing'),
+  },
+  {
+    what: 'leaves the files of flushes and compactions that were cut short',
+    patches: [
+      {
+        file: 'src/storage/table-catalog.ts',
+        from: "name.endsWith('.sst') && !named.has(name)",
+        to: "name.endsWith('.gone') && !named.has(name)",
+      },
+    ],
+    test: tableFaults('the end of the process at any call of the disk loses nothing'),
+  },
+  {
+    what: 'leaves the oldest run out of a compaction',
+    patches: [
+      {
+        file: 'src/storage/compaction.ts',
+        from: 'const inputs = input.runs.map(',
+        to: 'const inputs = input.runs.slice(0, Math.max(1, input.runs.length - 1)).map(',
+      },
+    ],
+    test: beyondMemory,
+  },
+  {
+    what: 'lets values expire early in merges',
+    patches: [
+      {
+        file: 'src/storage/merge.ts',
+        from: 'const after = expire(set, nowMs, graceMs)',
+        to: 'const after = expire(set, nowMs + 50_000, 0 * graceMs)',
+      },
+      {
+        file: 'src/storage/merge.ts',
+        from: 'return simpleExpiry(u8, i32, at) + this.#options.graceMs <= this.#options.nowMs',
+        to: 'return simpleExpiry(u8, i32, at) <= this.#options.nowMs + 50_000',
+      },
+    ],
+    test: beyondMemory,
+  },
+  {
+    what: 'says that one segment more than the table holds was flushed',
+    patches: [
+      {
+        file: 'src/storage/tables.ts',
+        from: '[flushedEdit(this.#options.shard, through)], finish)',
+        to: '[flushedEdit(this.#options.shard, through + 1)], finish)',
+      },
+    ],
+    test: tableFaults('the end of the process at any commit of the catalog loses nothing'),
+  },
+  {
+    what: 'leaves some keys out of the filters of tables',
+    patches: [
+      {
+        file: 'src/storage/sstable-writer.ts',
+        from: '      addToFilter(words, filter,',
+        to: '      if (key % 64 !== 5) addToFilter(words, filter,',
+      },
+    ],
+    test: beyondMemory,
   },
 ]
