@@ -18,6 +18,9 @@ export type BenchSettings = {
   readonly seed: number
 }
 
+/** What a benchmark needs of a store. */
+export type BenchedStore = Pick<Store, 'getInto' | 'put' | 'list'>
+
 /** What one benchmark gave. */
 export type BenchResult = {
   readonly name: string
@@ -65,7 +68,7 @@ const scanKeysMax = 100
 const sliceMs = 2
 
 export class BenchRun {
-  readonly #store: Store
+  readonly #store: BenchedStore
   readonly #workload: Workload
   readonly #records: BenchRecords
   readonly #known: KnownRecords
@@ -85,7 +88,7 @@ export class BenchRun {
   #sliceEnd = 0
 
   constructor(
-    store: Store,
+    store: BenchedStore,
     workload: Workload,
     records: BenchRecords,
     known: KnownRecords,
