@@ -14,8 +14,9 @@ import { keyBytes, Sequence, writeKey } from '../key-set.ts'
 import { onShardMemories } from '../shard-facts.ts'
 import { bytesOnDisk } from '../store-files.ts'
 
-/** Settled: in one such while nothing was flushed or compacted and the process wrote next to nothing. */
+/** Settled: in so many such whiles, one after another, nothing was flushed or compacted and the process wrote next to nothing. */
 const settleMs = 500
+const settleWhiles = 3
 const settleBytesMax = 256 * 1024
 const settleWaitMs = 120_000
 const poolBytes = 1 << 20
@@ -147,12 +148,12 @@ export class TableStore {
   /** Waits until flushes and compactions have nothing more to do. */
   async settled(): Promise<void> {
     const deadlineMs = performance.now() + settleWaitMs
-    for (;;) {
+    for (let quiet = 0; quiet < settleWhiles; ) {
       const before = this.tableBytesWritten
       const written = totalsNow()['written B'] ?? 0
       await delay(settleMs)
       const isQuiet = (totalsNow()['written B'] ?? 0) - written < settleBytesMax
-      if (isQuiet && this.tableBytesWritten === before) return
+      quiet = isQuiet && this.tableBytesWritten === before ? quiet + 1 : 0
       if (performance.now() > deadlineMs) throw new Error('Compaction did not come to an end')
     }
   }

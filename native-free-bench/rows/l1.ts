@@ -19,7 +19,7 @@ export const row: Row = {
   cases: ({ tableKeys, mode, roundMs: usualRoundMs, scratch }) => {
     const keys = tableKeys[0]!
     const memoryBytes = memoryBytesOf(keys, mode)
-    const roundMs = mode === 'smoke' ? usualRoundMs : 4 * usualRoundMs
+    const roundMs = mode === 'smoke' ? usualRoundMs : 6 * usualRoundMs
     const options = { scratch, keys, memoryBytes, valueBytes, roundMs, load }
     const module = 'contenders/sunwise-read-while-writing.ts'
     return [
