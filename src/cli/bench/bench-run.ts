@@ -66,6 +66,8 @@ export class KnownRecords {
 const scanKeysMax = 100
 /** So long reads go on before other loops and the terminal get their turn. */
 const sliceMs = 2
+/** Puts under way of the writer beside readers. */
+const writerPuts = 64
 
 export class BenchRun {
   readonly #store: BenchedStore
@@ -155,9 +157,12 @@ export class BenchRun {
     }
   }
 
-  /** The writer beside the readers: one put after another until they are done. */
+  /** The writer beside the readers, until they are done: it gets this thread's turn only between slices of reads, so it puts many at once. */
   async #write(): Promise<void> {
-    while (!this.#isDone) await this.#put(this.#random.below(this.#known.count))
+    while (!this.#isDone) {
+      const puts = Array.from({ length: writerPuts }, () => this.#put(this.#random.below(this.#known.count)))
+      await Promise.all(puts)
+    }
   }
 
   /** Undefined where it is done already. */
