@@ -38,8 +38,13 @@ export type ContenderPlan = {
 /** `atLeast` and `stretch` say how many times better than `against` ours must be, whichever way the unit points. */
 export type RatioGate = { readonly against: string; readonly atLeast: number; readonly stretch: number }
 
-/** `count` of ours must not exceed `atMost`. */
-export type CountGate = { readonly count: string; readonly atMost: number; readonly stretch: number }
+/** `count` of ours must not exceed `atMost`, or `atMost` times the same count of the contender `timesOf`. */
+export type CountGate = {
+  readonly count: string
+  readonly timesOf?: string
+  readonly atMost: number
+  readonly stretch: number
+}
 
 export type Gate = RatioGate | CountGate
 
@@ -49,6 +54,8 @@ export type Case = {
   readonly higherIsBetter: boolean
   readonly contenders: readonly ContenderPlan[]
   readonly gates: readonly Gate[]
+  /** Every round begins with nothing, so there is nothing to warm up. */
+  readonly isFreshEachRound?: boolean
   /** Why the verdict of this machine would mean nothing, if it would. */
   readonly notJudgedBecause?: string | undefined
 }
@@ -70,6 +77,8 @@ export type Size = {
   readonly keySets: readonly number[]
   /** Keys of the rows that write. */
   readonly writtenKeys: number
+  /** Keys of the rows whose data lie in tables; their memory is a small part of the data. */
+  readonly tableKeys: readonly number[]
   /** Keys that a server is loaded with before it is measured. */
   readonly servedKeys: number
   readonly connections: number

@@ -141,7 +141,7 @@ async function measureCase(
       } else failures.push(opening.reason)
     }
     if (failures.length > 0) throw failures[0]
-    for (const { contender } of open) await contender.run()
+    if (item.isFreshEachRound !== true) for (const { contender } of open) await contender.run()
     if (open.length > 0) busyCoresBefore = await quiet(waitMs)
     for (let round = 0; round < rounds; round++) {
       for (const { plan, contender, measurements } of open) {
@@ -228,6 +228,12 @@ export function judge(
     const count = ours.counts[gate.count]
     if (count === undefined) return without('not measured', `ours has no count ${gate.count}`)
     value = count
+    if (gate.timesOf !== undefined) {
+      const other = contenders.find(({ name }) => name === gate.timesOf)
+      const base = other?.counts[gate.count]
+      if (base === undefined) return without('not measured', `${gate.timesOf}: ${other?.skipped ?? 'no such count'}`)
+      value = count / base
+    }
     spread = 0
     holds = (most) => value <= most
     limit = gate.atMost

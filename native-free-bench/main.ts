@@ -18,11 +18,20 @@ import { pasteReport, type Report, ratioTable, writeReport } from './report.ts'
 import { rows } from './rows.ts'
 
 const sizes: Record<Size['mode'], Omit<Size, 'scratch' | 'mode'>> = {
-  smoke: { roundMs: 20, keySets: [500], writtenKeys: 500, servedKeys: 500, connections: 4, threads: [1, 2] },
+  smoke: {
+    roundMs: 20,
+    keySets: [500],
+    writtenKeys: 500,
+    tableKeys: [50_000],
+    servedKeys: 500,
+    connections: 4,
+    threads: [1, 2],
+  },
   default: {
     roundMs: 500,
     keySets: [10_000, 1_000_000],
     writtenKeys: 200_000,
+    tableKeys: [2_000_000],
     servedKeys: 10_000,
     connections: 64,
     threads: [1, 2],
@@ -31,6 +40,7 @@ const sizes: Record<Size['mode'], Omit<Size, 'scratch' | 'mode'>> = {
     roundMs: 1000,
     keySets: [10_000, 1_000_000, 10_000_000],
     writtenKeys: 1_000_000,
+    tableKeys: [5_000_000, 20_000_000],
     servedKeys: 10_000,
     connections: 64,
     threads: [1, 2],

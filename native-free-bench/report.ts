@@ -114,8 +114,15 @@ function gateCells(item: CaseResult, { gate, value, verdict, reason }: GateResul
   const ours = item.contenders.find(({ role }) => role === 'ours')
   const verdictText = reason === undefined ? verdict : `${verdict}: ${reason}`
   if ('count' in gate) {
-    const limit = `<= ${quantityText(gate.atMost)} (${quantityText(gate.stretch)})`
-    return [value === undefined ? 'not measured' : quantityText(value), gate.count, '', limit, verdictText]
+    const { count, timesOf } = gate
+    const times = timesOf === undefined ? '' : 'x'
+    const limit = `<= ${quantityText(gate.atMost)}${times} (${quantityText(gate.stretch)}${times})`
+    const own = timesOf === undefined ? value : ours?.counts[count]
+    const ownText = own === undefined ? 'not measured' : quantityText(own)
+    if (timesOf === undefined) return [ownText, count, '', limit, verdictText]
+    const theirs = item.contenders.find(({ name }) => name === timesOf)?.counts[count]
+    const against = `${timesOf}: ${theirs === undefined ? 'not measured' : quantityText(theirs)} ${count}`
+    return [`${ownText} ${count}`, against, value === undefined ? '' : `${quantityText(value)}x`, limit, verdictText]
   }
   const other = item.contenders.find(({ name }) => name === gate.against)
   return [

@@ -2,14 +2,21 @@
 import type { Row } from './case.ts'
 import { row as e1a } from './rows/e1a.ts'
 import { row as e1b } from './rows/e1b.ts'
+import { row as e2 } from './rows/e2.ts'
 import { row as e3 } from './rows/e3.ts'
+import { row as e4 } from './rows/e4.ts'
+import { row as e5 } from './rows/e5.ts'
+import { row as e6 } from './rows/e6.ts'
+import { row as e7 } from './rows/e7.ts'
+import { row as e8 } from './rows/e8.ts'
 import { row as e9 } from './rows/e9.ts'
 import { row as h1 } from './rows/h1.ts'
 import { row as h2 } from './rows/h2.ts'
 import { row as h3 } from './rows/h3.ts'
+import { row as l1 } from './rows/l1.ts'
 import { row as l2 } from './rows/l2.ts'
 import { row as m1 } from './rows/m1.ts'
 import { row as t1 } from './rows/t1.ts'
 import { row as t2 } from './rows/t2.ts'
 
-export const rows: readonly Row[] = [e1a, e1b, e3, e9, t1, t2, h1, h2, h3, l2, m1]
+export const rows: readonly Row[] = [e1a, e1b, e2, e3, e4, e5, e6, e7, e8, e9, t1, t2, h1, h2, h3, l1, l2, m1]

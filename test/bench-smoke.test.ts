@@ -10,7 +10,12 @@ import { test } from 'node:test'
 import { promisify } from 'node:util'
 import fc from 'fast-check'
 import { type ContenderPlan, type Role, type Row, type Size, Unavailable } from '../native-free-bench/case.ts'
-import { operationsPerSecond } from '../native-free-bench/contenders/db-bench.ts'
+import {
+  compactionGigabytes,
+  foundShare,
+  operationsPerSecond,
+  percentileMicros,
+} from '../native-free-bench/contenders/db-bench.ts'
 import { perOperation } from '../native-free-bench/counts.ts'
 import { type ContenderResult, judge, measureRow, quantityText, summarize } from '../native-free-bench/harness.ts'
 import { renderRequest } from '../native-free-bench/http-contender.ts'
@@ -24,7 +29,7 @@ import { rows } from '../native-free-bench/rows.ts'
 const run = promisify(execFile)
 const main = join(import.meta.dirname, '..', 'native-free-bench', 'main.ts')
 
-test('Bench: --smoke measures every row, with finite positive medians', { timeout: 400_000 }, async () => {
+test('Bench: --smoke measures every row, with finite positive medians', { timeout: 600_000 }, async () => {
   const directory = mkdtempSync(join(tmpdir(), 'sunwise-bench-'))
   try {
     const { stdout } = await run(process.execPath, [main, '--smoke', '--out', directory])
@@ -54,6 +59,14 @@ test('Bench: --smoke measures every row, with finite positive medians', { timeou
       ['E3', 'wakes/op'],
       ['E3', 'log groups/op'],
       ['E3', 'shard heap B/op'],
+      ['E2', 'preads/present key'],
+      ['E4', 'write amp'],
+      ['E4', 'space amp'],
+      ['E5', 'write amp'],
+      ['E6', 'p99 us'],
+      ['E7', 'preads/present key'],
+      ['E8', 'runs'],
+      ['L1', 'p99 us'],
       ['E9', 'syncs/op'],
       ['H2', 'syncs/op'],
       ['H2', 'shard cpu us/op'],
@@ -108,6 +121,18 @@ test('judge() takes the ratio within each round and in the direction of the unit
   assert.equal(judge({ ...gate, stretch: 2.5 }, { higherIsBetter: false }, times).verdict, 'stretch')
   assert.equal(judge({ ...gate, atLeast: 2.6 }, { higherIsBetter: false }, times).verdict, 'miss')
   assert.equal(judge(gate, { higherIsBetter: true }, times).value, 0.4)
+})
+
+test('judge() holds a count of ours against the same count of another contender', () => {
+  const gate = { count: 'p99 us', timesOf: 'rocksdb', atMost: 1.5, stretch: 1 }
+  const verdictOf = (ours: number, theirs: number): string =>
+    judge(gate, { higherIsBetter: true }, [
+      result('ours', 'sunwise', [9], { 'p99 us': ours }),
+      result('peer', 'rocksdb', [9], { 'p99 us': theirs }),
+    ]).verdict
+  assert.deepEqual([verdictOf(10, 10), verdictOf(15, 10), verdictOf(16, 10)], ['stretch', 'pass', 'miss'])
+  const without = [result('ours', 'sunwise', [9], { 'p99 us': 1 }), result('peer', 'rocksdb', [])]
+  assert.equal(judge(gate, { higherIsBetter: true }, without).reason, 'rocksdb: not here')
 })
 
 test('judge() gives no verdict on a wide spread, a missing side or a machine that cannot tell', () => {
@@ -165,6 +190,7 @@ const tiny: Size = {
   roundMs: 1,
   keySets: [1],
   writtenKeys: 1,
+  tableKeys: [1],
   servedKeys: 1,
   connections: 1,
   threads: [1],
@@ -266,6 +292,21 @@ test('operationsPerSecond() reads the line that db_bench prints', () => {
     'RocksDB: version 7.8.3\nfillrandom   :      22.128 micros/op 45190 ops/sec 1.416 seconds 64000 operations;\n'
   assert.equal(operationsPerSecond(output, 'fillrandom'), 45190)
   assert.throws(() => operationsPerSecond('Segmentation fault', 'fillrandom'), /no ops\/sec/)
+})
+
+test('db_bench prints found keys, percentiles and what compactions wrote, and they are read where they are', () => {
+  const output = [
+    'readwhilewriting :       3.547 micros/op 273811 ops/sec 1.030 seconds 281999 operations;   20.4 MB/s (3 of 4 found)',
+    'Percentiles: P50: 1.67 P75: 2.49 P99: 7.24 P99.9: 41.90 P99.99: 2825.01',
+    'Cumulative compaction: 0.31 GB write, 1.54 MB/s write, 0.00 GB read, 0.00 MB/s read, 0.1 seconds',
+  ].join('\n')
+  assert.equal(foundShare(output), 0.75)
+  assert.deepEqual([percentileMicros(output, 'P99'), percentileMicros(output, 'P99.9')], [7.24, 41.9])
+  assert.equal(compactionGigabytes(output), 0.31)
+  assert.deepEqual(
+    [foundShare(''), percentileMicros('', 'P99'), compactionGigabytes('')],
+    [undefined, undefined, undefined],
+  )
 })
 
 test('KeySet gives the same data for the same count, 16-byte keys and probes within it', () => {

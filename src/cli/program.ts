@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { SunwiseError } from '../base/errors.ts'
 import { version } from '../host/version.ts'
+import { benchCommand, benchHelp } from './bench-command.ts'
 import type { CommandContext } from './command-context.ts'
 import { deleteCommand, getCommand, listCommand, putCommand } from './data-commands.ts'
 import { type DeepCheck, doctorCommand } from './doctor-command.ts'
@@ -195,6 +196,21 @@ function buildProgram(terminal: Terminal, machinery: Machinery, done: (code: Exi
     { dataDir: './data/dev' },
     (context) => doctorCommand(context, machinery.deepCheck),
   )
+  add(
+    'bench [names...]',
+    "run db_bench's and YCSB's work against a store in this process",
+    ['dataDir', 'shards', 'memory', 'durability', 'valueMax'],
+    { durability: 'os' },
+    orThrow((context, ...names) => benchCommand(context, names.flat())),
+  )
+    .option('--num <count>', 'records, and operations of most benchmarks (default: 1000000)')
+    .option('--key-size <bytes>', 'bytes of a key (default: 16)')
+    .option('--value-size <size>', 'bytes of a value (default: 100)')
+    .option('--concurrency <count>', 'operations under way at a time (default: 64)')
+    .option('--seed <number>', 'draws the same records again (default: 1)')
+    .option('--histogram', 'show how long operations took, by powers of two')
+    .option('--existing', 'read and overwrite what an earlier run left in --data-dir')
+    .addHelpText('after', benchHelp)
   add('version', 'print versions', [], {}, orThrow(versionCommand))
   return program
 }
