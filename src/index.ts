@@ -245,6 +245,24 @@ export class BucketStore {
     return this.#embedded.reads.getInto(this.#bucket().id, key, 0, key.length, into)
   }
 
+  /**
+   * As `getInto` where that needs no slow disk, at once; else a promise of the same number. `into` belongs to the store until then.
+   */
+  readInto(key: Uint8Array, into: Uint8Array): number | Promise<number> {
+    try {
+      return this.getInto(key, into)
+    } catch (error) {
+      if (!(error instanceof SunwiseError) || error.code !== 'NOT_RESIDENT') throw error
+      return this.get(key.slice()).then((entry) => {
+        if (entry === undefined) return -1
+        const { value } = entry
+        if (value.length > into.length) return -2 - value.length
+        into.set(value)
+        return value.length
+      })
+    }
+  }
+
   /** All keys with a prefix, by partition and then by bytes: not in the order of the keys over the whole bucket. */
   async *list(
     options: ListOptions = {},

@@ -10,10 +10,10 @@ export const finderCounts = { lookups: 0, blockReads: 0 }
 
 /** Begins to count; to be called once. */
 export function countFinds(): void {
-  const { find } = TableFinder.prototype
-  TableFinder.prototype.find = function (partition, bucketId, key, keyStart, keyBytes) {
+  const { seek } = TableFinder.prototype
+  TableFinder.prototype.seek = function (partition, bucketId, key, keyStart, keyBytes, given) {
     finderCounts.lookups++
-    return find.call(this, partition, bucketId, key, keyStart, keyBytes)
+    return seek.call(this, partition, bucketId, key, keyStart, keyBytes, given)
   }
   const { readHandleNow } = HostDisk.prototype
   HostDisk.prototype.readHandleNow = function (...read) {

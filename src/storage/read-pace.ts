@@ -20,7 +20,9 @@ const fastBytesPerMs = 1_000_000
 /** Reads that are judged together, and how many of them may be slow: with one more, their 99th percentile is above `slowMs`. */
 const windowReads = 256
 const slowReadsMax = 2
-const restMs = 100
+/** How long a thread rests from waiting: so many times what the last slow read took, and so long at least. It waits a fiftieth of its time. */
+const restShare = 50
+const restMsLeast = 5
 
 /** One per thread and disk. */
 export class ReadPace implements ReadPacing {
@@ -53,7 +55,7 @@ export class ReadPace implements ReadPacing {
     const isSlow = nowMs - startMs > slowMs + bytes / fastBytesPerMs
     if (isSlow && ++this.#slowReads > slowReadsMax) {
       this.#isResting = true
-      this.#restsUntilMs = nowMs + restMs
+      this.#restsUntilMs = nowMs + Math.max(restMsLeast, restShare * (nowMs - startMs))
     } else if (++this.#reads >= windowReads) {
       this.#reads = 0
       this.#slowReads = 0

@@ -19,7 +19,7 @@ export type BenchSettings = {
 }
 
 /** What a benchmark needs of a store. */
-export type BenchedStore = Pick<Store, 'getInto' | 'put' | 'list'>
+export type BenchedStore = Pick<Store, 'readInto' | 'put' | 'list'>
 
 /** What one benchmark gave. */
 export type BenchResult = {
@@ -79,7 +79,10 @@ export class BenchRun {
   readonly #chooser: KeyChooser
   readonly #histogram = new Histogram()
   readonly #key: Uint8Array
-  readonly #into: Buffer
+  /** Buffers of reads that are done. */
+  readonly #intos: Buffer[] = []
+  /** Where values go that ought not to be. */
+  readonly #unwanted: Uint8Array
   readonly #operations: number
   readonly #progress: BenchProgress
   #started = 0
@@ -113,7 +116,7 @@ export class BenchRun {
           ? new LatestChooser(draws, known.count)
           : new UniformChooser(draws, known.count)
     this.#key = new Uint8Array(records.keySize)
-    this.#into = Buffer.from(new ArrayBuffer((records.valueSize + 7) & ~7))
+    this.#unwanted = new Uint8Array(records.valueSize)
   }
 
   /** @throws INTERNAL where a read is wrong, and whatever a write is refused with. */
@@ -169,19 +172,17 @@ export class BenchRun {
   #operate(kind: OperationKind): Promise<void> | undefined {
     switch (kind) {
       case 'read':
-        this.#read(this.#chooser.next())
-        return undefined
+        return this.#read(this.#chooser.next())
       case 'missing':
-        this.#readMissing(this.#chooser.next())
-        return undefined
+        return this.#readMissing(this.#chooser.next())
       case 'update':
         return this.#put(this.#workload.records === 'sequence' ? this.#nextRecord++ : this.#chooser.next())
       case 'insert':
         return this.#insert()
       case 'modify': {
         const record = this.#chooser.next()
-        this.#read(record)
-        return this.#put(record)
+        const reading = this.#read(record)
+        return reading === undefined ? this.#put(record) : reading.then(() => this.#put(record))
       }
       case 'scan':
         return this.#scan(this.#chooser.next(), 1 + this.#random.below(scanKeysMax))
@@ -190,28 +191,46 @@ export class BenchRun {
     }
   }
 
-  #read(record: number): void {
+  /** Undefined where it is done already. */
+  #read(record: number): Promise<void> | undefined {
     const mustBeThere = this.#known.has(record)
     this.#records.writeKey(record, this.#key)
-    const length = this.#store.getInto(this.#key, this.#into)
+    const into = this.#intos.pop() ?? Buffer.from(new ArrayBuffer((this.#records.valueSize + 7) & ~7))
+    const length = this.#store.readInto(this.#key, into)
+    if (typeof length === 'number') {
+      this.#take(record, mustBeThere, length, into)
+      return undefined
+    }
+    return length.then((known) => this.#take(record, mustBeThere, known, into))
+  }
+
+  #take(record: number, mustBeThere: boolean, length: number, into: Buffer): void {
     this.#reads++
     if (length === -1) {
       if (mustBeThere) throw this.#wrong(record, 'is gone although its write was acknowledged')
+      this.#intos.push(into)
       return
     }
     this.#found++
     this.#progress.bytes += this.#key.length + this.#records.valueSize
-    const fault = this.#records.fault(record, this.#into, length < 0 ? -2 - length : length)
+    const fault = this.#records.fault(record, into, length < 0 ? -2 - length : length)
     if (fault !== undefined) throw this.#wrong(record, fault)
+    this.#intos.push(into)
   }
 
   /** Reads a key with one byte more than any that is written. */
-  #readMissing(record: number): void {
+  #readMissing(record: number): Promise<void> | undefined {
     const key = Buffer.allocUnsafe(this.#key.length + 1)
     this.#records.writeKey(record, key)
     key[this.#key.length] = 46
     this.#reads++
-    if (this.#store.getInto(key, this.#into) !== -1) throw this.#wrong(record, 'was found under a key nobody wrote')
+    const judge = (length: number): void => {
+      if (length !== -1) throw this.#wrong(record, 'was found under a key nobody wrote')
+    }
+    const length = this.#store.readInto(key, this.#unwanted)
+    if (typeof length !== 'number') return length.then(judge)
+    judge(length)
+    return undefined
   }
 
   async #put(record: number): Promise<void> {

@@ -22,7 +22,7 @@ const textOf = (key: Key): string => (typeof key === 'string' ? key : Buffer.fro
 class HonestStore implements BenchedStore {
   readonly values = new Map<string, Uint8Array>()
 
-  getInto(key: Uint8Array, into: Uint8Array): number {
+  readInto(key: Uint8Array, into: Uint8Array): number {
     const value = this.values.get(textOf(key))
     if (value === undefined) return -1
     into.set(value)
@@ -85,8 +85,8 @@ test('A store that loses acknowledged writes ends the run, for reads and for sca
 
 test('A store that finds what nobody wrote ends the run', async () => {
   class Inventive extends HonestStore {
-    override getInto(key: Uint8Array, into: Uint8Array): number {
-      return super.getInto(key.subarray(0, 16), into)
+    override readInto(key: Uint8Array, into: Uint8Array): number {
+      return super.readInto(key.subarray(0, 16), into)
     }
   }
   await assert.rejects(run(new Inventive(), 'fillseq', 'readmissing'), refused(/under a key nobody wrote/))
@@ -94,13 +94,13 @@ test('A store that finds what nobody wrote ends the run', async () => {
 
 test('A store that gives the value of another key, or a cut one, ends the run', async () => {
   class Confused extends HonestStore {
-    override getInto(_key: Uint8Array, into: Uint8Array): number {
-      return super.getInto(records.key(num - 1), into)
+    override readInto(_key: Uint8Array, into: Uint8Array): number {
+      return super.readInto(records.key(num - 1), into)
     }
   }
   class Cutting extends HonestStore {
-    override getInto(key: Uint8Array, into: Uint8Array): number {
-      return super.getInto(key, into) - 1
+    override readInto(key: Uint8Array, into: Uint8Array): number {
+      return super.readInto(key, into) - 1
     }
   }
   await assert.rejects(run(new Confused(), 'fillseq', 'readrandom'), refused(/is the value of record 199/))
