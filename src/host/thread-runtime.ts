@@ -12,6 +12,7 @@ import type { ShardMemory } from '../storage/shard-memory.ts'
 import { ShardReader } from '../storage/shard-reader.ts'
 import { TableFinder } from '../storage/table-finder.ts'
 import { HostClock } from './clock.ts'
+import { deviceBytesRead } from './device-reads.ts'
 import { HostDisk } from './disk.ts'
 import { Doorbell } from './doorbell.ts'
 import type { AdminRequest, FromThread, ThreadSeed, ToThread } from './messages.ts'
@@ -23,7 +24,7 @@ const weakOrder = process.arch === 'arm64'
 export class ThreadRuntime {
   readonly clock: HostClock = new HostClock()
   /** Whether this thread may wait for reads of tables: they are all on one disk. */
-  readonly readPace: ReadPace = new ReadPace(this.clock)
+  readonly readPace: ReadPace = new ReadPace(this.clock, deviceBytesRead)
   readonly bell: Doorbell = new Doorbell()
   readonly links: ThreadLinks
   readonly coordinator: ShardCoordinator

@@ -3,6 +3,9 @@
  * microseconds, far below the cost of another thread; a block that only the disk holds may take any time. So reads are made on the
  * spot while next to none of the latest took long, and through the pool for a while as soon as some did. What a few reads find
  * out at the end of that while decides how it goes on.
+ *
+ * A read also takes long where the thread lost its processor meanwhile. Where the system can tell that the device was not asked for
+ * anything, such a read says nothing about the disk.
  */
 import type { Clock } from '../env.ts'
 
@@ -27,13 +30,18 @@ const restMsLeast = 5
 /** One per thread and disk. */
 export class ReadPace implements ReadPacing {
   readonly #clock: Clock
+  readonly #deviceBytes: () => number | undefined
+  #deviceBytesBefore: number
   #reads = 0
   #slowReads = 0
   #restsUntilMs = Number.NEGATIVE_INFINITY
   #isResting = false
 
-  constructor(clock: Clock) {
+  /** `deviceBytes` is what this thread has had the device read so far; undefined where the system does not say. */
+  constructor(clock: Clock, deviceBytes: () => number | undefined = () => undefined) {
     this.#clock = clock
+    this.#deviceBytes = deviceBytes
+    this.#deviceBytesBefore = deviceBytes() ?? 0
   }
 
   mayWait(): boolean {
@@ -52,7 +60,7 @@ export class ReadPace implements ReadPacing {
 
   end(startMs: number, bytes: number): boolean {
     const nowMs = this.#clock.monotonicMs()
-    const isSlow = nowMs - startMs > slowMs + bytes / fastBytesPerMs
+    const isSlow = nowMs - startMs > slowMs + bytes / fastBytesPerMs && this.#wasOfDevice()
     if (isSlow && ++this.#slowReads > slowReadsMax) {
       this.#isResting = true
       this.#restsUntilMs = nowMs + Math.max(restMsLeast, restShare * (nowMs - startMs))
@@ -61,5 +69,14 @@ export class ReadPace implements ReadPacing {
       this.#slowReads = 0
     }
     return isSlow
+  }
+
+  /** Whether the device was asked for anything since the last slow read. */
+  #wasOfDevice(): boolean {
+    const deviceBytes = this.#deviceBytes()
+    if (deviceBytes === undefined) return true
+    const before = this.#deviceBytesBefore
+    this.#deviceBytesBefore = deviceBytes
+    return deviceBytes !== before
   }
 }

@@ -50,3 +50,19 @@ test('ReadPace grants large blocks the time that copying them takes', () => {
   for (let large = 0; large < 3; large++) read(pace, clock, 0.7, 512 * 1024)
   assert.equal(pace.mayWait(), false)
 })
+
+test('ReadPace does not take a read for a slow one that the device knows nothing of', () => {
+  const clock = new SimClock()
+  let deviceBytes = 4096
+  const pace = new ReadPace(clock, () => deviceBytes)
+  for (let slow = 0; slow < 100; slow++) {
+    read(pace, clock, 3)
+    assert.ok(pace.mayWait(), 'The thread had lost its processor')
+  }
+  for (let slow = 0; slow < 3; slow++) {
+    deviceBytes += 4096
+    assert.ok(pace.mayWait())
+    read(pace, clock, 0.2)
+  }
+  assert.equal(pace.mayWait(), false)
+})
