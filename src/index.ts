@@ -176,8 +176,19 @@ export class BucketStore {
 
   /** Stores a value. */
   put(key: Key, value: Value, options: PutOptions = noOptions): Promise<Written> {
-    return this.#call<WriteAnswer, Written>(options.signal, writtenOf, (bucket, done) => {
-      this.#embedded.runtime.coordinator.put(bucket, toBytes(key), toBytes(value), writeOptionsOf(key, options), done)
+    if (options.signal !== undefined) {
+      return this.#call<WriteAnswer, Written>(options.signal, writtenOf, (bucket, done) => {
+        this.#embedded.runtime.coordinator.put(bucket, toBytes(key), toBytes(value), writeOptionsOf(key, options), done)
+      })
+    }
+    // What most writes go through has as few closures as it can.
+    return new Promise((resolve, reject) => {
+      const { coordinator } = this.#embedded.runtime
+      const wanted = writeOptionsOf(key, options)
+      coordinator.put(this.#bucket(), toBytes(key), toBytes(value), wanted, (error, answer) => {
+        if (error === undefined) resolve(new WrittenAnswer(answer as WriteAnswer))
+        else reject(error)
+      })
     })
   }
 
