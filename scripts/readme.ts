@@ -140,6 +140,8 @@ const limitTexts: { readonly [Name in keyof typeof Limits]: string | undefined }
   listReplyBytesMax: undefined,
   jobsMax: undefined,
   catalogCommitsPendingMax: 'Changes of buckets and settings that may wait for the catalog; one more: `OVERLOADED`',
+  controlConnectionsMax: undefined,
+  backupLogHoldMs: 'How long a backup may take to copy the logs of a running node; longer: `OVERLOADED`, and no backup',
   connectionsMax: 'HTTP connections of one thread; one more is closed at once',
   requestBodiesShare:
     "Part of `--memory` that bodies of requests may take beside the data, each thread an equal share; one that does not fit in its thread's: `OVERLOADED`",
@@ -253,21 +255,37 @@ export async function commandNames(): Promise<string[]> {
 
 /** One row per command: how to call it, what it does, and the options that it alone has. */
 export async function commandTable(): Promise<string> {
+  return table(['Command', 'What'], await commandRows())
+}
+
+/** Rows of the commands below `parents`; a command that only has others below it is not one of its own. */
+async function commandRows(...parents: string[]): Promise<string[][]> {
   const rows: string[][] = []
-  for (const [term, text] of helpEntries(await helpText(), 'Commands')) {
+  for (const [term, text] of helpEntries(await helpText(...parents), 'Commands')) {
     const [name, ...operands] = term.replace(' [options]', '').split(' ')
     if (name === 'help') continue
-    const options = helpEntries(await helpText(name!), 'Options').filter(([option]) => !sharedFlags.has(flagOf(option)))
+    const words = [...parents, name!]
+    const below = await commandRows(...words)
+    const options = helpEntries(await helpText(...words), 'Options').filter(
+      ([option]) => !sharedFlags.has(flagOf(option)),
+    )
     const own = options.map(([option, what]) => `\`${option}\` ${what}`)
-    rows.push([`\`${[name, ...operands].join(' ')}\``, [text, ...own].join('<br>')])
+    if (below.length === 0) rows.push([`\`${[...words, ...operands].join(' ')}\``, [text, ...own].join('<br>')])
+    rows.push(...below)
   }
-  return table(['Command', 'What'], rows)
+  return rows
 }
 
 /** Every flag of every command. */
 export async function commandFlags(): Promise<ReadonlySet<string>> {
   const flags = new Set<string>()
-  for (const words of [[], ...(await commandNames()).map((name) => [name])]) {
+  const commands = (await commandRows()).map(([shown]) =>
+    shown!
+      .replaceAll('`', '')
+      .replace(/ [<[].*/, '')
+      .split(' '),
+  )
+  for (const words of [[], ...commands]) {
     for (const [term] of helpEntries(await helpText(...words), 'Options')) flags.add(flagOf(term))
   }
   return flags

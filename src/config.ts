@@ -73,6 +73,10 @@ export const Limits = {
   catalogCommitsPendingMax: 1024,
   /** Flushes, compactions and other jobs that wait or run; one more is OVERLOADED and tried again later. */
   jobsMax: 256,
+  /** Connections of other processes to the control socket of a node; one more is closed at once. */
+  controlConnectionsMax: 8,
+  /** How long a backup may hold the logs, whose memory does not come back meanwhile; then it fails with OVERLOADED. */
+  backupLogHoldMs: 60_000,
   /** HTTP connections of one thread; one more is closed at once. */
   connectionsMax: 10_000,
   /**
@@ -139,6 +143,9 @@ export const ConfigDefaults = {
   compression: 'none',
   segmentBytes: 0,
 } as const satisfies Omit<Config, 'directory' | 'shards'> & { shards: number }
+
+/** Backups that a directory keeps unless it is said otherwise. */
+export const backupsKeptDefault = 7
 
 /** Bytes that one of `shards` HTTP threads may hold in bodies or answers, where all may hold `share` of the memory budget. */
 export function httpBytesMax(share: number, { memoryBytes, shards }: Pick<Config, 'memoryBytes' | 'shards'>): number {

@@ -10,7 +10,9 @@
  */
 import { assert } from './base/assert.ts'
 import { type Outcome, SunwiseError } from './base/errors.ts'
-import { type Compression, ConfigDefaults, type Durability, Limits } from './config.ts'
+import { backupsKeptDefault, type Compression, ConfigDefaults, type Durability, Limits } from './config.ts'
+import type { BackupProgress, BackupSummary } from './host/backup.ts'
+import { createBackup } from './host/backup-source.ts'
 import { EmbeddedStore } from './host/embedded-store.ts'
 import { configOf } from './host/server.ts'
 import type {
@@ -26,7 +28,7 @@ import type {
   WriteOptions,
 } from './replication/requests.ts'
 
-export type { BucketProperties, Durability, Outcome, QuorumLevel, Receipt }
+export type { BackupProgress, BackupSummary, BucketProperties, Durability, Outcome, QuorumLevel, Receipt }
 export { SunwiseError }
 
 /** A key: a string stands for its UTF-8 bytes. 1 to 2,048 bytes. */
@@ -111,6 +113,14 @@ export type BatchResult = {
   readonly error?: SunwiseError
   readonly entry?: Entry | undefined
   readonly written?: Written
+}
+
+export type BackupOptions = {
+  /** Backups that stay in the directory, this one included; default 7. */
+  readonly keep?: number
+  readonly onProgress?: (progress: BackupProgress) => void
+  /** Gives the backup up. */
+  readonly signal?: AbortSignal
 }
 
 export type ListOptions = CallOptions & {
@@ -399,6 +409,22 @@ export class Store extends BucketStore implements AsyncDisposable {
 
   buckets(): readonly Bucket[] {
     return this.#embedded.runtime.buckets.all()
+  }
+
+  /**
+   * Adds a backup of the store to those in `directory`, while it serves: everything acknowledged before the call is in it. Tables that
+   * an earlier backup copied are not copied again. Rejects with OVERLOADED where another backup is under way, DISK_FULL, DISK_FAILED;
+   * earlier backups stay as they were. `sunwise backup` lists, verifies and restores it.
+   */
+  backup(directory: string, options: BackupOptions = {}): Promise<BackupSummary> {
+    if (this.#embedded.failure !== undefined) return Promise.reject(this.#embedded.failure)
+    return createBackup({
+      dataDirectory: this.#embedded.directory,
+      directory,
+      keep: options.keep ?? backupsKeptDefault,
+      onProgress: options.onProgress ?? (() => {}),
+      signal: options.signal,
+    })
   }
 
   /** Ends cleanly: everything acknowledged is on stable storage afterwards. */

@@ -5,7 +5,9 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { SunwiseError } from '../base/errors.ts'
+import { backupsKeptDefault } from '../config.ts'
 import { version } from '../host/version.ts'
+import { backupCreateCommand, backupListCommand, backupRestoreCommand, backupVerifyCommand } from './backup-commands.ts'
 import { benchCommand, benchHelp } from './bench-command.ts'
 import type { CommandContext } from './command-context.ts'
 import { deleteCommand, getCommand, listCommand, putCommand } from './data-commands.ts'
@@ -40,6 +42,9 @@ const serverSettings = [
   'drainTimeout',
 ] as const satisfies readonly SettingName[]
 const clientSettings = ['endpoint', 'bucket', 'timeout'] as const satisfies readonly SettingName[]
+
+/** Where commands look for data that `dev` keeps. */
+const devDirectory: Partial<Record<SettingName, string>> = { dataDir: './data/dev' }
 
 type Action = (context: CommandContext, ...operands: string[]) => Promise<ExitCode>
 
@@ -127,8 +132,9 @@ function buildProgram(terminal: Terminal, machinery: Machinery, done: (code: Exi
     settings: readonly SettingName[],
     fallbacks: Partial<Record<SettingName, string>>,
     action: Action,
+    parent: Command = program,
   ): Command => {
-    const command = program.command(name).description(description)
+    const command = parent.command(name).description(description)
     // Operands first, then the options and the command itself, as commander passes them.
     command.action(async (...passed: unknown[]) => {
       const operands = passed.slice(0, -2) as string[]
@@ -152,7 +158,7 @@ function buildProgram(terminal: Terminal, machinery: Machinery, done: (code: Exi
   add('start', 'run one server in the foreground', serverSettings, {}, (context) =>
     startCommand(context, machinery.startServer),
   )
-  add('dev', 'run a server for trying things out', serverSettings, { dataDir: './data/dev' }, (context) =>
+  add('dev', 'run a server for trying things out', serverSettings, devDirectory, (context) =>
     devCommand(context, machinery.startServer),
   )
   addKey64(add('get <key>', 'print the value of a key', clientSettings, {}, orThrow(getCommand))).option(
@@ -189,12 +195,8 @@ function buildProgram(terminal: Terminal, machinery: Machinery, done: (code: Exi
     {},
     orThrow(exportCommand),
   ).option('--prefix <prefix>', 'only keys that begin so')
-  add(
-    'doctor',
-    'check what commonly goes wrong around a server',
-    serverSettings,
-    { dataDir: './data/dev' },
-    (context) => doctorCommand(context, machinery.deepCheck),
+  add('doctor', 'check what commonly goes wrong around a server', serverSettings, devDirectory, (context) =>
+    doctorCommand(context, machinery.deepCheck),
   )
   add(
     'bench [names...]',
@@ -211,6 +213,18 @@ function buildProgram(terminal: Terminal, machinery: Machinery, done: (code: Exi
     .option('--histogram', 'show how long operations took, by powers of two')
     .option('--existing', 'read and overwrite what an earlier run left in --data-dir')
     .addHelpText('after', benchHelp)
+  const backup = program.command('backup').description('back up a data directory, also while a node runs on it')
+  backup.showHelpAfterError('(--help lists what there is)')
+  const create = orThrow(backupCreateCommand)
+  add('create <directory>', 'add a backup to those in a directory', ['dataDir'], devDirectory, create, backup).option(
+    '--keep <count>',
+    `backups to keep; older ones are removed (default: ${backupsKeptDefault})`,
+  )
+  add('list <directory>', 'list the backups in a directory', [], {}, orThrow(backupListCommand), backup)
+  const number = ['--number <number>', 'which backup, as list shows it (default: the latest)'] as const
+  add('verify <directory>', 'read a backup whole', [], {}, backupVerifyCommand, backup).option(...number)
+  const restore = orThrow(backupRestoreCommand)
+  add('restore <directory>', 'make a data directory of a backup', ['dataDir'], {}, restore, backup).option(...number)
   add('version', 'print versions', [], {}, orThrow(versionCommand))
   return program
 }

@@ -23,6 +23,8 @@ export class EmbeddedStore {
   readonly runtime: ThreadRuntime
   readonly reads: LocalReads
   readonly nodeId: string
+  /** The data directory. */
+  readonly directory: string
   readonly recoveredRecords: number
   readonly #worker: Worker
   readonly #loop: TurnLoop
@@ -58,15 +60,21 @@ export class EmbeddedStore {
         worker.off('message', waiting)
         worker.off('error', failed)
         worker.off('exit', ended)
-        resolve(new EmbeddedStore(worker, message, log))
+        resolve(new EmbeddedStore(worker, message, config.directory, log))
       }
       worker.on('message', waiting)
     })
   }
 
-  private constructor(worker: Worker, started: FromNode & { type: 'started' }, log: (line: string) => void) {
+  private constructor(
+    worker: Worker,
+    started: FromNode & { type: 'started' },
+    directory: string,
+    log: (line: string) => void,
+  ) {
     this.#worker = worker
     this.#log = log
+    this.directory = directory
     this.nodeId = started.nodeId
     this.recoveredRecords = started.recoveredRecords
     const { seed } = started

@@ -7,6 +7,7 @@ import type { HashSeed } from '../base/key-hash.ts'
 import type { Compression, Durability } from '../config.ts'
 import type { CatalogEdit } from '../env.ts'
 import type { Bucket, BucketProperties } from '../replication/requests.ts'
+import type { HeldShard } from '../storage/hold.ts'
 import type { LogPosition } from '../storage/log-group.ts'
 import type { ShardMemory } from '../storage/shard-memory.ts'
 import type { TableFacts, TableRow } from '../storage/table-rows.ts'
@@ -93,6 +94,10 @@ export type ToThread =
   | { readonly type: 'listen'; readonly host: string; readonly port: number; readonly reusePort: boolean }
   | { readonly type: 'drain'; readonly graceMs: number }
   | { readonly type: 'close' }
+  /** Keep what a backup copies; answered by `held`. */
+  | { readonly type: 'hold' }
+  /** Of what is held, the log is copied, or all. */
+  | { readonly type: 'release'; readonly what: 'log' | 'all' }
 
 export type AdminRequest =
   | { readonly op: 'putBucket'; readonly name: string; readonly properties: BucketProperties }
@@ -114,6 +119,7 @@ export type FromThread =
   | { readonly type: 'listening'; readonly port: number; readonly reusePort: boolean }
   | { readonly type: 'listenFailed'; readonly error: ErrorMessage }
   | { readonly type: 'drained' }
+  | { readonly type: 'held'; readonly error: ErrorMessage | undefined; readonly held: HeldShard | undefined }
   /** All is on stable storage, and the log ends there. */
   | { readonly type: 'closed'; readonly end: LogPosition }
   | { readonly type: 'admin'; readonly id: number; readonly request: AdminRequest }

@@ -9,7 +9,7 @@
  * give it fresh memory and fresh rings, tell every thread, and let it recover from its log.
  */
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { assert } from '../base/assert.ts'
@@ -17,16 +17,20 @@ import { SunwiseError } from '../base/errors.ts'
 import { createRing } from '../base/ring-buffer.ts'
 import { type Config, Limits, versionSetBytesMax } from '../config.ts'
 import type { Bucket, BucketProperties } from '../replication/requests.ts'
+import type { HeldShard } from '../storage/hold.ts'
 import { listSegments, segmentsOnDisk } from '../storage/log-recovery.ts'
 import { ControlWord, createShardMemory, planShard, type ShardMemory, ShardState } from '../storage/shard-memory.ts'
 import { commitTables, loadTables, strayFiles } from '../storage/table-catalog.ts'
 import { pinWords, ViewWord } from '../storage/table-view.ts'
+import { isManifestName, restoringName } from './backup-manifest.ts'
 import { BucketRegistry } from './bucket-registry.ts'
 import { HostCatalog } from './catalog.ts'
 import { catalogFileName } from './catalog-file.ts'
+import { type ControlSocket, openControlSocket } from './control-socket.ts'
 import { acquireDirectoryLock, type DirectoryLock } from './directory-lock.ts'
 import { HostDisk } from './disk.ts'
 import { createBellPorts } from './doorbell.ts'
+import { HoldKeeper } from './hold-keeper.ts'
 import { JobPace } from './job-pace.ts'
 import { JobPool } from './job-pool.ts'
 import type {
@@ -40,7 +44,14 @@ import type {
   WorkerData,
 } from './messages.ts'
 import { moduleUrl } from './module-url.ts'
-import { type ActorRow, directoryFormatVersion, type Identity, type LogRow, NodeRecord } from './node-record.ts'
+import {
+  type ActorRow,
+  directoryFormatVersion,
+  type Identity,
+  isOwnRow,
+  type LogRow,
+  NodeRecord,
+} from './node-record.ts'
 import { logDirectoryOf, partitionsOf, reshard, tablesDirectory } from './reshard.ts'
 import { type Link, threadOfShard } from './thread-links.ts'
 
@@ -101,6 +112,7 @@ export class NodeHost {
   #actorChange: Promise<void> | undefined
   readonly #crashTimesMs: number[] = []
   #isClosing = false
+  #control: ControlSocket | undefined
   #isFatal = false
   #supervisor: NodeJS.Timeout | undefined
   #lastSuperviseMs = 0
@@ -141,6 +153,7 @@ export class NodeHost {
   static async start(options: NodeHostOptions, httpCounterBytes: number): Promise<NodeHost> {
     const { config } = options
     makeDirectory(config.directory)
+    refuseBackups(config.directory)
     const lock = await acquireDirectoryLock(config.directory)
     let catalog: HostCatalog | undefined
     let node: NodeHost | undefined
@@ -157,9 +170,13 @@ export class NodeHost {
       if (config.durability !== 'sync') await node.#noteUnsynced()
       await node.#startAll()
       await record.clearEnds()
+      node.#control = await node.#openControl()
       return node
     } catch (error) {
-      if (node !== undefined) await node.#terminateAll()
+      if (node !== undefined) {
+        await node.#control?.close()
+        await node.#terminateAll()
+      }
       await catalog?.close()
       await lock.release()
       throw error instanceof SunwiseError
@@ -209,6 +226,39 @@ export class NodeHost {
     return this.#buckets.delete(request.name)
   }
 
+  /** Lets every shard hold its files, once more where it does already; rejects where one is not up, or crashes. */
+  async #holdShards(): Promise<readonly HeldShard[]> {
+    const replies = this.#shards.map((shard) => this.#await(shard.shard, 'held'))
+    for (const shard of this.#shards) this.#post(shard, { type: 'hold' })
+    return (await Promise.all(replies)).map((reply) => {
+      const { error, held } = reply as FromThread & { type: 'held' }
+      if (held === undefined) throw new SunwiseError(error?.code ?? 'INTERNAL', error?.message ?? 'No answer')
+      return held
+    })
+  }
+
+  #openControl(): Promise<ControlSocket> {
+    const node = this
+    const keeper = new HoldKeeper({
+      get problem() {
+        return node.problems[0]
+      },
+      get crashes() {
+        return node.crashes
+      },
+      holdShards: () => this.#holdShards(),
+      releaseShards: (what) => {
+        for (const shard of this.#shards) this.#post(shard, { type: 'release', what })
+      },
+      describe: () => ({
+        nodeId: this.identity.nodeId,
+        log: this.#logRow,
+        rows: this.#catalog.scan('').filter(([key]) => isOwnRow(key)),
+      }),
+    })
+    return openControlSocket(this.#options.config.directory, keeper)
+  }
+
   /** Lets every worker listen on an address that is known to be free; one for all where a port cannot be shared. */
   async listen(host: string, port: number): Promise<void> {
     this.#listen = { host, port, reusePort: this.shards > 1 }
@@ -235,6 +285,7 @@ export class NodeHost {
   /** Ends cleanly: all that was acknowledged is on stable storage, and the catalog says so. */
   async close(): Promise<void> {
     this.#isClosing = true
+    await this.#control?.close()
     const running = this.#shards.filter((shard) => shard.isUp)
     for (const shard of running) this.#post(shard, { type: 'close' })
     // Supervision goes on: a worker that crashes or hangs now fails its wait instead of holding the end up for ever.
@@ -598,6 +649,11 @@ export class NodeHost {
       return
     }
     this.crashes++
+    // A backup that waits for it has nothing to wait for.
+    for (const wait of this.#waiting.filter((each) => each.shard === shard.shard && each.type === 'held')) {
+      this.#waiting.splice(this.#waiting.indexOf(wait), 1)
+      wait.reject(asSunwiseError(cause))
+    }
     this.#options.log(`Shard ${shard.shard} crashed: ${cause.message}; restarting it`)
     this.#broadcast({ type: 'shardDown', shard: shard.shard })
     const nowMs = performance.now()
@@ -693,6 +749,17 @@ function makeDirectory(directory: string): void {
       cause,
     })
   }
+}
+
+/** A start would remove tables that no catalog names; and on half of a backup it would take what is not there yet for what never was. */
+function refuseBackups(directory: string): void {
+  if (readdirSync(directory).some(isManifestName)) {
+    const message = `There are backups in "${directory}"; restore one of them to another directory`
+    throw new SunwiseError('DIRECTORY_UNUSABLE', message)
+  }
+  if (!existsSync(join(directory, restoringName))) return
+  const message = `The restore of a backup to "${directory}" did not end; restore to it again`
+  throw new SunwiseError('DIRECTORY_UNUSABLE', message)
 }
 
 function randomActor(): { readonly low: number; readonly high: number } {

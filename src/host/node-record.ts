@@ -148,6 +148,11 @@ export class NodeRecord {
   }
 }
 
+/** Whether a row of the catalog belongs into a backup as it is: what names an incarnation does not, and tables come from the shards. */
+export function isOwnRow(key: string): boolean {
+  return ['identity', 'log', 'bucketId'].includes(key) || key.startsWith('buckets/')
+}
+
 /** The bucket that always exists. */
 export function defaultBucket(): Omit<StoredBucket, 'id'> {
   return {

@@ -198,7 +198,19 @@ port.on('message', (message: ToThread) => {
         (error: unknown) => post({ type: 'failed', error: describe(error) }),
       )
       return
+    case 'hold':
+      shard.store.hold((error, held) => {
+        post({ type: 'held', error: error === undefined ? undefined : describe(error), held })
+      })
+      loop.schedule()
+      return
+    case 'release':
+      if (message.what === 'log') shard.store.releaseLog()
+      else shard.store.release()
+      loop.schedule()
+      return
     case 'close':
+      shard.store.release()
       closing = () => {
         closing = undefined
         loop.stop()

@@ -72,6 +72,9 @@ export class CommitLog {
   readonly #withRoom = new Set<number>()
   #failure: SunwiseError | undefined
   #retiring = false
+  /** Nothing is retired; what would be waits. */
+  #isHeld = false
+  #heldRetirement: (() => void) | undefined
 
   #active: LiveSegment | undefined
   #sequenceMax: number
@@ -329,6 +332,13 @@ export class CommitLog {
     assert(oldest !== undefined && !this.#retiring, 'A full segment is retired, one at a time')
     if (this.#failure !== undefined) return done(this.#failure)
     this.#retiring = true
+    if (this.#isHeld) {
+      this.#heldRetirement = () => {
+        this.#retiring = false
+        this.retireOldest(done)
+      }
+      return
+    }
     const live = this.#live[0]!
     const end = (error: SunwiseError | undefined): void => {
       this.#retiring = false
@@ -358,6 +368,31 @@ export class CommitLog {
       return done(this.#noteWriteError(error))
     }
     live.file.sync((error) => done(error === undefined ? undefined : this.#fail(error)))
+  }
+
+  /** Lets no segment be retired until `release`; one whose retirement is under way goes. */
+  hold(): void {
+    this.#isHeld = true
+  }
+
+  release(): void {
+    this.#isHeld = false
+    const retire = this.#heldRetirement
+    this.#heldRetirement = undefined
+    retire?.()
+  }
+
+  /** Whether a segment would be retired but for a hold. */
+  get isRetirementHeld(): boolean {
+    return this.#heldRetirement !== undefined
+  }
+
+  /** Live segments, oldest first, with the bytes of each that were handed to the kernel. */
+  get written(): readonly { readonly segment: number; readonly bytes: number }[] {
+    return this.#live.map((live) => ({
+      segment: live.segment,
+      bytes: live === this.#active ? this.#groupStart : live.bytes,
+    }))
   }
 
   get retiring(): boolean {

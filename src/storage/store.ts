@@ -21,9 +21,10 @@ import { Limits } from '../config.ts'
 import type { Disk } from '../env.ts'
 import { expire } from '../versions/version-set.ts'
 import { Arena, slabWordMask, wordsPerSlabBits } from './arena.ts'
-import { CommitLog } from './commit-log.ts'
+import { CommitLog, segmentFileName } from './commit-log.ts'
 import { Flusher } from './flusher.ts'
 import { HashIndex } from './hash-index.ts'
+import { type HeldSegment, type HeldShard, heldHeadBytes } from './hold.ts'
 import {
   type ActorId,
   type ClockEntry,
@@ -39,7 +40,7 @@ import {
   isControl,
 } from './log-control.ts'
 import { groupBytes, groupHeaderBytes, groupSequence, isGroup, type LogPosition } from './log-group.ts'
-import { type RecoveredLog, recoverLog } from './log-recovery.ts'
+import { listSegments, type RecoveredLog, recoverLog } from './log-recovery.ts'
 import {
   decodeRecord,
   encodeRecord,
@@ -170,6 +171,8 @@ export class Store {
   #lastIntervalSyncMs = 0
   /** Most segments that were ever in use, and when the caches of tables may next grow. */
   #segmentsTouched = 0
+  /** What waits for the next step. */
+  readonly #onStep: (() => void)[] = []
   readonly #writePace = new WritePace()
   #cachesGrowMs = 0
   #sweepPartition = 0
@@ -360,7 +363,8 @@ export class Store {
           segments: log!.segments,
           endSequence: log!.endSequence,
           endBytes: log!.endBytes,
-          sequenceMax: log!.sequenceMax,
+          // A restored log may lack the marks of segments that were flushed: their sequences are never used again.
+          sequenceMax: Math.max(log!.sequenceMax, this.tables?.flushedThrough ?? 0),
           preallocate: this.#options.preallocate,
           mayTakeSegment: () => this.#openLog.segmentsUsed < this.#segmentsAllowed(),
           segmentHead: (previousSequence, previousBytes, oldestSequence) =>
@@ -602,6 +606,7 @@ export class Store {
   /** Background work in small steps: interval syncs, expiry, recycling, trying a full disk again. Then call `flush`. */
   step(monotonicMs: number, epochMs: number): void {
     const log = this.#openLog
+    for (const waiting of this.#onStep.splice(0)) waiting()
     if (log.failure !== undefined) return
     if (monotonicMs - this.#lastIntervalSyncMs >= this.#options.syncIntervalMs) {
       this.#lastIntervalSyncMs = monotonicMs
@@ -632,6 +637,67 @@ export class Store {
       log.close()
       this.tables?.close()
       done(error, log.syncedEnd)
+    })
+  }
+
+  /**
+   * Holds what a backup copies, until `releaseLog` and `release`: see hold.ts. `done` when the log is on stable storage so far. Memory
+   * that fills meanwhile is not given back: the log is to be released soon.
+   */
+  hold(done: (error: SunwiseError | undefined, held: HeldShard | undefined) => void): void {
+    const log = this.#openLog
+    this.flush()
+    if (log.failure !== undefined) return done(log.failure, undefined)
+    log.hold()
+    this.tables?.hold()
+    const end = log.writtenEnd
+    let segments: readonly HeldSegment[]
+    try {
+      segments = this.#heldSegments(log)
+    } catch (error) {
+      return done(error as SunwiseError, undefined)
+    }
+    const { rows = [], facts = [], flushedThrough = 0 } = this.tables?.snapshot ?? {}
+    const sync = (): void => {
+      if (log.failure !== undefined) return done(log.failure, undefined)
+      const { syncedEnd } = log
+      const isBehind =
+        syncedEnd.sequence < end.sequence || (syncedEnd.sequence === end.sequence && syncedEnd.bytes < end.bytes)
+      if (!isBehind || !log.hasUnsynced) return done(undefined, { segments, rows, facts, flushedThrough })
+      if (!log.syncing) this.#sync()
+      this.#onStep.push(sync)
+    }
+    sync()
+  }
+
+  /** The log of a held shard was copied: it may give memory back. */
+  releaseLog(): void {
+    this.#openLog.release()
+  }
+
+  /** Whether a hold keeps a segment from being retired. */
+  get isRetirementHeld(): boolean {
+    return this.#openLog.isRetirementHeld
+  }
+
+  /** Ends a hold. */
+  release(): void {
+    this.#openLog.release()
+    this.tables?.release()
+  }
+
+  /** @throws DISK_FAILED */
+  #heldSegments(log: CommitLog): HeldSegment[] {
+    const { disk, directory } = this.#options
+    const written = new Map(log.written.map(({ segment, bytes }) => [segment, bytes]))
+    return listSegments(disk, directory).map((segment) => {
+      const bytes = written.get(segment)
+      if (bytes !== undefined) return { segment, bytes, head: undefined }
+      const file = disk.openNow(`${directory}/${segmentFileName(segment)}`)
+      const head = new Uint8Array(heldHeadBytes)
+      const read = file.readNow(head, 0, heldHeadBytes, 0)
+      file.close()
+      return { segment, bytes: read, head: head.subarray(0, read) }
     })
   }
 

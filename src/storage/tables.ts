@@ -121,6 +121,9 @@ export class Tables {
   #rowsChanged = true
   #debt = 0
   #displacedBefore = 0
+  /** No file is removed; those that would be wait. */
+  #isHeld = false
+  #heldPaths: string[] = []
   /** Files that go once their tables are closed. */
   readonly #orphans = new Set<string>()
 
@@ -526,8 +529,35 @@ export class Tables {
     if (this.#orphans.delete(text)) this.#remove(this.#pathOf(text))
   }
 
+  /** Lets no file of a table be removed until `release`. */
+  hold(): void {
+    this.#isHeld = true
+  }
+
+  release(): void {
+    this.#isHeld = false
+    const paths = this.#heldPaths
+    this.#heldPaths = []
+    for (const path of paths) this.#remove(path)
+  }
+
+  /** Files that would be gone but for a hold. */
+  get removalsHeld(): number {
+    return this.#heldPaths.length
+  }
+
+  /** What the catalog holds of this shard's tables, as far as commits have ended. */
+  get snapshot(): { rows: readonly TableRow[]; facts: readonly TableFacts[]; flushedThrough: number } {
+    const facts = [...this.#rows.tableIds()].map((tableId) => this.#facts.get(tableId)!)
+    return { rows: this.#rows.rows, facts, flushedThrough: this.#flushedThrough }
+  }
+
   /** Takes a file away that nothing names; one that stays is removed at the next start. */
   #remove(path: string): void {
+    if (this.#isHeld) {
+      this.#heldPaths.push(path)
+      return
+    }
     this.#options.disk.remove(path, (error) => {
       if (error !== undefined) this.#options.report(error)
     })

@@ -40,6 +40,11 @@ const syncedLater = modelTest('syncs that end later change nothing')
 const ioError = faultTest('an i/o error of any call loses nothing that was promised (sync)')
 const diskFull = faultTest('a disk that stays full serves reads, and takes writes when there is room again (sync)')
 
+const heldShards = {
+  file: 'test/storage/hold.test.ts',
+  name: 'Store.hold(): what is copied while 1 shards go on recovers as they were (immediate disk)',
+}
+
 export const deliberateBugs: readonly DeliberateBug[] = [
   {
     what: 'acknowledges a write before the log has it',
@@ -616,5 +621,21 @@ export const deliberateBugs: readonly DeliberateBug[] = [
       },
     ],
     test: beyondMemory,
+  },
+  {
+    what: 'removes tables that a backup copies',
+    patches: [{ file: 'src/storage/tables.ts', from: 'if (this.#isHeld) {', to: 'if (this.#isHeld && path === "") {' }],
+    test: heldShards,
+  },
+  {
+    what: 'uses segments again that a backup copies',
+    patches: [
+      {
+        file: 'src/storage/commit-log.ts',
+        from: 'if (this.#isHeld) {',
+        to: 'if (this.#isHeld && this.#retiring !== true) {',
+      },
+    ],
+    test: heldShards,
   },
 ]
