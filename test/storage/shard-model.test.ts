@@ -478,18 +478,20 @@ class ModelRun {
 
   /** Compares every key with the states that it may be in now, and goes on from what is there. */
   verify(after: 'exact' | 'power' | 'process'): void {
-    const nowMs = this.clock.epochMs()
     for (const { name, model } of this.keys) {
+      const startMs = this.clock.epochMs()
       const seen = this.readNow(name)
         .values.map(({ value }) => textOf(value))
         .sort()
       const allowed = after === 'power' ? [...model.states] : [model.present]
       if (model.pending !== undefined) allowed.push(model.pending.next)
       model.pending = undefined
-      const matching = allowed.findLast((state) => equal(textsOf(live(state, nowMs)), seen))
+      // Where a block was waited for, time has passed.
+      const momentsMs = [startMs, this.clock.epochMs()]
+      const matching = allowed.findLast((state) => momentsMs.some((ms) => equal(textsOf(live(state, ms)), seen)))
       assert.ok(
         matching !== undefined,
-        `After ${after}, ${textOf(name)} holds [${seen}], which is none of ${JSON.stringify(allowed.map((state) => textsOf(live(state, nowMs))))}`,
+        `After ${after}, ${textOf(name)} holds [${seen}], which is none of ${JSON.stringify(allowed.map((state) => textsOf(live(state, startMs))))}`,
       )
       model.states = [matching]
       // What a crash took back may be issued again under the same name: such tokens are those of other histories.
