@@ -59,6 +59,7 @@ export async function backupCreateCommand(context: CommandContext, directory: st
       keep: keep ?? backupsKeptDefault,
       onProgress,
       signal: aborting.signal,
+      checks: true,
     }),
   ).finally(release)
   const { number, files, bytes, bytesCopied } = result
@@ -99,6 +100,33 @@ async function numberOf(context: CommandContext, directory: string): Promise<num
   if (number !== undefined && numbers.includes(number)) return number
   const which = wanted === undefined ? 'no backup' : `no backup ${wanted}`
   throw new SunwiseError('BAD_CONFIG', `There is ${which} in "${directory}"`)
+}
+
+/** Reads the data directory whole; 1 if anything in it is damaged. */
+export async function verifyCommand(context: CommandContext): Promise<ExitCode> {
+  const { terminal, output } = context
+  const dataDirectory = directoryOf(context)
+  const { checkDirectory } = await import('../host/directory-check.ts')
+  const aborting = new AbortController()
+  const release = terminal.onSignal(() => aborting.abort())
+  const { result, elapsedMs } = await followed(context, 'verify', (onProgress) =>
+    checkDirectory(dataDirectory, onProgress, aborting.signal),
+  ).finally(release)
+  const { tables, records, bytes, logs, findings } = result
+  const isWell = findings.length === 0
+  if (output === 'json') {
+    const logRecords = logs?.reduce((sum, log) => sum + log.records, 0)
+    await print(terminal.stdout, `${JSON.stringify({ ok: isWell, tables, records, bytes, logRecords, findings })}\n`)
+    return isWell ? 0 : 1
+  }
+  for (const finding of findings) await print(terminal.stdout, `${finding}\n`)
+  const inTables = `${formatCount(tables)} tables with ${formatCount(records)} records, ${formatBytes(bytes)}`
+  const inLogs =
+    logs === undefined
+      ? 'its logs are in use'
+      : `${formatCount(logs.reduce((sum, log) => sum + log.records, 0))} records in ${formatCount(logs.length)} logs`
+  note(terminal, `${isWell ? 'no damage' : 'damaged'}: ${inTables}; ${inLogs}; read in ${formatDuration(elapsedMs)}`)
+  return isWell ? 0 : 1
 }
 
 /** Reads a backup whole; 1 if anything in it is not as it was written. */

@@ -7,7 +7,13 @@ import { Command, CommanderError } from 'commander'
 import { SunwiseError } from '../base/errors.ts'
 import { backupsKeptDefault } from '../config.ts'
 import { version } from '../host/version.ts'
-import { backupCreateCommand, backupListCommand, backupRestoreCommand, backupVerifyCommand } from './backup-commands.ts'
+import {
+  backupCreateCommand,
+  backupListCommand,
+  backupRestoreCommand,
+  backupVerifyCommand,
+  verifyCommand,
+} from './backup-commands.ts'
 import { benchCommand, benchHelp } from './bench-command.ts'
 import type { CommandContext } from './command-context.ts'
 import { deleteCommand, getCommand, listCommand, putCommand } from './data-commands.ts'
@@ -225,6 +231,7 @@ function buildProgram(terminal: Terminal, machinery: Machinery, done: (code: Exi
   add('verify <directory>', 'read a backup whole', [], {}, backupVerifyCommand, backup).option(...number)
   const restore = orThrow(backupRestoreCommand)
   add('restore <directory>', 'make a data directory of a backup', ['dataDir'], {}, restore, backup).option(...number)
+  add('verify', 'read all tables and logs of a data directory', ['dataDir'], devDirectory, verifyCommand)
   add('version', 'print versions', [], {}, orThrow(versionCommand))
   return program
 }

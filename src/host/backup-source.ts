@@ -25,6 +25,8 @@ export type CreateBackupOptions = {
   readonly keep: number
   readonly onProgress: (progress: BackupProgress) => void
   readonly signal?: AbortSignal | undefined
+  /** Whether every block of a table that is copied is checked; that holds the calling thread up for parts of a second. */
+  readonly checks?: boolean
 }
 
 /**
@@ -32,17 +34,27 @@ export type CreateBackupOptions = {
  * its files, with TABLE_CORRUPT where a table is damaged, with DISK_FULL or DISK_FAILED; then earlier backups are as they were.
  */
 export async function createBackup(options: CreateBackupOptions): Promise<BackupSummary> {
-  const { dataDirectory, directory, keep, onProgress, signal } = options
-  const holder = await holderOf(dataDirectory)
-  const held = holder === undefined ? await openAtRest(dataDirectory) : await openRunning(dataDirectory, holder)
+  const { dataDirectory, directory, keep, onProgress, signal, checks = false } = options
+  const held = await openSource(dataDirectory)
   try {
-    return await writeBackup(held.source, directory, { keep, onProgress, signal })
+    return await writeBackup(held.source, directory, { keep, onProgress, signal, checks })
   } finally {
     await held.close()
   }
 }
 
-type OpenSource = { readonly source: BackupSource; close(): Promise<void> }
+export type OpenSource = {
+  readonly source: BackupSource
+  /** No node runs on it. */
+  readonly isAtRest: boolean
+  close(): Promise<void>
+}
+
+/** Sees to it that the files of a data directory stay as they are until `close`. Rejects as `createBackup` does. */
+export async function openSource(dataDirectory: string): Promise<OpenSource> {
+  const holder = await holderOf(dataDirectory)
+  return holder === undefined ? openAtRest(dataDirectory) : openRunning(dataDirectory, holder)
+}
 
 async function openRunning(dataDirectory: string, holder: string): Promise<OpenSource> {
   const client = await ControlClient.connect(dataDirectory)
@@ -58,7 +70,7 @@ async function openRunning(dataDirectory: string, holder: string): Promise<OpenS
       releaseLogs: () => client.releaseLogs(),
       check: () => client.check(),
     }
-    return { source, close: async () => client.close() }
+    return { source, isAtRest: false, close: async () => client.close() }
   } catch (error) {
     client.close()
     throw error
@@ -99,6 +111,7 @@ async function openAtRest(dataDirectory: string): Promise<OpenSource> {
     const opened = catalog
     return {
       source,
+      isAtRest: true,
       close: async () => {
         await opened.close()
         await lock.release()

@@ -11,6 +11,8 @@ import { crc32 } from 'node:zlib'
 import { SunwiseError } from '../base/errors.ts'
 import { segmentFileName } from '../storage/commit-log.ts'
 import { type HeldShard, heldRows } from '../storage/hold.ts'
+import { tableIdOf } from '../storage/sstable.ts'
+import { checkTable } from '../storage/table-check.ts'
 import { tableFileName } from '../storage/tables.ts'
 import {
   type BackupFile,
@@ -25,7 +27,8 @@ import {
 } from './backup-manifest.ts'
 import { HostCatalog } from './catalog.ts'
 import { acquireDirectoryLock } from './directory-lock.ts'
-import { diskError } from './disk.ts'
+import { diskError, HostDisk } from './disk.ts'
+import { nativeCrc32, zstd } from './native-codes.ts'
 import type { LogRow } from './node-record.ts'
 import { logDirectoryOf, partitionsOf, tablesDirectory } from './reshard.ts'
 
@@ -60,6 +63,8 @@ export type WriteBackupOptions = {
   readonly onProgress: (progress: BackupProgress) => void
   /** Ends the work; what was copied is removed by the next attempt. */
   readonly signal?: AbortSignal | undefined
+  /** Whether every block of a table that is copied is checked. */
+  readonly checks: boolean
 }
 
 const portionBytes = 1024 * 1024
@@ -175,8 +180,23 @@ class BackupWriter {
     const present = known.get(path)
     if (present?.[1] === bytes && (await sizeOf(to)) === bytes) return this.#note(present, false)
     const crc = await this.#copy(join(this.#source.directory, tablesDirectory, name), `${to}${partSuffix}`, bytes)
+    if (this.#options.checks) this.#checkTable(name)
     await rename(`${to}${partSuffix}`, to)
     this.#note([path, bytes, crc], true)
+  }
+
+  /** A table that is damaged at its source must not take the place of a backup that is not. @throws TABLE_CORRUPT */
+  #checkTable(name: string): void {
+    const file = new HostDisk(this.#directory).openNow(`tables/${name}${partSuffix}`)
+    try {
+      const options = { file, tableId: tableIdOf(name.slice(0, 16)), crc32: nativeCrc32, codec: zstd, pace: () => {} }
+      const { findings } = checkTable(options)
+      if (findings.length === 0) return
+      const message = `Cannot back up table "${name}": ${findings[0]!.detail}; earlier backups stay as they are`
+      throw new SunwiseError('TABLE_CORRUPT', message)
+    } finally {
+      file.close()
+    }
   }
 
   #note(file: BackupFile, isCopied: boolean): void {

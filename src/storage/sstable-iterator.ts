@@ -99,6 +99,11 @@ export class TableIterator {
     return true
   }
 
+  /** Partition of the block behind the present one: where `next` has thrown, that of the block that it could not show. */
+  get nextPartition(): number {
+    return partitionOfBlock(this.#options.meta, 0, Math.min(this.#nextBlock, this.#endBlock - 1))
+  }
+
   #open(block: number): boolean {
     this.at = -1
     this.#records = 0

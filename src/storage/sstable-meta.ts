@@ -35,7 +35,7 @@ const metaBytesMax = Limits.slabBytesMax
 /** TABLE_CORRUPT for the table at `path`. */
 export function tableCorrupt(path: string, what: string): SunwiseError {
   const message = `Cannot read table "${path}": ${what}; restore the data directory from a backup`
-  return new SunwiseError('TABLE_CORRUPT', message, { extra: { path } })
+  return new SunwiseError('TABLE_CORRUPT', message, { extra: { path, damage: what } })
 }
 
 /** Place and length of the meta, from the ends of a file. @throws TABLE_CORRUPT, DISK_FAILED */
