@@ -109,8 +109,11 @@ class TableRun {
     if (end === 'power') this.disk.crash(this.random)
     else this.disk.kill(this.random)
     this.catalog.crash(this.random)
-    // Requests under way have no answer.
-    for (const { key, text, result } of this.#sent) this.#judge(key, text, result)
+    // Requests under way have no answer: what a dead process says of its disk reaches nobody.
+    for (const { key, text, result } of this.#sent) {
+      if (result.error === undefined) this.#judge(key, text, result)
+      else this.witness.unknown(key, text)
+    }
     this.#sent = []
     this.start()
   }
