@@ -15,7 +15,12 @@ export function fillCase(
   const memoryBytes = memoryBytesOf(keys, mode, valueBytes)
   const settles = mode === 'full'
   const ours = { scratch, keys, memoryBytes, valueBytes, settles }
-  // Left out of the usual run for the time it takes.
+  // Left out of the usual run for the time they take.
+  const fewInFlight: ContenderPlan = {
+    role: 'shown',
+    name: 'sunwise put, 64 in flight',
+    open: inChild('contenders/sunwise-fill.ts', { ...ours, inFlight: 64, batch: 1 }),
+  }
   const inBatches: ContenderPlan = {
     role: 'shown',
     name: 'sunwise batch(1000)',
@@ -33,8 +38,8 @@ export function fillCase(
     contenders: [
       {
         role: 'ours',
-        name: 'sunwise put, 64 in flight',
-        open: inChild('contenders/sunwise-fill.ts', { ...ours, inFlight: 64, batch: 1 }),
+        name: 'sunwise put, 256 in flight',
+        open: inChild('contenders/sunwise-fill.ts', { ...ours, inFlight: 256, batch: 1 }),
       },
       {
         role: 'peer',
@@ -49,7 +54,7 @@ export function fillCase(
           after: settles ? 'waitforcompaction,stats' : 'stats',
         }),
       },
-      ...(mode === 'default' ? [] : [inBatches]),
+      ...(mode === 'default' ? [] : [fewInFlight, inBatches]),
     ],
   }
 }

@@ -633,6 +633,8 @@ export class Store {
     const log = this.#log
     if (log === undefined) return done(undefined, { sequence: 0, bytes: 0 })
     assert(this.#published === this.#staged && !log.syncing, 'Everything is published before the store closes')
+    // A job that ends during the sync comes too late to change what the catalog holds.
+    this.tables?.freeze()
     log.sync((error) => {
       log.close()
       this.tables?.close()

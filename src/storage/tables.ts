@@ -359,10 +359,15 @@ export class Tables {
     if (picked !== undefined) this.#compact(picked, monotonicMs, epochMs)
   }
 
-  /** Closes all files. No commit is under way; jobs end as they like, and count for nothing. */
-  close(): void {
+  /** Changes nothing any more: jobs end as they like, and count for nothing. No change is under way. */
+  freeze(): void {
     assert(!this.#isCommitting, 'Tables close when no change of theirs is under way')
     this.#isClosed = true
+  }
+
+  /** Closes all files, behind `freeze`. */
+  close(): void {
+    assert(this.#isClosed, 'Tables close when nothing changes them')
     this.#view.closeAll(this.#open.values())
     this.#open.clear()
   }

@@ -409,6 +409,8 @@ class ModelRun {
         error = failed
         isClosed = true
       })
+      // Jobs end when they like, also while the log is synced for the last time.
+      if (this.random.chance(1, 2)) this.jobs.runNext(this.random)
       this.disk.drain(this.random)
       assert.ok(isClosed && error === undefined, String(error))
     }
