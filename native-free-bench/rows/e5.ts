@@ -3,7 +3,7 @@ import { fillCase } from './e4.ts'
 
 const valueBytes = 1000
 /** Records of this row per record of E4: some more bytes than there. */
-const keysShare = { smoke: 0.25, default: 0.2, full: 0.4 } as const
+const keysShare = { smoke: 0.25, default: 0.4, full: 0.4 } as const
 
 /** E5: E4 with large values. */
 export const row: Row = {

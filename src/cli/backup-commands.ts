@@ -141,6 +141,9 @@ export async function backupVerifyCommand(context: CommandContext, directory: st
   if (output === 'json') await print(terminal.stdout, `${JSON.stringify({ number, ok: isWell, findings })}\n`)
   else {
     for (const finding of findings) await print(terminal.stdout, `${finding}\n`)
+    if (findings.some((finding) => finding.startsWith('tables/'))) {
+      note(terminal, 'remove damaged files in tables/, and the next backup copies them anew if the node still has them')
+    }
     note(terminal, `backup ${number} is ${isWell ? 'whole' : 'damaged'}; read in ${formatDuration(elapsedMs)}`)
   }
   return isWell ? 0 : 1

@@ -110,5 +110,8 @@ function checksumOf(line: string): string {
 }
 
 function corrupt(name: string, why: string): SunwiseError {
-  return new SunwiseError('BACKUP_CORRUPT', `Cannot use the backup: "${name}" is damaged: ${why}; take another backup`)
+  return new SunwiseError(
+    'BACKUP_CORRUPT',
+    `Cannot use the backup: "${name}" is damaged: ${why}; move it away to go on without this backup`,
+  )
 }

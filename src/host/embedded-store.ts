@@ -91,7 +91,7 @@ export class EmbeddedStore {
       hashSeed: seed.hashSeed,
       epochMs: () => clock.epochMs(),
     })
-    this.#loop = new TurnLoop(links, bell, () => links.drain(() => true, turnMsMax) > 0)
+    this.#loop = new TurnLoop(links, bell, () => (links.drain(() => true, turnMsMax) > 0 ? 'worked' : 'idle'))
     links.handle(
       () => {},
       (u8, i32, start) => coordinator.receive(u8, i32, start),

@@ -93,17 +93,19 @@ shard.unsyncedNoted = seed.unsyncedNoted
 
 const pace = new GroupPace()
 const loop = new TurnLoop(runtime.links, runtime.bell, () => {
+  const wasHeldUp = !shard.canAccept
   const messages = runtime.links.drain(() => shard.canAccept, turnMsMax)
   const { openRecords, mustSync } = shard.store
   const mayStayOpen = shard.canAccept && closing === undefined
-  if (mayStayOpen && pace.staysOpen(messages, openRecords, mustSync, performance.now())) return true
+  if (mayStayOpen && pace.staysOpen(messages, openRecords, mustSync, performance.now())) return 'worked'
   shard.flush()
   // Writers wait for a segment: recycle now, not at the next tick.
   if (!shard.canAccept && !shard.waitsForOthers) shard.tick()
   Atomics.add(control, ControlWord.heartbeat, 1)
   if (closing !== undefined && shard.isIdle) closing()
-  // While the shard cannot take more, its rings hold the rest: stay awake, unless only a job or a read can make room.
-  return messages > 0 || (!shard.canAccept && !shard.waitsForOthers)
+  // While the shard cannot take more, its rings hold the rest: it stays awake, unless only others can make room, or time.
+  if (!shard.canAccept) return shard.waitsForOthers ? 'heldUp' : 'worked'
+  return messages > 0 || wasHeldUp ? 'worked' : 'idle'
 })
 runtime.links.handle(
   (thread, u8, i32, start, bytes) => shard.receive(thread, u8, i32, start, bytes),

@@ -45,9 +45,11 @@ type Phase = 'resting' | 'writing' | 'syncing' | 'committing' | 'sweeping' | 're
 
 /** Written at once at most. */
 const flushBytesMax = 64 * 1024 * 1024
-/** Part of the segments that is kept free, and so many are flushed at once. */
+/** Segments, of those that the budget allows, that data may not grow into (store.ts). */
+export const growthReserve = 3
+/** Part of the others that is kept free, so that writers go on during a flush. */
 const freeShare = 1 / 3
-const freeSegmentsLeast = 4
+const freeSegmentsLeast = 1
 /** With less of the segments live than this, it is cheaper to copy that (store.ts, recycling) than to write a table. */
 const liveShareLeast = 0.5
 const chunksPerStep = 256
@@ -93,6 +95,13 @@ export class Flusher {
   /** Whether memory comes back, so that waiting for it helps. */
   get willHelp(): boolean {
     return this.#phase !== 'resting' || this.failure === undefined
+  }
+
+  /** Nothing is due: to slow writers down now would put off the flush that they are waiting for. */
+  get isAtEase(): boolean {
+    if (this.#phase !== 'resting' || this.failure !== undefined) return false
+    const allowed = this.#store.segmentsAllowed()
+    return this.#store.log.segmentsUsed + freeSegments(allowed) <= allowed
   }
 
   /** Whether memory runs short, and flushing is the better way to get some: what is oldest is mostly live. */
@@ -220,9 +229,9 @@ export class Flusher {
   }
 }
 
-/** Segments that are kept free, of those allowed. */
+/** Segments that are kept free, of those allowed; so many are flushed at once. */
 function freeSegments(allowed: number): number {
-  return Math.max(freeSegmentsLeast, Math.floor(allowed * freeShare))
+  return growthReserve + Math.max(freeSegmentsLeast, Math.floor((allowed - growthReserve) * freeShare))
 }
 
 const isBefore = (a: LogPosition, b: LogPosition): boolean =>

@@ -105,7 +105,10 @@ export class TableWriter {
   // The open partition.
   #partition = -1
   #firstPartition = -1
-  #separators: Uint8Array[] = []
+  /** Separators of the blocks of the open partition, one behind the other, and where each ends; that of the first is empty. */
+  #separators = new Uint8Array(1 << 16)
+  #separatorEnds = new Uint32Array(256)
+  #separatorCount = 0
   #partitionBlock = 0
   #lastKey = new Uint8Array(sortKeyBytesMax)
   #lastKeyBytes = 0
@@ -252,30 +255,42 @@ export class TableWriter {
     this.#partition = partition
     this.#partitionBlock = this.#blocks
     this.#partitionBytes.push(0)
-    this.#separators = []
+    this.#separatorCount = 0
   }
 
   #beginBlock(bytes: number, bucketId: number, u8: Uint8Array, keyStart: number, keyBytes: number): void {
     this.#room(this.#portion + this.#blockBytes(bytes, 1))
     const isFirst = this.#blocks === this.#partitionBlock
-    this.#separators.push(isFirst ? new Uint8Array(0) : this.#separatorBefore(bucketId, u8, keyStart, keyBytes))
+    if (this.#separatorCount === this.#separatorEnds.length) {
+      const grown = new Uint32Array(2 * this.#separatorCount)
+      grown.set(this.#separatorEnds)
+      this.#separatorEnds = grown
+    }
+    const end = isFirst ? 0 : this.#addSeparator(bucketId, u8, keyStart, keyBytes)
+    this.#separatorEnds[this.#separatorCount++] = end
   }
 
-  /** The shortest start of a sort key that is greater than the last key of the block before. */
-  #separatorBefore(bucketId: number, u8: Uint8Array, keyStart: number, keyBytes: number): Uint8Array {
-    const sortKey = new Uint8Array(4 + keyBytes)
-    sortKey[0] = bucketId >>> 24
-    sortKey[1] = bucketId >>> 16
-    sortKey[2] = bucketId >>> 8
-    sortKey[3] = bucketId
-    copyBytes(u8, keyStart, sortKey, 4, keyBytes)
+  /** Adds the shortest start of a sort key that is greater than the last key of the block before; returns where it ends. */
+  #addSeparator(bucketId: number, u8: Uint8Array, keyStart: number, keyBytes: number): number {
+    const lastKey = this.#lastKey
+    const bytes = 4 + keyBytes
     let same = 0
-    while (same < this.#lastKeyBytes && same < sortKey.length && this.#lastKey[same] === sortKey[same]) same++
+    while (same < this.#lastKeyBytes && same < bytes && lastKey[same] === sortByte(bucketId, u8, keyStart, same)) same++
     assert(
-      same < sortKey.length && (same === this.#lastKeyBytes || this.#lastKey[same]! < sortKey[same]!),
+      same < bytes && (same === this.#lastKeyBytes || lastKey[same]! < sortByte(bucketId, u8, keyStart, same)),
       'Records of a table come in order',
     )
-    return sortKey.subarray(0, same + 1)
+    const start = this.#separatorEnds[this.#separatorCount - 1]!
+    const end = start + same + 1
+    if (end > this.#separators.length) {
+      const grown = new Uint8Array(2 * end)
+      grown.set(this.#separators)
+      this.#separators = grown
+    }
+    for (let index = 0; index <= same; index++) {
+      this.#separators[start + index] = sortByte(bucketId, u8, keyStart, index)
+    }
+    return end
   }
 
   #closeBlock(): void {
@@ -353,28 +368,42 @@ export class TableWriter {
   #endPartition(): void {
     if (this.#records > 0) this.#closeBlock()
     const separators = this.#separators
-    const prefixBytes = commonPrefix(separators)
+    const prefixBytes = this.#commonPrefix()
     const prefixAt = prefixBytes === 0 ? 0 : this.#heap.length
-    if (prefixBytes > 0) this.#heap.raw(separators[1]!.subarray(0, prefixBytes))
+    if (prefixBytes > 0) this.#heap.raw(separators.subarray(0, prefixBytes))
     this.#directory.push(this.#partitionBlock, prefixAt, prefixBytes)
     while (this.#blocks * indexEntryWords > this.#index.length) {
       const grown = new Int32Array(this.#index.length * 2)
       grown.set(this.#index)
       this.#index = grown
     }
-    for (const [position, separator] of separators.entries()) {
+    for (let position = 0; position < this.#separatorCount; position++) {
       const block = this.#partitionBlock + position
-      const rest = separator.subarray(Math.min(prefixBytes, separator.length))
+      const end = this.#separatorEnds[position]!
+      const start = position === 0 ? end : this.#separatorEnds[position - 1]! + prefixBytes
+      const bytes = end - start
       const entry = block * indexEntryWords
       this.#index[entry] = this.#blockOffsets[block]!
-      this.#index[entry + 1] = bigEndianWord(rest, 0)
-      this.#index[entry + 2] = bigEndianWord(rest, 4)
-      this.#index[entry + 3] = rest.length
-      if (rest.length <= 8) continue
+      this.#index[entry + 1] = bigEndianWord(separators, start, end)
+      this.#index[entry + 2] = bigEndianWord(separators, start + 4, end)
+      this.#index[entry + 3] = bytes
+      if (bytes <= 8) continue
       this.#index[entry + 3] = longSeparator + this.#heap.length
-      this.#heap.u16(rest.length)
-      this.#heap.raw(rest.subarray(8))
+      this.#heap.u16(bytes)
+      this.#heap.raw(separators.subarray(start + 8, end))
     }
+  }
+
+  /** Bytes that all separators but the first, empty one begin with: they are in order, so the second and the last tell. */
+  #commonPrefix(): number {
+    const count = this.#separatorCount
+    if (count < 2) return 0
+    const separators = this.#separators
+    const last = this.#separatorEnds[count - 2]!
+    const bytes = Math.min(this.#separatorEnds[1]!, this.#separatorEnds[count - 1]! - last)
+    let same = 0
+    while (same < bytes && separators[same] === separators[last + same]) same++
+    return same
   }
 
   #bands(): number[] {
@@ -462,17 +491,14 @@ export class TableWriter {
   }
 }
 
-/** Bytes that all separators but the first, empty one begin with: they are in order, so the second and the last tell. */
-function commonPrefix(separators: readonly Uint8Array[]): number {
-  if (separators.length < 2) return 0
-  const first = separators[1]!
-  const last = separators.at(-1)!
-  let same = 0
-  while (same < first.length && same < last.length && first[same] === last[same]) same++
-  return same
+/** A byte of the sort key of (bucketId, key): the bucket, big-endian, and the key behind it. */
+function sortByte(bucketId: number, u8: Uint8Array, keyStart: number, index: number): number {
+  return index < 4 ? (bucketId >>> (24 - 8 * index)) & 0xff : u8[keyStart + index - 4]!
 }
 
-/** Four bytes as a big-endian word; zeros behind the end. */
-function bigEndianWord(bytes: Uint8Array, at: number): number {
-  return ((bytes[at] ?? 0) << 24) | ((bytes[at + 1] ?? 0) << 16) | ((bytes[at + 2] ?? 0) << 8) | (bytes[at + 3] ?? 0)
+/** Four bytes as a big-endian word; zeros from `end` on. */
+function bigEndianWord(bytes: Uint8Array, at: number, end: number): number {
+  let word = 0
+  for (let index = at; index < at + 4; index++) word = (word << 8) | (index < end ? bytes[index]! : 0)
+  return word
 }

@@ -22,7 +22,7 @@ import type { Disk } from '../env.ts'
 import { expire } from '../versions/version-set.ts'
 import { Arena, slabWordMask, wordsPerSlabBits } from './arena.ts'
 import { CommitLog, segmentFileName } from './commit-log.ts'
-import { Flusher } from './flusher.ts'
+import { Flusher, growthReserve } from './flusher.ts'
 import { HashIndex } from './hash-index.ts'
 import { type HeldSegment, type HeldShard, heldHeadBytes } from './hold.ts'
 import {
@@ -101,7 +101,7 @@ export type Purpose = 'grow' | 'delete' | 'recycle'
  * Segments, of those that the budget allows, that are kept from records of each purpose. A recycling pass needs at most two: so it
  * always ends, and deletes always find room.
  */
-const reservedSegments: Record<Purpose, number> = { grow: 3, delete: 2, recycle: 0 }
+const reservedSegments: Record<Purpose, number> = { grow: growthReserve, delete: 2, recycle: 0 }
 const segmentsAllowedMin = 6
 /** Part of the budget that segments may take where data can go to tables. */
 const segmentsShareMax = 5 / 8
@@ -303,6 +303,7 @@ export class Store {
   /** From 0 to 1, how close writers are to the point where they must stop. */
   #pressure(): number {
     const merging = (this.tables!.debt - debtFree) / (1 - debtFree)
+    if (this.#flusher?.isAtEase === true) return Math.max(0, Math.min(1, merging))
     const usable = this.#segmentsUsable()
     const log = this.#openLog
     const leftBytes = (usable - log.segmentsUsed) * this.#arena.segmentBytes + log.roomBytes

@@ -204,6 +204,12 @@ test('verify names every file that is not as it was written, and restore refuses
     writeFileSync(file, whole)
   }
   assert.deepEqual(await verifyBackup(backups, 1, nothing), [])
+  // What is removed is copied anew, and the earlier backup is whole again.
+  const [lost] = tablesOf(backups)
+  unlinkSync(join(backups, 'tables', lost!))
+  const options = { dataDirectory: present.data, directory: backups, keep: 3, onProgress: nothing, checks: true }
+  await createBackup(options)
+  for (const number of [1, 2]) assert.deepEqual(await verifyBackup(backups, number, nothing), [])
 })
 
 test('a manifest is refused when a bit of it is flipped, when its end is missing, and when it names files elsewhere', () => {

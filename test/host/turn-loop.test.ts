@@ -20,6 +20,8 @@ class Rig implements Disposable {
   commands = 0
   /** Turns that are to say that they worked although no message came. */
   busyTurns = 0
+  /** Turns say that what the rings hold must wait for others. */
+  isHeldUp = false
   /** Stands for another thread that acts between the draining of a turn and its end. */
   behindDrain: () => void = () => {}
 
@@ -28,10 +30,11 @@ class Rig implements Disposable {
     this.front = new ThreadLinks(1, this.frontBell, () => true)
     this.worker = new ThreadLinks(1, this.workerBell, () => true)
     this.loop = new TurnLoop(this.worker, this.workerBell, () => {
-      const messages = this.worker.drain(() => true)
+      const messages = this.worker.drain(() => !this.isHeldUp)
       this.behindDrain()
       if (this.busyTurns > 0) this.busyTurns--
-      return messages > 0 || this.busyTurns > 0
+      if (this.isHeldUp) return 'heldUp'
+      return messages > 0 || this.busyTurns > 0 ? 'worked' : 'idle'
     })
     this.front.handle(
       () => {},
@@ -138,4 +141,32 @@ test('TurnLoop.stop() ends all turns, also of a bell that was rung before', asyn
   await turn()
   assert.equal(rig.loop.turns, turns)
   assert.equal(rig.commands, 0)
+})
+
+test('TurnLoop that is held up leaves the processor to others, looks again in a moment, and takes what waited', async () => {
+  using rig = new Rig()
+  rig.isHeldUp = true
+  rig.loop.schedule()
+  await turn()
+  rig.send()
+  const before = rig.loop.turns
+  const startMs = performance.now()
+  while (performance.now() - startMs < 30) await turn()
+  const turns = rig.loop.turns - before
+  assert.ok(turns >= 5 && turns <= 40, `${turns} turns in 30 ms`)
+  assert.equal(rig.commands, 0)
+  rig.isHeldUp = false
+  for (let waits = 0; rig.commands === 0; waits++) {
+    assert.ok(waits < 1e6, 'What waited is taken')
+    await turn()
+  }
+  await rig.asleep()
+  // Whatever schedules a turn need not wait for the moment to pass.
+  rig.isHeldUp = true
+  rig.loop.schedule()
+  await turn()
+  const held = rig.loop.turns
+  rig.loop.schedule()
+  await turn()
+  assert.ok(rig.loop.turns > held)
 })
