@@ -130,6 +130,8 @@ export type Config = {
   readonly valueBytesMax: number
   /** Of tables that merging writes from now on; tables of either kind can be read. */
   readonly compression: Compression
+  /** Bytes of tables that a node looks through for damage in a second while it has nothing else to do; 0: none. */
+  readonly scrubBytesPerSecond: number
   /** Bytes of one log segment, and so of one arena segment. 0: chosen from the budget and `valueBytesMax`. */
   readonly segmentBytes: number
 }
@@ -141,6 +143,7 @@ export const ConfigDefaults = {
   syncIntervalMs: 100,
   valueBytesMax: Limits.valueBytesDefault,
   compression: 'none',
+  scrubBytesPerSecond: 4 * MiB,
   segmentBytes: 0,
 } as const satisfies Omit<Config, 'directory' | 'shards'> & { shards: number }
 

@@ -51,6 +51,8 @@ export type OpenOptions = {
   readonly valueBytesMax?: number
   /** How data beyond memory stands on disk; default `none`. `zstd` takes less room there, and reads of it take longer. */
   readonly compression?: Compression
+  /** Bytes of tables to look through for damage in a second; default 4 MiB, 0 for none. */
+  readonly scrubBytesPerSecond?: number
   /** Takes lines about recovery and restarts; default: silence. */
   readonly log?: (line: string) => void
 }
@@ -157,6 +159,7 @@ export async function open(options: OpenOptions): Promise<Store> {
     syncIntervalMs: options.syncIntervalMs ?? ConfigDefaults.syncIntervalMs,
     valueBytesMax: options.valueBytesMax ?? ConfigDefaults.valueBytesMax,
     compression: options.compression,
+    scrubBytesPerSecond: options.scrubBytesPerSecond,
   })
   return new Store(await EmbeddedStore.open(config, options.log ?? (() => {})))
 }

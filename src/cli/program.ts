@@ -42,6 +42,7 @@ const serverSettings = [
   'syncInterval',
   'valueMax',
   'compression',
+  'scrubRate',
   'insecure',
   'allowedHosts',
   'salvage',

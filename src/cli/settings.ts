@@ -25,6 +25,7 @@ export type SettingValues = {
   readonly syncInterval: number
   readonly valueMax: number
   readonly compression: Compression
+  readonly scrubRate: number
   readonly insecure: boolean
   readonly allowedHosts: readonly string[]
   readonly salvage: boolean
@@ -157,6 +158,15 @@ export const SettingTable: { readonly [Name in SettingName]: Setting<SettingValu
     expected: 'none or zstd',
     fallback: ConfigDefaults.compression,
     parse: oneOf('none', 'zstd'),
+  },
+  scrubRate: {
+    flag: '--scrub-rate',
+    argument: '<size>',
+    env: 'SUNWISE_SCRUB_RATE',
+    help: 'how much of the tables is looked through for damage in a second; 0 for none',
+    expected: 'a size from 0 to 1gb',
+    fallback: '4mb',
+    parse: between(0, 1024 ** 3, parseBytes),
   },
   insecure: {
     flag: '--insecure',

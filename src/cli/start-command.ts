@@ -70,6 +70,7 @@ async function serve(
     syncIntervalMs: settings.syncInterval,
     valueBytesMax: settings.valueMax,
     compression: settings.compression,
+    scrubBytesPerSecond: settings.scrubRate,
     insecure: settings.insecure,
     allowedHosts: settings.allowedHosts,
     salvage: settings.salvage,

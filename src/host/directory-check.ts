@@ -5,8 +5,8 @@
 import { SunwiseError } from '../base/errors.ts'
 import { tableIdOf } from '../storage/sstable.ts'
 import { readTableMeta } from '../storage/sstable-meta.ts'
-import { checkTable } from '../storage/table-check.ts'
-import type { TableFacts } from '../storage/table-rows.ts'
+import { checkTable, checkWithin } from '../storage/table-check.ts'
+import type { TableFacts, TableRow } from '../storage/table-rows.ts'
 import { tableFileName } from '../storage/tables.ts'
 import type { BackupProgress } from './backup.ts'
 import { openSource } from './backup-source.ts'
@@ -41,10 +41,12 @@ export async function checkDirectory(
     await source.releaseLogs()
     const disk = new HostDisk(dataDirectory)
     const tables = factsOf(source.shards)
+    const rows = source.shards.flatMap((shard) => shard.rows)
     const bytesTotal = tables.reduce((sum, { fileBytes }) => sum + fileBytes, 0)
     for (const facts of tables) {
       let read = 0
-      const check = checkOne(disk, facts, (portion) => {
+      const own = rows.filter(({ tableId }) => tableId === facts.tableId)
+      const check = checkOne(disk, facts, own, (portion) => {
         if (signal?.aborted === true) throw new SunwiseError('ABORTED', 'The check was aborted', { outcome: 'none' })
         read += portion
         onProgress({ bytes: bytes + read, bytesTotal, files })
@@ -97,6 +99,7 @@ export async function glanceAtTables(directory: string): Promise<{ tables: numbe
 function checkOne(
   disk: HostDisk,
   facts: TableFacts,
+  rows: readonly TableRow[],
   pace: (bytes: number) => void,
 ): { readonly records: number; readonly findings: readonly string[] } {
   const path = pathOf(facts)
@@ -104,9 +107,10 @@ function checkOne(
     const file = disk.openNow(path)
     try {
       const tableId = tableIdOf(facts.tableId)
-      const { records, findings } = checkTable({ file, tableId, crc32: nativeCrc32, codec: zstd, pace })
+      const check = checkTable({ file, tableId, crc32: nativeCrc32, codec: zstd, pace })
+      const { records, findings } = checkWithin(check, rows)
       const lines = findings.map(({ detail }) => `${path}: ${detail}`)
-      if (findings.length === 0 && records !== facts.records) {
+      if (check.findings.length === 0 && records !== facts.records) {
         lines.push(`${path}: it has ${records} records, and the catalog says ${facts.records}`)
       }
       return { records, findings: lines }

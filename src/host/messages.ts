@@ -10,6 +10,7 @@ import type { Bucket, BucketProperties } from '../replication/requests.ts'
 import type { HeldShard } from '../storage/hold.ts'
 import type { LogPosition } from '../storage/log-group.ts'
 import type { ShardMemory } from '../storage/shard-memory.ts'
+import type { DamageById } from '../storage/table-health.ts'
 import type { TableFacts, TableRow } from '../storage/table-rows.ts'
 import type { HttpLimits } from './http/front.ts'
 import type { Link } from './thread-links.ts'
@@ -42,6 +43,8 @@ export type ShardSeed = {
   readonly actor: { readonly low: number; readonly high: number }
   readonly syncIntervalMs: number
   readonly compression: Compression
+  /** This shard's part of the rate. */
+  readonly scrubBytesPerSecond: number
   readonly salvage: boolean
   /** Where a clean stop ended the log, if the last end was one. */
   readonly syncedEnd: LogPosition | undefined
@@ -50,6 +53,7 @@ export type ShardSeed = {
     readonly rows: readonly TableRow[]
     readonly facts: readonly TableFacts[]
     readonly flushedThrough: number
+    readonly damaged: DamageById
   }
   readonly http: HttpSeed | undefined
 }

@@ -123,6 +123,25 @@ const perShard: readonly Gauge[] = [
     word: ControlWord.tableRuns,
   },
   {
+    name: 'sunwise_shard_tables_damaged',
+    help: 'SSTables with damage: keys that they may have answer TABLE_CORRUPT',
+    type: 'gauge',
+    word: ControlWord.tablesDamaged,
+  },
+  {
+    name: 'sunwise_shard_tables_checked_bytes_total',
+    help: 'Bytes of SSTables that were looked through for damage',
+    type: 'counter',
+    word: ControlWord.checkedKiB,
+    scale: 1024,
+  },
+  {
+    name: 'sunwise_shard_scrub_passes_total',
+    help: 'How often all SSTables were looked through for damage',
+    type: 'counter',
+    word: ControlWord.scrubPasses,
+  },
+  {
     name: 'sunwise_shard_flushes_total',
     help: 'SSTables written from memory',
     type: 'counter',

@@ -53,6 +53,7 @@ import {
   NodeRecord,
 } from './node-record.ts'
 import { logDirectoryOf, partitionsOf, reshard, tablesDirectory } from './reshard.ts'
+import { salvageTables } from './table-salvage.ts'
 import { type Link, threadOfShard } from './thread-links.ts'
 
 export type NodeHostOptions = {
@@ -164,6 +165,9 @@ export class NodeHost {
       const actor = await loadActor(record, config.directory, options.salvage)
       const logRow = await prepareLog(catalog, record, config, options.salvage, options.log)
       prepareTables(catalog, config.directory)
+      if (options.salvage) {
+        await salvageTables(catalog, new HostDisk(config.directory), logRow.shards, options.log)
+      }
       const counters = Array.from({ length: logRow.shards }, () => new SharedArrayBuffer(Math.max(8, httpCounterBytes)))
       node = new NodeHost(options, lock, catalog, record, identity, actor, logRow, counters)
       await node.#buckets.ensureDefault()
@@ -388,6 +392,7 @@ export class NodeHost {
         actor: { low: this.#actor.low, high: this.#actor.high },
         syncIntervalMs: config.syncIntervalMs,
         compression: config.compression,
+        scrubBytesPerSecond: config.scrubBytesPerSecond / this.shards,
         salvage,
         syncedEnd: this.#record.cleanEnds(this.#logRow.generation)?.[shard.shard],
         tables: this.#tablesOf(shard.shard),
@@ -409,8 +414,8 @@ export class NodeHost {
   }
 
   #tablesOf(shard: number): ShardSeed['tables'] {
-    const { rows, facts, flushedThrough } = loadTables(this.#catalog, shard, partitionsOf(shard, this.shards))
-    return { rows: rows.rows, facts: [...facts.values()], flushedThrough }
+    const { rows, facts, ...others } = loadTables(this.#catalog, shard, partitionsOf(shard, this.shards))
+    return { rows: rows.rows, facts: [...facts.values()], ...others }
   }
 
   /** Runs a job for a shard; a worker that has crashed meanwhile hears nothing of it. */

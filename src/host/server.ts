@@ -17,6 +17,8 @@ export type ServerOptions = {
   readonly syncIntervalMs: number
   readonly valueBytesMax: number
   readonly compression?: Compression | undefined
+  /** Bytes of tables to look through for damage in a second; default 4 MiB, 0 for none. */
+  readonly scrubBytesPerSecond?: number | undefined
   /** Allows an address other than loopback without authentication. */
   readonly insecure: boolean
   /** Names by which clients may call this server in their Host header, beside localhost and its address. */
@@ -47,10 +49,11 @@ export function defaultShards(): number {
 
 /** Completes and checks what a user may set. @throws BAD_CONFIG */
 export function configOf(
-  options: Omit<Config, 'segmentBytes' | 'shards' | 'compression'> & {
+  options: Omit<Config, 'segmentBytes' | 'shards' | 'compression' | 'scrubBytesPerSecond'> & {
     readonly shards: number
     readonly segmentBytes?: number
     readonly compression?: Compression | undefined
+    readonly scrubBytesPerSecond?: number | undefined
   },
 ): Config {
   const shards = options.shards === 0 ? defaultShards() : options.shards
@@ -71,7 +74,9 @@ export function configOf(
   check(options.syncIntervalMs >= 1 && options.syncIntervalMs <= 60_000, 'the sync interval must be 1 to 60000 ms')
   const compression = options.compression ?? ConfigDefaults.compression
   check(compression === 'none' || compression === 'zstd', 'compression must be none or zstd')
-  return { ...options, shards, compression, segmentBytes: options.segmentBytes ?? 0 }
+  const scrubBytesPerSecond = options.scrubBytesPerSecond ?? ConfigDefaults.scrubBytesPerSecond
+  check(scrubBytesPerSecond >= 0 && scrubBytesPerSecond <= 2 ** 30, 'the scrub rate must be 0 to 1 GiB a second')
+  return { ...options, shards, compression, scrubBytesPerSecond, segmentBytes: options.segmentBytes ?? 0 }
 }
 
 /** Starts a server; rejects with a coded error, and then nothing is left running. */

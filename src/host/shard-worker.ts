@@ -72,6 +72,8 @@ const shard = new Shard(
       rows: TableRows.from(partitionsOf(own.shard, seed.shards), own.tables.rows),
       facts: new Map(own.tables.facts.map((facts) => [facts.tableId, facts])),
       flushedThrough: own.tables.flushedThrough,
+      damaged: own.tables.damaged,
+      scrubBytesPerSecond: own.scrubBytesPerSecond,
       commit: (edits, unnamed, done) => jobs.commit(edits, unnamed, done),
       reader: seed.thread,
       pace: runtime.readPace,

@@ -1064,6 +1064,9 @@ export class Shard {
     const { tables } = store
     if (tables !== undefined) {
       control[ControlWord.tables] = tables.tableCount
+      control[ControlWord.tablesDamaged] = tables.damagedTables
+      control[ControlWord.checkedKiB] = Math.floor(tables.bytesChecked / 1024)
+      control[ControlWord.scrubPasses] = tables.scrubPasses
       control[ControlWord.tableKiB] = Math.floor(tables.fileBytes / 1024)
       control[ControlWord.tableMetaKiB] = (tables.bytesUsed - tables.cacheBytes) >>> 10
       control[ControlWord.tableCacheKiB] = tables.cacheBytes >>> 10

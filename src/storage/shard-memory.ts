@@ -54,6 +54,10 @@ export const ControlWord = {
   tableLoads: 89,
   /** By how much the owner came late to its last ticks, microseconds. */
   lateUs: 90,
+  /** Tables with damage, bytes looked through for it, and how often all tables were. */
+  tablesDamaged: 100,
+  checkedKiB: 101,
+  scrubPasses: 102,
 } as const
 export const controlWords = 256
 

@@ -4,6 +4,7 @@
  */
 import { SunwiseError } from '../base/errors.ts'
 import type { Catalog, CatalogEdit, Disk } from '../env.ts'
+import { type Damage, type DamageById, damageKey, damageOf } from './table-health.ts'
 import {
   decodeFacts,
   decodeRow,
@@ -22,12 +23,14 @@ export type CatalogTables = {
   readonly rows: TableRows
   readonly facts: ReadonlyMap<string, TableFacts>
   readonly flushedThrough: number
+  readonly damaged: DamageById
 }
 
 /** Rows and facts of a shard that owns the partitions of `range`. @throws CATALOG_CORRUPT, DISK_FAILED */
 export function loadTables(catalog: Catalog, shard: number, range: PartitionRange): CatalogTables {
   const found: TableRow[] = []
   const facts = new Map<string, TableFacts>()
+  const damaged = new Map<string, readonly Damage[]>()
   for (const [key, value] of catalog.scan(rowKeyPrefix(shard))) {
     const row = decodeRow(key, value)?.row
     if (row === undefined) throw badRow(key)
@@ -37,8 +40,15 @@ export function loadTables(catalog: Catalog, shard: number, range: PartitionRang
     const decoded = own === undefined ? undefined : decodeFacts(factsKey(row.tableId), own)
     if (decoded === undefined) throw badRow(factsKey(row.tableId))
     facts.set(row.tableId, decoded)
+    const damage = catalog.get(damageKey(row.tableId))
+    if (damage !== undefined) damaged.set(row.tableId, damageOf(damageKey(row.tableId), damage))
   }
-  return { rows: TableRows.from(range, found), facts, flushedThrough: flushedOf(catalog.get(flushedKey(shard))) }
+  return {
+    rows: TableRows.from(range, found),
+    facts,
+    flushedThrough: flushedOf(catalog.get(flushedKey(shard))),
+    damaged,
+  }
 }
 
 /**
@@ -60,7 +70,10 @@ export function commitTables(
     return false
   }
   const orphans = unnamed.filter((tableId) => !isNamed(tableId))
-  const gone = orphans.map((tableId): CatalogEdit => ({ op: 'delete', key: factsKey(tableId) }))
+  const gone = orphans.flatMap((tableId): CatalogEdit[] => [
+    { op: 'delete', key: factsKey(tableId) },
+    { op: 'delete', key: damageKey(tableId) },
+  ])
   catalog.commit([...edits, ...gone], (error) => done(error, error === undefined ? orphans : []))
 }
 

@@ -6,12 +6,14 @@ import { compareBytes } from '../base/bytes.ts'
 import type { Crc32 } from '../base/crc32.ts'
 import { SunwiseError } from '../base/errors.ts'
 import { KeyHash } from '../base/key-hash.ts'
-import type { DiskFile } from '../env.ts'
+import type { DiskFile, JobWorld } from '../env.ts'
 import { filterSeed } from './bloom-filter.ts'
+import type { StorageTools } from './flush.ts'
 import { RecordFlag, recordBucket, recordHeaderBytes, recordKeyBytes } from './record.ts'
 import { type BlockCodec, MetaWord, type TableId } from './sstable.ts'
 import { TableIterator } from './sstable-iterator.ts'
 import { metaMayContain, readTableMeta } from './sstable-meta.ts'
+import type { PartitionRange } from './table-rows.ts'
 
 export type TableCheckOptions = {
   readonly file: DiskFile
@@ -34,9 +36,32 @@ export type TableCheck = {
   }[]
 }
 
+/** A check without what lies outside of some ranges: of a table, that is history and harms nobody. */
+export function checkWithin(check: TableCheck, ranges: readonly PartitionRange[]): TableCheck {
+  const isWithin = ({ firstPartition, endPartition }: PartitionRange): boolean =>
+    ranges.some((range) => firstPartition < range.endPartition && range.firstPartition < endPartition)
+  return { ...check, findings: check.findings.filter(isWithin) }
+}
+
 const portionBytes = 512 * 1024
 /** A table with more damage than this is lost anyhow. */
 const findingsMax = 100
+
+export type TableCheckInput = { readonly path: string; readonly tableId: TableId }
+
+/** The job that looks through a table. @throws DISK_FAILED, CLOSED where it was cancelled; damage is in the answer */
+export function checkTableFile({ path, tableId }: TableCheckInput, world: JobWorld, tools: StorageTools): TableCheck {
+  const file = world.disk.openNow(path)
+  try {
+    const pace = (bytes: number): void => {
+      world.pace(bytes)
+      if (world.isCancelled) throw new SunwiseError('CLOSED', `The check of "${path}" was cancelled`)
+    }
+    return checkTable({ file, tableId, ...tools, pace })
+  } finally {
+    file.close()
+  }
+}
 
 /** Checks a table. @throws DISK_FAILED, and what `pace` throws; damage is in the answer */
 export function checkTable({ file, tableId, crc32, codec, pace }: TableCheckOptions): TableCheck {

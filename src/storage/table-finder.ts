@@ -36,7 +36,7 @@ import {
 } from './sstable.ts'
 import { decompressBlock } from './sstable-iterator.ts'
 import { blockOffset, findBlock, metaActors, metaIsComplete, metaMayContain } from './sstable-meta.ts'
-import { pinWords, runsMax, SlotWord, slotWords, type TableMemory, ViewWord } from './table-view.ts'
+import { noHandle, pinWords, runsMax, SlotWord, slotWords, type TableMemory, ViewWord } from './table-view.ts'
 
 export type TableFinderOptions = {
   readonly disk: Pick<Disk, 'readHandleNow'>
@@ -205,6 +205,10 @@ export class TableFinder {
     let set: VersionSet | undefined
     for (let run = 0; run < runs; run++) {
       const slot = this.#found[run]! * slotWords
+      if (this.#slots[slot + SlotWord.handle] === noHandle) {
+        if (isProbe) return Seek.found
+        throw this.#damaged(slot, damagedTable(this.#slots[slot + SlotWord.tableIdLow]!))
+      }
       const slab = this.#slots[slot + SlotWord.slab]!
       const base = this.#slots[slot + SlotWord.meta]!
       const i32 = this.#metaI32[slab]!
@@ -337,9 +341,16 @@ export class TableFinder {
     if (pace?.end(startMs, bytes) === true) Atomics.add(this.#control, ViewWord.slowReads, 1)
     const idLow = this.#slots[slot + SlotWord.tableIdLow]!
     if (read !== bytes || !isBlock(this.#buffer, this.#words, 0, bytes, idLow, block, crc32)) {
-      throw damagedBlock(idLow, block, offset)
+      throw this.#damaged(slot, damagedBlock(idLow, block, offset))
     }
     return true
+  }
+
+  /** Tells the owner of the shard that damage was met. */
+  #damaged(slot: number, error: SunwiseError): SunwiseError {
+    Atomics.store(this.#control, ViewWord.damagedTable, this.#slots[slot + SlotWord.tableIdLow]!)
+    Atomics.add(this.#control, ViewWord.damagedReads, 1)
+    return error
   }
 
   /** As `#findInTable` in the block in the buffer; keeps the block in the cache. */
@@ -399,6 +410,13 @@ export class TableFinder {
     this.#buffer = new Uint8Array(Math.max(keptBytes, (bytes + 4095) & ~4095))
     this.#words = new Int32Array(this.#buffer.buffer)
   }
+}
+
+/** What a reader says of a table that cannot be read at all. */
+export function damagedTable(tableIdLow: number): SunwiseError {
+  const low = (tableIdLow >>> 0).toString(16).padStart(8, '0')
+  const message = `Cannot read the key: table ...${low}, which may have it, is damaged or missing; restore the data directory from a backup`
+  return new SunwiseError('TABLE_CORRUPT', message)
 }
 
 /** What a reader says of a block that does not check. */

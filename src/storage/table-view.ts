@@ -19,11 +19,11 @@ import { assert } from '../base/assert.ts'
 import type { Crc32 } from '../base/crc32.ts'
 import { SunwiseError } from '../base/errors.ts'
 import { Limits } from '../config.ts'
-import type { Disk, DiskFile } from '../env.ts'
+import type { Disk, DiskFile, Done, ReadDone } from '../env.ts'
 import { createFrameCacheMemory, FrameCache, type FrameCacheMemory } from './frame-cache.ts'
 import type { ActorId } from './log-control.ts'
 import { blockBytesWanted, MetaWord, type TableId } from './sstable.ts'
-import { loadMeta, metaActors, metaIsComplete, readTableFoot } from './sstable-meta.ts'
+import { loadMeta, metaActors, metaIsComplete, readTableFoot, tableCorrupt } from './sstable-meta.ts'
 
 /** Tables that one partition may be covered by; writers wait long before. */
 export const runsMax = 32
@@ -35,11 +35,16 @@ export const pinWords = 32
 export const readersMax: number = Limits.shardsMax + 2
 export const flushReader: number = readersMax - 1
 
-/** Words of the control block. Slow reads, which any thread counts, stand on a line of their own. */
-export const ViewWord = { version: 0, tables: 1, slowReads: 32 } as const
+/**
+ * Words of the control block. What any thread counts stands on a line of its own: slow reads; reads that met damage, and the low half of
+ * the id of the table in which one was met last.
+ */
+export const ViewWord = { version: 0, tables: 1, slowReads: 32, damagedReads: 33, damagedTable: 34 } as const
 /** Words of a slot. */
 export const SlotWord = { handle: 0, slab: 1, meta: 2, tableIdLow: 3, actorIndices: 4, opening: 5 } as const
 
+/** In a slot: the table cannot be read. */
+export const noHandle = -1
 const granuleBytes = 4096
 /** Longest record that is kept by itself: a longer one fills a good part of its block. */
 export const recordFrameBytes = 256
@@ -88,6 +93,8 @@ export type OpenTable = {
   readonly bytes: number
   readonly actors: readonly ActorId[]
   readonly isComplete: boolean
+  /** False: it holds a place in the runs of its partitions, and every look at it is TABLE_CORRUPT. */
+  readonly isReadable: boolean
   /** Reads of the owner that are under way: the file stays open meanwhile. */
   reads: number
 }
@@ -181,11 +188,7 @@ export class TableView {
       loadMeta(file, foot, u8, i32, start, crc32)
       const base = start >>> 2
       const actors = metaActors(i32, base)
-      const slot = this.#freeSlots.pop() ?? this.#slotsUsed++
-      if (slot >= tableSlotsMax) {
-        this.#slotsUsed--
-        throw new SunwiseError('OVERLOADED', `Cannot open table "${path}": ${tableSlotsMax} tables are open`)
-      }
+      const slot = this.#takeSlot(path)
       const indicesWord = this.#noteActors(actors, u8, start + foot.metaBytes)
       const at = slot * slotWords
       this.#slots[at + SlotWord.handle] = file.handle
@@ -195,12 +198,55 @@ export class TableView {
       this.#slots[at + SlotWord.actorIndices] = indicesWord
       this.#slots[at + SlotWord.opening] = ++this.#openings
       const isComplete = metaIsComplete(i32, base)
-      return { tableId, file, slot, slab, start, bytes: memory.bytes, actors, isComplete, reads: 0 }
+      return { tableId, file, slot, slab, start, bytes: memory.bytes, actors, isComplete, isReadable: true, reads: 0 }
     } catch (error) {
       file.close()
       if (memory !== undefined) this.#give(memory)
       throw error
     }
+  }
+
+  /**
+   * A place in the view for a table that cannot be read, so that nobody takes what lies below it for what it held. @throws OVERLOADED
+   * where slots are used up
+   */
+  openUnreadable(tableId: TableId, path: string): OpenTable {
+    const slot = this.#takeSlot(path)
+    const at = slot * slotWords
+    this.#slots.fill(0, at, at + slotWords)
+    this.#slots[at + SlotWord.handle] = noHandle
+    this.#slots[at + SlotWord.tableIdLow] = tableId.low
+    this.#slots[at + SlotWord.opening] = ++this.#openings
+    const file = new UnreadableFile(path)
+    return {
+      tableId,
+      file,
+      slot,
+      slab: 0,
+      start: 0,
+      bytes: 0,
+      actors: [],
+      isComplete: true,
+      isReadable: false,
+      reads: 0,
+    }
+  }
+
+  #takeSlot(path: string): number {
+    const slot = this.#freeSlots.pop() ?? this.#slotsUsed++
+    if (slot < tableSlotsMax) return slot
+    this.#slotsUsed--
+    throw new SunwiseError('OVERLOADED', `Cannot open table "${path}": ${tableSlotsMax} tables are open`)
+  }
+
+  /** Reads that met damage so far, on any thread. */
+  get damagedReads(): number {
+    return Atomics.load(this.#control, ViewWord.damagedReads)
+  }
+
+  /** The low half of the id of the table in which damage was met last. */
+  get damagedTable(): number {
+    return Atomics.load(this.#control, ViewWord.damagedTable)
   }
 
   /** The meta of an open table. */
@@ -304,6 +350,7 @@ export class TableView {
   }
 
   #give(memory: { slab: number; start: number; bytes: number }): void {
+    if (memory.bytes === 0) return
     this.#bytesUsed -= memory.bytes
     const free = this.#free
     let index = free.findIndex(
@@ -318,5 +365,49 @@ export class TableView {
         free.splice(left + 1, 1)
       } else left++
     }
+  }
+}
+
+/** Stands for the file of a table that cannot be read. */
+class UnreadableFile implements DiskFile {
+  readonly path: string
+  readonly handle = noHandle
+
+  constructor(path: string) {
+    this.path = path
+  }
+
+  sizeNow(): number {
+    throw this.#error()
+  }
+
+  readNow(): number {
+    throw this.#error()
+  }
+
+  read(_buffer: Uint8Array, _start: number, _end: number, _at: number, done: ReadDone): void {
+    done(this.#error(), 0)
+  }
+
+  writeNow(): void {
+    throw this.#error()
+  }
+
+  write(_buffer: Uint8Array, _start: number, _end: number, _at: number, done: Done): void {
+    done(this.#error())
+  }
+
+  sync(done: Done): void {
+    done(this.#error())
+  }
+
+  syncNow(): void {
+    throw this.#error()
+  }
+
+  close(): void {}
+
+  #error(): SunwiseError {
+    return tableCorrupt(this.path, 'it could not be opened')
   }
 }

@@ -27,7 +27,9 @@ import { type BlockCodec, isBlock, MetaWord, tableIdOf, tableIdText } from './ss
 import { TableIterator } from './sstable-iterator.ts'
 import { blockOffset, findBlock } from './sstable-meta.ts'
 import type { WrittenTable } from './sstable-writer.ts'
-import { damagedBlock, type GivenBlock, TableFinder } from './table-finder.ts'
+import { checkWithin, type TableCheck } from './table-check.ts'
+import { damagedBlock, damagedTable, type GivenBlock, TableFinder } from './table-finder.ts'
+import { type Damage, type DamageById, damageEdit, damageKey, TableHealth } from './table-health.ts'
 import {
   encodeFacts,
   factsKey,
@@ -56,6 +58,10 @@ export type TablesOptions = {
   readonly facts: ReadonlyMap<string, TableFacts>
   /** Log segments up to this sequence stand in tables. */
   readonly flushedThrough: number
+  /** What the catalog says of damaged tables. */
+  readonly damaged: DamageById
+  /** Bytes of tables to look through in a second while there is nothing else to do; 0: none. */
+  readonly scrubBytesPerSecond: number
   /**
    * Commits rows of this shard. `unnamed` are tables that it does not name any more: the answer says which of them no shard names; the
    * facts of those are gone, too.
@@ -112,8 +118,10 @@ export class Tables {
   #isCommitting = false
   #isClosed = false
   #compaction: Compaction | undefined
-  /** Ranges whose compaction met damage: left alone in this run. */
-  readonly #damaged: Compaction[] = []
+  readonly #health: TableHealth
+  /** The table that a job looks through. */
+  #checking: string | undefined
+  #damagedReadsSeen = 0
   #lastFlushMs = Number.NEGATIVE_INFINITY
   #nextPickMs = 0
   #retryAtMs = 0
@@ -133,6 +141,8 @@ export class Tables {
   bytesCompacted = 0
   /** Blocks that were read beside everything else, since their disk was slow. */
   loads = 0
+  /** Bytes of tables that were looked through for damage. */
+  bytesChecked = 0
 
   constructor(options: TablesOptions) {
     this.#options = options
@@ -140,6 +150,7 @@ export class Tables {
     this.#flushedThrough = options.flushedThrough
     for (const [tableId, facts] of options.facts) this.#facts.set(tableId, facts)
     const { disk, memory, crc32, codec, reader, pace, actorIndex } = options
+    this.#health = new TableHealth(options.damaged, options.scrubBytesPerSecond, options.random)
     this.#view = new TableView({ disk, memory: memory.tables, crc32, actorIndex })
     this.finder = new TableFinder({ disk, memory: memory.tables, crc32, codec, reader, pace })
   }
@@ -195,10 +206,20 @@ export class Tables {
     return this.#isCommitting
   }
 
-  /** Opens all tables that the catalog names. @throws TABLE_CORRUPT, DISK_FAILED; then none is open */
+  /** Tables with damage, or that cannot be read at all. */
+  get damagedTables(): number {
+    return this.#health.damagedTables
+  }
+
+  /** How often all tables were looked through for damage. */
+  get scrubPasses(): number {
+    return this.#health.passes
+  }
+
+  /** Opens all tables that the catalog names. One that cannot be read is damaged from its first byte. @throws OVERLOADED; then none is open */
   open(): void {
     try {
-      for (const tableId of this.#rows.tableIds()) this.#openTable(tableId)
+      for (const tableId of this.#rows.tableIds()) this.#openOrMark(tableId)
     } catch (error) {
       this.#view.closeAll(this.#open.values())
       this.#open.clear()
@@ -309,6 +330,7 @@ export class Tables {
     }
     for (const { tableId } of this.#rows.rowsOf(partition)) {
       const table = this.#open.get(tableId)!
+      if (!table.isReadable) continue
       const meta = this.#view.metaOf(table)
       const first = Math.max(0, findBlockIn(meta, partition, bucketId, key))
       const offset = blockOffset(meta, 0, first)
@@ -332,6 +354,7 @@ export class Tables {
     const { crc32, codec, actorIndex } = this.#options
     return this.#rows.rowsOf(partition).map((row) => {
       const table = this.#open.get(row.tableId)!
+      if (!table.isReadable) throw damagedTable(table.tableId.low)
       const iterator = new TableIterator({
         file: table.file,
         meta: this.#view.metaOf(table),
@@ -350,12 +373,17 @@ export class Tables {
   /** Compaction and cleaning in small steps; every 20 to 100 ms. */
   step(monotonicMs: number, epochMs: number): void {
     this.#view.reclaim((table) => this.#closed(table))
-    if (this.#compaction !== undefined || monotonicMs < this.#retryAtMs) return
+    this.#lookForDamage(monotonicMs)
+    if (this.#compaction !== undefined || this.#health.hasSuspects || monotonicMs < this.#retryAtMs) return
     if (!this.#rowsChanged && monotonicMs < this.#nextPickMs) return
     this.#rowsChanged = false
     this.#nextPickMs = monotonicMs + picksEveryMs
     const isIdle = monotonicMs - this.#lastFlushMs > restMs
-    const picked = pickCompaction(this.#rows, this.#facts, { busy: this.#damaged, isIdle, nowMs: epochMs })
+    const picked = pickCompaction(this.#rows, this.#facts, {
+      busy: this.#health.walls(this.#rows),
+      isIdle,
+      nowMs: epochMs,
+    })
     if (picked !== undefined) this.#compact(picked, monotonicMs, epochMs)
   }
 
@@ -428,7 +456,10 @@ export class Tables {
     this.#compaction = undefined
     this.#rowsChanged = true
     if (error.code === 'CLOSED') return
-    if (error.code === 'TABLE_CORRUPT') this.#damaged.push(compaction)
+    // Which of them it was, and where, is found out before the next one begins.
+    if (error.code === 'TABLE_CORRUPT' || error.code === 'DISK_FAILED') {
+      for (const { tableId } of compaction.inputs) this.#health.suspect(tableId)
+    }
     this.#retryAtMs = monotonicMs + this.#retryPauseMs
     this.#retryPauseMs = Math.min(retryMs.max, this.#retryPauseMs * 2)
     this.#options.report(error)
@@ -493,6 +524,7 @@ export class Tables {
         const table = this.#open.get(tableId)!
         this.#open.delete(tableId)
         this.#facts.delete(tableId)
+        this.#health.forget(tableId)
         this.#view.leave(table)
       }
       done(undefined)
@@ -510,6 +542,74 @@ export class Tables {
     }
     if (this.#isCommitting) this.#commits.push(start)
     else start()
+  }
+
+  /** Looks through tables, one at a time: those under suspicion, and all in turn. */
+  #lookForDamage(nowMs: number): void {
+    const { damagedReads } = this.#view
+    if (damagedReads !== this.#damagedReadsSeen) {
+      this.#damagedReadsSeen = damagedReads
+      const { damagedTable: low } = this.#view
+      for (const [text, { tableId }] of this.#open) if ((tableId.low | 0) === (low | 0)) this.#health.suspect(text)
+    }
+    if (this.#checking !== undefined) return
+    const text = this.#health.next(this.#open.keys(), nowMs)
+    if (text === undefined) return
+    const table = this.#open.get(text)
+    if (table === undefined) return this.#health.forget(text)
+    this.#checking = text
+    const { fileBytes } = this.#facts.get(text)!
+    this.#options.jobs.run('check', { path: this.#pathOf(text), tableId: table.tableId }, (error, output) => {
+      this.#checking = undefined
+      // A table that has left meanwhile, and its file with it, was not damaged.
+      if (this.#isClosed || this.#open.get(text) !== table) return
+      if (error !== undefined && error.code !== 'DISK_FAILED') return this.#health.putOff(text, nowMs)
+      this.bytesChecked += fileBytes
+      const damage =
+        error === undefined
+          ? this.#health.checked(text, fileBytes, checkWithin(output as TableCheck, this.#rowsOfTable(text)), nowMs)
+          : this.#health.failed(text, fileBytes, error, nowMs)
+      if (damage !== undefined) this.#quarantine(text, damage)
+    })
+  }
+
+  #rowsOfTable(text: string): readonly TableRow[] {
+    return this.#rows.rows.filter(({ tableId }) => tableId === text)
+  }
+
+  /** Notes damage for good, and says so once; or that there is none any more. */
+  #quarantine(text: string, damage: readonly Damage[]): void {
+    this.#rowsChanged = true
+    if (damage.length > 0) this.#reportDamage(text, damage)
+    this.#exclusively((release) => {
+      // The table may have left while another change of the rows was under way.
+      const edit = damage.length > 0 ? damageEdit(text, damage) : ({ op: 'delete', key: damageKey(text) } as const)
+      this.#options.commit(this.#open.has(text) ? [edit] : [], [], (error) => {
+        release()
+        if (error !== undefined) this.#options.report(error)
+      })
+    })
+  }
+
+  #reportDamage(text: string, damage: readonly Damage[]): void {
+    const more = damage.length > 1 ? `, and in ${damage.length - 1} other places` : ''
+    const message = `Table "${this.#pathOf(text)}" is damaged: ${damage[0]!.detail}${more}. Keys that it may have answer TABLE_CORRUPT; restore a backup, or give them up with "sunwise start --salvage"`
+    this.#options.report(new SunwiseError('TABLE_CORRUPT', message))
+  }
+
+  /** Opens a table at the start, or a place for it. What the disk refuses once may have been a moment's trouble. */
+  #openOrMark(text: string, mayTryAgain = true): void {
+    try {
+      this.#openTable(text)
+    } catch (error) {
+      if (!(error instanceof SunwiseError) || (error.code !== 'TABLE_CORRUPT' && error.code !== 'DISK_FAILED'))
+        throw error
+      if (error.code === 'DISK_FAILED' && mayTryAgain) return this.#openOrMark(text, false)
+      const tableId = tableIdOf(text)!
+      this.#open.set(text, this.#view.openUnreadable(tableId, this.#pathOf(text)))
+      this.#health.unreadable(text, error.message)
+      this.#options.report(error)
+    }
   }
 
   #openTable(text: string): void {

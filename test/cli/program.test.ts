@@ -422,6 +422,7 @@ test('start says in one line that it is ready, drains at the first signal and en
     syncIntervalMs: 100,
     valueBytesMax: 1024 ** 2,
     compression: 'none',
+    scrubBytesPerSecond: 4 * 1024 ** 2,
     insecure: false,
     allowedHosts: ['a', 'b'],
     salvage: false,

@@ -16,6 +16,7 @@ const samples: { readonly [Name in SettingName]: readonly [string, unknown] } = 
   syncInterval: ['1s', 1000],
   valueMax: ['16mb', 16 * 1024 ** 2],
   compression: ['zstd', 'zstd'],
+  scrubRate: ['8mb', 8 * 1024 ** 2],
   insecure: ['true', true],
   allowedHosts: ['a.example, b', ['a.example', 'b']],
   salvage: ['1', true],

@@ -8,6 +8,7 @@ import type {
 } from '../../src/replication/requests.ts'
 import { compact } from '../../src/storage/compaction.ts'
 import { flush } from '../../src/storage/flush.ts'
+import { checkTableFile } from '../../src/storage/table-check.ts'
 import { SimCatalog } from '../sim/sim-catalog.ts'
 import { SimClock } from '../sim/sim-clock.ts'
 import { SimDisk } from '../sim/sim-disk.ts'
@@ -45,6 +46,7 @@ class Run {
     this.jobs = new SimJobs(this.disk, {
       flush: (input: never, world) => flush(input, world, tools),
       compact: (input: never, world) => compact(input, world, tools),
+      check: (input: never, world) => checkTableFile(input, world, tools),
     })
     const pace = { mayWait: () => !this.random.chance(this.slowPercent, 100), begin: () => 0, end: () => false }
     this.rig = new ShardRig({

@@ -65,6 +65,7 @@ export type ShardRigOptions = {
         readonly random: SeededRandom
         readonly pace?: ReadPacing | undefined
         readonly compresses?: boolean
+        readonly scrubBytesPerSecond?: number
       }
     | undefined
 }
@@ -185,7 +186,7 @@ export class ShardRig {
   #tables(shard: number, shards: number): StoreOptions['tables'] {
     const { disk, tables } = this.options
     if (tables === undefined) return undefined
-    const { catalog, jobs, random, pace, compresses = false } = tables
+    const { catalog, jobs, random, pace, compresses = false, scrubBytesPerSecond = 0 } = tables
     const range = {
       firstPartition: firstPartitionOfShard(shard, shards),
       endPartition: firstPartitionOfShard(shard + 1, shards),
@@ -201,6 +202,7 @@ export class ShardRig {
       reader: shard + 1,
       pace,
       compresses,
+      scrubBytesPerSecond,
       liveBuckets: () => [1, 7].filter((bucket) => !this.options.retiredBuckets?.has(bucket)),
       report: (error) => this.reports.push(error),
     }

@@ -14,6 +14,7 @@ import { segmentFileName } from '../../src/storage/commit-log.ts'
 import { compact } from '../../src/storage/compaction.ts'
 import { flush } from '../../src/storage/flush.ts'
 import { type HeldShard, heldRows } from '../../src/storage/hold.ts'
+import { checkTableFile } from '../../src/storage/table-check.ts'
 import { tableFileName } from '../../src/storage/tables.ts'
 import { bucketOf, directoryOf, type Result, ShardRig, send } from '../shard/shard-rig.ts'
 import { SimCatalog } from '../sim/sim-catalog.ts'
@@ -218,6 +219,7 @@ function jobsOn(disk: SimDisk): SimJobs {
   return new SimJobs(disk, {
     flush: (input: never, world) => flush(input, world, tools),
     compact: (input: never, world) => compact(input, world, tools),
+    check: (input: never, world) => checkTableFile(input, world, tools),
   })
 }
 

@@ -16,6 +16,7 @@ import { zstd } from '../../src/host/native-codes.ts'
 import type { ReadAnswer, WriteAnswer, WriteOptions } from '../../src/replication/requests.ts'
 import { compact } from '../../src/storage/compaction.ts'
 import { flush } from '../../src/storage/flush.ts'
+import { checkTableFile } from '../../src/storage/table-check.ts'
 import { bucketOf, type Result, ShardRig, send } from '../shard/shard-rig.ts'
 import { SimCatalog } from '../sim/sim-catalog.ts'
 import { SimClock } from '../sim/sim-clock.ts'
@@ -141,6 +142,7 @@ class ModelRun {
     return new SimJobs(this.disk, {
       flush: (input: never, world) => flush(input, world, tools),
       compact: (input: never, world) => compact(input, world, tools),
+      check: (input: never, world) => checkTableFile(input, world, tools),
     })
   }
 

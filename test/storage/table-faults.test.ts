@@ -14,6 +14,7 @@ import type { CatalogEdit, Done } from '../../src/env.ts'
 import type { ReadAnswer, WriteAnswer } from '../../src/replication/requests.ts'
 import { compact } from '../../src/storage/compaction.ts'
 import { flush } from '../../src/storage/flush.ts'
+import { checkTableFile } from '../../src/storage/table-check.ts'
 import { Witness } from '../process/witness.ts'
 import { bucketOf, type Result, ShardRig, send } from '../shard/shard-rig.ts'
 import { SimCatalog } from '../sim/sim-catalog.ts'
@@ -28,7 +29,7 @@ const keyCount = 260
 const segmentBytes = 16_384
 const budgetBytes = 8 * segmentBytes
 
-type Phase = 'start' | 'serve' | 'flush' | 'compact' | 'stop'
+type Phase = 'start' | 'serve' | 'flush' | 'compact' | 'check' | 'stop'
 type ListAnswer = {
   readonly keys: readonly { readonly key: Uint8Array; readonly answer: ReadAnswer | undefined }[]
   readonly cursor: Uint8Array | undefined
@@ -232,6 +233,7 @@ class TableRun {
     this.#jobs = new SimJobs(this.disk, {
       flush: (input: never, world) => during('flush', () => flush(input, world, tools), input),
       compact: (input: never, world) => during('compact', () => compact(input, world, tools), input),
+      check: (input: never, world) => during('check', () => checkTableFile(input, world, tools), input),
     })
     this.#rig = new ShardRig({
       disk: this.disk,
