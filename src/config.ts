@@ -71,6 +71,13 @@ export const Limits = {
   listReplyBytesMax: 4 * MiB,
   /** Commits that may wait for the catalog; one more is 503 OVERLOADED. */
   catalogCommitsPendingMax: 1024,
+  /**
+   * Bytes of the disk that are kept for a full disk: a file that is given up then, so that flushes and merges go on. With less than as
+   * much free beside it, writes that grow are refused with 507 DISK_FULL. Less is kept where memory or disk are small.
+   */
+  diskReserveBytesMax: 128 * MiB,
+  diskReserveMemoryShare: 1 / 8,
+  diskReserveDiskShare: 1 / 32,
   /** Flushes, compactions and other jobs that wait or run; one more is OVERLOADED and tried again later. */
   jobsMax: 256,
   /** HTTP connections of one thread; one more is closed at once. */

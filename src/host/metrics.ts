@@ -150,6 +150,30 @@ const perShard: readonly Gauge[] = [
   },
 ]
 
+/** What the node thread says of the disk that all shards share; it stands in each of their control blocks. */
+const perNode: readonly Gauge[] = [
+  {
+    name: 'sunwise_disk_full',
+    help: '1: the disk has no room, writes that grow are refused',
+    type: 'gauge',
+    word: ControlWord.diskFull,
+  },
+  {
+    name: 'sunwise_disk_free_bytes',
+    help: 'Free bytes of the file system of the data directory',
+    type: 'gauge',
+    word: ControlWord.diskFreeMiB,
+    scale: 1024 * 1024,
+  },
+  {
+    name: 'sunwise_disk_reserve_bytes',
+    help: 'Bytes on the disk that are kept for flushes and merges on a full disk',
+    type: 'gauge',
+    word: ControlWord.diskReserveMiB,
+    scale: 1024 * 1024,
+  },
+]
+
 /** Metrics of all shards, from their control blocks. */
 export function renderShardMetrics(controls: readonly Int32Array[]): string {
   let text = '# HELP sunwise_shard_up Whether the shard serves\n# TYPE sunwise_shard_up gauge\n'
@@ -162,6 +186,10 @@ export function renderShardMetrics(controls: readonly Int32Array[]): string {
     for (const [shard, control] of controls.entries()) {
       text += `${name}{shard="${shard}"} ${(Atomics.load(control, word) >>> 0) * (scale ?? 1)}\n`
     }
+  }
+  for (const { name, help, type, word, scale } of perNode) {
+    const value = Atomics.load(controls[0]!, word) * (scale ?? 1)
+    text += `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${name} ${value}\n`
   }
   return text
 }

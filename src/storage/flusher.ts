@@ -67,6 +67,8 @@ export class Flusher {
   #retryAtMs = 0
   #retryPauseMs: number = retryMs.first
   #nowMs = 0
+  /** So many segments at once at most: fewer after a full disk did not take more. */
+  #segmentsMost = Number.POSITIVE_INFINITY
   /** Why the last try failed; undefined after one that went well. */
   failure: SunwiseError | undefined
 
@@ -105,6 +107,13 @@ export class Flusher {
     if (!this.#store.index.hasRoom()) return true
     const live = segments.reduce((sum, segment) => sum + this.#store.liveBytesOf(segment), 0)
     return live >= liveShareLeast * segments.length * this.#store.arena.segmentBytes
+  }
+
+  /** There may be room on the disk: what failed for want of it is tried again with the next step. */
+  retrySpace(): void {
+    if (this.failure?.code !== 'DISK_FULL') return
+    this.#retryAtMs = 0
+    this.#retryPauseMs = retryMs.first
   }
 
   /** Goes on; every 20 to 100 ms, and in each turn while memory is short. */
@@ -155,7 +164,7 @@ export class Flusher {
   #oldest(): number[] {
     const { log, arena } = this.#store
     const wanted = Math.min(freeSegments(this.#store.segmentsAllowed()), Math.floor(flushBytesMax / arena.segmentBytes))
-    return log.full.slice(0, Math.max(1, wanted)).map(({ segment }) => segment)
+    return log.full.slice(0, Math.max(1, Math.min(wanted, this.#segmentsMost))).map(({ segment }) => segment)
   }
 
   #begin(): void {
@@ -192,6 +201,7 @@ export class Flusher {
       if (error !== undefined) return this.#failed(error)
       this.failure = undefined
       this.#retryPauseMs = retryMs.first
+      this.#segmentsMost *= 2
       this.#sweepPartition = 0
       this.#sweepPosition = 0
       this.#phase = 'sweeping'
@@ -215,9 +225,17 @@ export class Flusher {
   #failed(error: SunwiseError): void {
     this.failure = error
     this.#phase = 'resting'
+    // A smaller table may fit. Its own segments are used again by the log then.
+    if (error.code === 'DISK_FULL') this.#segmentsMost = Math.max(1, this.#segments.length >>> 1)
     this.#retryAtMs = this.#nowMs + this.#retryPauseMs
     this.#retryPauseMs = Math.min(retryMs.max, this.#retryPauseMs * 2)
   }
+}
+
+/** Most bytes that one flush of a shard may write, but for its index: so much room it wants on the disk. */
+export function flushBytesOf(budgetBytes: number, segmentBytes: number): number {
+  const segments = freeSegments(Math.floor(budgetBytes / segmentBytes))
+  return Math.max(segmentBytes, Math.min(flushBytesMax, segments * segmentBytes))
 }
 
 /** Segments that are kept free, of those allowed. */

@@ -15,6 +15,11 @@ export const ControlWord = {
   viewVersion: 1,
   /** 1 from before the owner first acknowledges a write that is not on stable storage; never taken back in this run. */
   mayHoldUnsynced: 2,
+  /** 1: the disk has no room for growth; written by the node thread, with the news for who waits for room (disk-keeper.ts). */
+  diskFull: 3,
+  diskNews: 4,
+  diskFreeMiB: 5,
+  diskReserveMiB: 6,
   /** Bumped by the owner on each turn of its loop; read by the supervisor. */
   heartbeat: 32,
   /** Records recovered so far, for progress. */
@@ -54,6 +59,8 @@ export const ControlWord = {
   tableLoads: 89,
   /** By how much the owner came late to its last ticks, microseconds. */
   lateUs: 90,
+  /** How often the log met DISK_FULL. */
+  diskFullMet: 91,
 } as const
 export const controlWords = 256
 

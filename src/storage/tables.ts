@@ -17,7 +17,7 @@ import { SunwiseError } from '../base/errors.ts'
 import { Limits } from '../config.ts'
 import type { CatalogEdit, Disk, Jobs, Random } from '../env.ts'
 import type { CompactionInput, CompactionOutput } from './compaction.ts'
-import { type Compaction, deadBytesAfter, debt, pickCompaction } from './compaction-policy.ts'
+import { type Compaction, compactionDefaults, deadBytesAfter, debt, pickCompaction } from './compaction-policy.ts'
 import type { FlushInput, FlushOutput } from './flush.ts'
 import type { ActorId } from './log-control.ts'
 import type { MergeInput, RecordSource } from './merge.ts'
@@ -94,6 +94,10 @@ const restMs = 5_000
 /** After a failed job the next one waits, twice as long each time. */
 const retryMs = { first: 1_000, max: 60_000 } as const
 const picksEveryMs = 5_000
+/** On a full disk what is dead goes sooner: growth waits for it. */
+const fullDisk = { deadShareMax: 0.05, idleDeadShareMax: 0.02, rewriteShare: 0.02 } as const
+/** A merge with less input than this is not cut further where it finds no room. */
+const sliceBytesLeast = 256 * 1024
 /** A list reads blocks in portions of so many bytes. */
 const listPortionBytes = 16 * 1024
 /** What is read ahead of each table for a list on a slow disk. */
@@ -119,6 +123,12 @@ export class Tables {
   #retryAtMs = 0
   #retryPauseMs: number = retryMs.first
   #rowsChanged = true
+  #wasDiskFull = false
+  #failedForSpace = false
+  /** Input of one merge at most: less after a full disk did not take more. */
+  #sliceBytes = compactionDefaults.sliceBytesMax
+  /** Ranges whose smallest merge found no room on the disk: left alone until there may be some. */
+  readonly #tooLarge: Compaction[] = []
   #debt = 0
   #displacedBefore = 0
   /** Files that go once their tables are closed. */
@@ -344,15 +354,29 @@ export class Tables {
     })
   }
 
-  /** Compaction and cleaning in small steps; every 20 to 100 ms. */
-  step(monotonicMs: number, epochMs: number): void {
+  /** There may be room on the disk: what failed for want of it is tried again with the next step. */
+  retrySpace(): void {
+    if (!this.#failedForSpace) return
+    this.#failedForSpace = false
+    this.#tooLarge.length = 0
+    this.#rowsChanged = true
+    this.#retryAtMs = 0
+    this.#retryPauseMs = retryMs.first
+  }
+
+  /** Compaction and cleaning in small steps; every 20 to 100 ms. On a full disk merges that make room are not put off. */
+  step(monotonicMs: number, epochMs: number, isDiskFull = false): void {
     this.#view.reclaim((table) => this.#closed(table))
+    if (isDiskFull && !this.#wasDiskFull) this.#rowsChanged = true
+    this.#wasDiskFull = isDiskFull
     if (this.#compaction !== undefined || monotonicMs < this.#retryAtMs) return
     if (!this.#rowsChanged && monotonicMs < this.#nextPickMs) return
     this.#rowsChanged = false
     this.#nextPickMs = monotonicMs + picksEveryMs
-    const isIdle = monotonicMs - this.#lastFlushMs > restMs
-    const picked = pickCompaction(this.#rows, this.#facts, { busy: this.#damaged, isIdle, nowMs: epochMs })
+    const isIdle = isDiskFull || monotonicMs - this.#lastFlushMs > restMs
+    const busy = [...this.#damaged, ...this.#tooLarge]
+    const parameters = { ...compactionDefaults, sliceBytesMax: this.#sliceBytes, ...(isDiskFull ? fullDisk : {}) }
+    const picked = pickCompaction(this.#rows, this.#facts, { busy, isIdle, nowMs: epochMs }, parameters)
     if (picked !== undefined) this.#compact(picked, monotonicMs, epochMs)
   }
 
@@ -399,6 +423,7 @@ export class Tables {
       if (this.#isClosed) return
       if (error !== undefined) return this.#compactionFailed(compaction, error, monotonicMs)
       this.#retryPauseMs = retryMs.first
+      this.#sliceBytes = Math.min(compactionDefaults.sliceBytesMax, this.#sliceBytes * 2)
       const { tables } = output as CompactionOutput
       this.#exclusively((release) => {
         const { inputs } = compaction
@@ -421,9 +446,19 @@ export class Tables {
     this.#rowsChanged = true
     if (error.code === 'CLOSED') return
     if (error.code === 'TABLE_CORRUPT') this.#damaged.push(compaction)
+    if (error.code === 'DISK_FULL') this.#foundNoRoom(compaction)
     this.#retryAtMs = monotonicMs + this.#retryPauseMs
     this.#retryPauseMs = Math.min(retryMs.max, this.#retryPauseMs * 2)
     this.#options.report(error)
+  }
+
+  /** A smaller merge may fit; where it cannot be smaller, others may. */
+  #foundNoRoom(compaction: Compaction): void {
+    this.#failedForSpace = true
+    const isLeast =
+      compaction.inputBytes <= sliceBytesLeast || compaction.endPartition === compaction.firstPartition + 1
+    if (isLeast) this.#tooLarge.push(compaction)
+    else this.#sliceBytes = Math.floor(Math.min(this.#sliceBytes, compaction.inputBytes) / 2)
   }
 
   #flushed(tableId: string, table: WrittenTable, deadShare: number): { row: TableRow; facts: TableFacts } {
