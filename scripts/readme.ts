@@ -142,6 +142,7 @@ const limitTexts: { readonly [Name in keyof typeof Limits]: string | undefined }
     'Disk that is kept for a full disk (see "When the disk is full"); with less than as much free beside it, writes that grow: `DISK_FULL`',
   diskReserveMemoryShare: 'The same, as a part of `--memory`: the least of the three counts',
   diskReserveDiskShare: 'The same, as a part of the file system',
+  diskSlackShare: 'Part of the file system that must be free on top of that for writes that grow',
   jobsMax: undefined,
   catalogCommitsPendingMax: 'Changes of buckets and settings that may wait for the catalog; one more: `OVERLOADED`',
   connectionsMax: 'HTTP connections of one thread; one more is closed at once',

@@ -78,6 +78,8 @@ export const Limits = {
   diskReserveBytesMax: 128 * MiB,
   diskReserveMemoryShare: 1 / 8,
   diskReserveDiskShare: 1 / 32,
+  /** Part of the disk that must be free on top: a merge writes a partition whole, and there are 1024 of them. */
+  diskSlackShare: 1 / 256,
   /** Flushes, compactions and other jobs that wait or run; one more is OVERLOADED and tried again later. */
   jobsMax: 256,
   /** HTTP connections of one thread; one more is closed at once. */

@@ -160,17 +160,17 @@ const perNode: readonly Gauge[] = [
   },
   {
     name: 'sunwise_disk_free_bytes',
-    help: 'Free bytes of the file system of the data directory',
+    help: 'Free bytes of the file system of the data directory, as far as 2 TiB',
     type: 'gauge',
-    word: ControlWord.diskFreeMiB,
-    scale: 1024 * 1024,
+    word: ControlWord.diskFreeKiB,
+    scale: 1024,
   },
   {
     name: 'sunwise_disk_reserve_bytes',
     help: 'Bytes on the disk that are kept for flushes and merges on a full disk',
     type: 'gauge',
-    word: ControlWord.diskReserveMiB,
-    scale: 1024 * 1024,
+    word: ControlWord.diskReserveKiB,
+    scale: 1024,
   },
 ]
 

@@ -423,6 +423,8 @@ export class NodeHost {
     this.#jobs.run(kind, input, (error, output) => {
       if (shard.worker !== worker) return
       if (error?.code === 'DISK_FULL') this.#diskKeeper.met(performance.now())
+      // The next job goes by what this one left.
+      else this.#diskKeeper.tick(performance.now())
       const failure = error === undefined ? undefined : errorMessageOf(error)
       this.#post(shard, { type: 'jobDone', id, error: failure, output })
     })

@@ -50,16 +50,22 @@ export class DiskKeeper {
   constructor(options: DiskKeeperOptions, nowMs: number) {
     this.#options = options
     const { disk } = options
-    const reserveBytes = this.#fitting(options.reserveBytes)
+    const totalBytes = this.#totalBytes()
+    const reserveBytes = fitting(options.reserveBytes, totalBytes)
     const heldBytes = disk.listNow('').includes(reservePath) ? sizeOf(disk) : 0
     if (heldBytes !== 0 && heldBytes !== reserveBytes) disk.removeNow(reservePath)
-    this.#space = new DiskSpace(reserveBytes, heldBytes === reserveBytes)
+    this.#space = new DiskSpace(reserveBytes, slackOf(totalBytes), heldBytes === reserveBytes)
     this.tick(nowMs)
   }
 
   /** Growth is refused, on every shard. */
   get isFull(): boolean {
     return this.#space.isFull
+  }
+
+  /** Merges must fit into what is left. */
+  get isScarce(): boolean {
+    return this.#space.isScarce(this.#freeBytes)
   }
 
   /** Bytes that were free at the last look; infinite where the disk does not say. */
@@ -163,15 +169,13 @@ export class DiskKeeper {
     }
   }
 
-  #fitting(reserveBytes: number): number {
-    let totalBytes = Number.POSITIVE_INFINITY
+  #totalBytes(): number {
     try {
-      totalBytes = this.#options.disk.spaceNow().totalBytes
+      return this.#options.disk.spaceNow().totalBytes
     } catch (error) {
       this.#report(error as SunwiseError)
+      return Number.POSITIVE_INFINITY
     }
-    const bytes = Math.min(reserveBytes, totalBytes * Limits.diskReserveDiskShare)
-    return Math.max(sectorBytes, Math.floor(bytes / sectorBytes) * sectorBytes)
   }
 
   /** Once: it would be the same every half second. */
@@ -183,9 +187,11 @@ export class DiskKeeper {
 }
 
 /** Writes the state of the disk into the control block of a shard. */
-export function writeDiskState(control: Int32Array, { isFull, news, freeBytes, reserveBytes }: DiskKeeper): void {
-  Atomics.store(control, ControlWord.diskFreeMiB, mebibytes(freeBytes))
-  Atomics.store(control, ControlWord.diskReserveMiB, mebibytes(reserveBytes))
+export function writeDiskState(control: Int32Array, keeper: DiskKeeper): void {
+  const { isFull, isScarce, news, freeBytes, reserveBytes } = keeper
+  Atomics.store(control, ControlWord.diskFreeKiB, kibibytes(freeBytes))
+  Atomics.store(control, ControlWord.diskReserveKiB, kibibytes(reserveBytes))
+  Atomics.store(control, ControlWord.diskScarce, isScarce ? 1 : 0)
   Atomics.store(control, ControlWord.diskFull, isFull ? 1 : 0)
   Atomics.store(control, ControlWord.diskNews, news | 0)
 }
@@ -195,8 +201,19 @@ export function reserveBytesOf(flushBytes: number, memoryBytes: number): number 
   return Math.min(2 * flushBytes, Math.floor(memoryBytes * Limits.diskReserveMemoryShare), Limits.diskReserveBytesMax)
 }
 
-function mebibytes(bytes: number): number {
-  return Math.min(0x7fff_ffff, Math.floor(bytes / (1024 * 1024)))
+/** The reserve that a file system of this size bears. */
+function fitting(reserveBytes: number, totalBytes: number): number {
+  const bytes = Math.min(reserveBytes, totalBytes * Limits.diskReserveDiskShare)
+  return Math.max(sectorBytes, Math.floor(bytes / sectorBytes) * sectorBytes)
+}
+
+function slackOf(totalBytes: number): number {
+  return Number.isFinite(totalBytes) ? Math.floor(totalBytes * Limits.diskSlackShare) : 0
+}
+
+/** At most 2 TiB: more is as good. */
+function kibibytes(bytes: number): number {
+  return Math.min(0x7fff_ffff, Math.floor(bytes / 1024))
 }
 
 function sizeOf(disk: Disk): number {

@@ -7,6 +7,9 @@
  *   roomy -> full    available bytes fall below `lowBytes`, before anything fails; or something met DISK_FULL
  *   full -> roomy    available bytes are at least `highBytes`, and the reserve stands
  *
+ * `lowBytes` are as many as the reserve, and a slack that grows with the disk: partitions do, and a merge writes one of them whole
+ * before its inputs go.
+ *
  * Available is what is free beside the reserve: as long as that is missing, it is taken off. The reserve is given up when DISK_FULL
  * was met, and taken again when there is room for it and for `highBytes` more, so that the state does not flutter. Where a disk says
  * that it has room and refuses all the same (a quota), each return to growth waits longer.
@@ -18,9 +21,11 @@ import { assert } from '../base/assert.ts'
 /** What the owner of the reserve is to do now. */
 export type ReserveAction = 'give up' | 'take' | undefined
 
-/** Part of the reserve that must be free beside it for growth to be taken again; below the whole of it growth is refused. */
+/** Growth is taken again with so much more available than the amount below which it is refused. */
 const highShare = 1.5
 const holdMs = { first: 1_000, max: 30_000 } as const
+/** With less than so many times `lowBytes` free, a merge that does not fit is not begun. */
+const scarceFactor = 8
 /** Who meets DISK_FULL again within this time after a return to growth waits longer the next time. */
 const calmMs = 60_000
 
@@ -38,17 +43,22 @@ export class DiskSpace {
   #mustGiveUp = false
 
   /** `holdsReserve`: the last run left one of this size. */
-  constructor(reserveBytes: number, holdsReserve: boolean) {
+  constructor(reserveBytes: number, slackBytes: number, holdsReserve: boolean) {
     assert(reserveBytes > 0, 'A reserve has bytes')
     this.reserveBytes = reserveBytes
-    this.lowBytes = reserveBytes
-    this.highBytes = Math.ceil(reserveBytes * highShare)
+    this.lowBytes = reserveBytes + slackBytes
+    this.highBytes = Math.ceil(this.lowBytes * highShare)
     this.#holdsReserve = holdsReserve
   }
 
   /** Growth is refused. */
   get isFull(): boolean {
     return this.#isFull
+  }
+
+  /** Whether a merge must fit into `freeBytes` as a whole: begun and not ended, it would take the room that deletes and others need. */
+  isScarce(freeBytes: number): boolean {
+    return this.#isFull || freeBytes < scarceFactor * this.lowBytes
   }
 
   /** Whether the reserve stands on the disk. */

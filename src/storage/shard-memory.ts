@@ -18,8 +18,10 @@ export const ControlWord = {
   /** 1: the disk has no room for growth; written by the node thread, with the news for who waits for room (disk-keeper.ts). */
   diskFull: 3,
   diskNews: 4,
-  diskFreeMiB: 5,
-  diskReserveMiB: 6,
+  diskFreeKiB: 5,
+  diskReserveKiB: 6,
+  /** 1: merges must fit into what is left. */
+  diskScarce: 7,
   /** Bumped by the owner on each turn of its loop; read by the supervisor. */
   heartbeat: 32,
   /** Records recovered so far, for progress. */
@@ -59,7 +61,7 @@ export const ControlWord = {
   tableLoads: 89,
   /** By how much the owner came late to its last ticks, microseconds. */
   lateUs: 90,
-  /** How often the log met DISK_FULL. */
+  /** How often the log met DISK_FULL, or something of tables waits for room: it wants the reserve. */
   diskFullMet: 91,
 } as const
 export const controlWords = 256

@@ -386,6 +386,7 @@ export class Store {
       log,
       tables,
       segmentsAllowed: () => this.#segmentsAllowed(),
+      diskRoomBytes: () => (this.#isDiskFull ? this.#diskRoomBytes : undefined),
       liveBytesOf: (segment) => this.#liveBytesOf[segment]!,
       hasUnpublishedIn: (segments) => this.#hasUnpublishedIn(segments),
       sync: () => this.#sync(),
@@ -550,7 +551,13 @@ export class Store {
     const lent = purpose === 'delete' && this.#isExhausted() ? 1 : 0
     const segmentsMax = this.#segmentsAllowed() - reservedSegments[purpose] + lent
     if (log.segmentsUsed > segmentsMax || (bytes > log.roomBytes && log.segmentsUsed === segmentsMax)) {
-      this.refusal = new SunwiseError('OVERLOADED', 'Cannot store the value now: memory is being recycled; try again')
+      this.refusal =
+        this.#isDiskFull && !this.roomWillCome()
+          ? new SunwiseError(
+              'DISK_FULL',
+              'Cannot take the request: memory and disk are used up; free space on the disk',
+            )
+          : new SunwiseError('OVERLOADED', 'Cannot store the value now: memory is being recycled; try again')
       return 0
     }
     const groupsBefore = log.groups
@@ -624,7 +631,11 @@ export class Store {
     }
     log.prepare()
     this.#sweep(epochMs)
-    this.tables?.step(monotonicMs, epochMs, this.#isDiskFull)
+    this.tables?.step(monotonicMs, epochMs, {
+      roomBytes: this.#diskRoomBytes,
+      isScarce: Atomics.load(this.#control, ControlWord.diskScarce) === 1,
+      isFull: this.#isDiskFull,
+    })
     this.#growCaches(monotonicMs)
     if (this.#flusher !== undefined) {
       // A pass that was begun is ended first, whatever is due meanwhile: neither could go on behind the other.
@@ -652,9 +663,16 @@ export class Store {
     return Atomics.load(this.#control, ControlWord.diskFull) === 1
   }
 
-  /** How often the log met DISK_FULL. */
+  /** This shard's share of what is left of the disk; infinite where nobody watches it. */
+  get #diskRoomBytes(): number {
+    const freeKiB = Atomics.load(this.#control, ControlWord.diskFreeKiB)
+    if (freeKiB === 0 && !this.#isDiskFull) return Number.POSITIVE_INFINITY
+    return (freeKiB * 1024) / this.#options.shards
+  }
+
+  /** How often the log met DISK_FULL, or tables would have. */
   get spaceErrors(): number {
-    return this.#openLog.spaceErrors
+    return this.#openLog.spaceErrors + (this.tables?.spaceWants ?? 0) + (this.#flusher?.spaceWants ?? 0)
   }
 
   /** Syncs whatever has been written, then closes the files, and says where the log ends. Nothing may be staged. */

@@ -21,6 +21,7 @@ import { type Compaction, compactionDefaults, deadBytesAfter, debt, pickCompacti
 import type { FlushInput, FlushOutput } from './flush.ts'
 import type { ActorId } from './log-control.ts'
 import type { MergeInput, RecordSource } from './merge.ts'
+import { mergeRoomBytes } from './merge-room.ts'
 import type { ReadPacing } from './read-pace.ts'
 import type { ShardMemory } from './shard-memory.ts'
 import { type BlockCodec, isBlock, MetaWord, tableIdOf, tableIdText } from './sstable.ts'
@@ -76,6 +77,14 @@ export type TablesOptions = {
   readonly report: (error: SunwiseError) => void
 }
 
+/** What a shard knows of the disk. */
+export type DiskRoom = {
+  /** This shard's share of the free bytes; infinite where nobody watches them. */
+  readonly roomBytes: number
+  readonly isScarce: boolean
+  readonly isFull: boolean
+}
+
 /** What a flush has written; not in the catalog yet. */
 export type PreparedFlush = {
   readonly tableId: string
@@ -96,6 +105,14 @@ const retryMs = { first: 1_000, max: 60_000 } as const
 const picksEveryMs = 5_000
 /** On a full disk what is dead goes sooner: growth waits for it. */
 const fullDisk = { deadShareMax: 0.05, idleDeadShareMax: 0.02, rewriteShare: 0.02 } as const
+/** Part of the room on the disk that one slice of a merge may write. */
+const sliceRoomShare = 1 / 4
+/** Part of a full disk's room that merges may take which give nothing back. */
+const tidyRoomShare = 1 / 4
+const debtMuch = 0.5
+const picksPerStep = 8
+/** Ranges that do not fit are noted; with more of them, merging waits for room. */
+const tooLargeMax = 64
 /** A merge with less input than this is not cut further where it finds no room. */
 const sliceBytesLeast = 256 * 1024
 /** A list reads blocks in portions of so many bytes. */
@@ -138,6 +155,8 @@ export class Tables {
   compactions = 0
   bytesFlushed = 0
   bytesCompacted = 0
+  /** How often there were merges that would make room, had they some to begin with. */
+  spaceWants = 0
   /** Blocks that were read beside everything else, since their disk was slow. */
   loads = 0
 
@@ -263,6 +282,8 @@ export class Tables {
         if (error === undefined) {
           this.#flushedThrough = through
           this.flushes++
+          // What is dead changes with it, and so does what fits.
+          this.#tooLarge.length = 0
           this.bytesFlushed += table?.fileBytes ?? 0
         }
         release()
@@ -364,8 +385,16 @@ export class Tables {
     this.#retryPauseMs = retryMs.first
   }
 
-  /** Compaction and cleaning in small steps; every 20 to 100 ms. On a full disk merges that make room are not put off. */
-  step(monotonicMs: number, epochMs: number, isDiskFull = false): void {
+  /** On a full disk: merges may still make room, so what takes room waits for them. */
+  get isMakingRoom(): boolean {
+    return this.#wasDiskFull && (this.#compaction !== undefined || (this.#rowsChanged && !this.#failedForSpace))
+  }
+
+  /**
+   * Compaction and cleaning in small steps; every 20 to 100 ms. `roomBytes` are left on the disk: merges are cut to it, and where it is
+   * scarce, not begun before they fit. On a full disk those that make room are not put off.
+   */
+  step(monotonicMs: number, epochMs: number, { roomBytes, isScarce, isFull: isDiskFull }: DiskRoom): void {
     this.#view.reclaim((table) => this.#closed(table))
     if (isDiskFull && !this.#wasDiskFull) this.#rowsChanged = true
     this.#wasDiskFull = isDiskFull
@@ -374,10 +403,23 @@ export class Tables {
     this.#rowsChanged = false
     this.#nextPickMs = monotonicMs + picksEveryMs
     const isIdle = isDiskFull || monotonicMs - this.#lastFlushMs > restMs
-    const busy = [...this.#damaged, ...this.#tooLarge]
-    const parameters = { ...compactionDefaults, sliceBytesMax: this.#sliceBytes, ...(isDiskFull ? fullDisk : {}) }
-    const picked = pickCompaction(this.#rows, this.#facts, { busy, isIdle, nowMs: epochMs }, parameters)
-    if (picked !== undefined) this.#compact(picked, monotonicMs, epochMs)
+    const sliceBytesMax = Math.min(this.#sliceBytes, roomBytes * sliceRoomShare)
+    const parameters = { ...compactionDefaults, ...(isDiskFull ? fullDisk : {}), sliceBytesMax }
+    for (let picks = 0; picks < picksPerStep && this.#tooLarge.length < tooLargeMax; picks++) {
+      const busy = [...this.#damaged, ...this.#tooLarge]
+      const picked = pickCompaction(this.#rows, this.#facts, { busy, isIdle, nowMs: epochMs }, parameters)
+      if (picked === undefined) return
+      const isFreeing = picked.reason === 'dead' || picked.reason === 'rewrite'
+      const mergeBytes = roomBytes * (isDiskFull && !isFreeing ? tidyRoomShare : 1)
+      if (!isScarce || mergeRoomBytes(picked, this.#rows, this.#facts) <= mergeBytes) {
+        return this.#compact(picked, monotonicMs, epochMs)
+      }
+      // While merging keeps pace it may wait for room without a word.
+      if (!this.#failedForSpace && (isDiskFull || this.#debt > debtMuch)) this.spaceWants++
+      this.#failedForSpace = true
+      this.#tooLarge.push(picked)
+    }
+    this.#rowsChanged = this.#tooLarge.length < tooLargeMax
   }
 
   /** Closes all files. No commit is under way; jobs end as they like, and count for nothing. */
@@ -448,7 +490,8 @@ export class Tables {
     if (error.code === 'TABLE_CORRUPT') this.#damaged.push(compaction)
     if (error.code === 'DISK_FULL') this.#foundNoRoom(compaction)
     this.#retryAtMs = monotonicMs + this.#retryPauseMs
-    this.#retryPauseMs = Math.min(retryMs.max, this.#retryPauseMs * 2)
+    // The next merge is another, or a smaller one: it need not wait long.
+    if (error.code !== 'DISK_FULL') this.#retryPauseMs = Math.min(retryMs.max, this.#retryPauseMs * 2)
     this.#options.report(error)
   }
 

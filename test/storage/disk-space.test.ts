@@ -6,7 +6,7 @@ import { DiskSpace } from '../../src/storage/disk-space.ts'
 const reserve = 100
 
 test('DiskSpace: with room enough the reserve is taken, and growth is taken meanwhile', () => {
-  const space = new DiskSpace(reserve, false)
+  const space = new DiskSpace(reserve, 0, false)
   assert.equal(space.look(1000, 0), 'take')
   assert.deepEqual([space.isFull, space.holdsReserve], [false, false])
   space.took()
@@ -15,7 +15,7 @@ test('DiskSpace: with room enough the reserve is taken, and growth is taken mean
 })
 
 test('DiskSpace: growth is refused below the low water, before anything fails, and taken again only above the high water', () => {
-  const space = new DiskSpace(reserve, true)
+  const space = new DiskSpace(reserve, 0, true)
   const states = [100, 99, 100, 149, 150, 100, 99].map((free, index) => {
     assert.equal(space.look(free, index * 500), undefined, 'The reserve stays: nothing has failed')
     return space.isFull
@@ -23,8 +23,17 @@ test('DiskSpace: growth is refused below the low water, before anything fails, a
   assert.deepEqual(states, [false, true, true, true, false, false, true])
 })
 
+test('DiskSpace: the slack of a large disk comes on top of the reserve', () => {
+  const space = new DiskSpace(reserve, 300, true)
+  const states = [400, 399, 599, 600].map((free, index) => {
+    space.look(free, index)
+    return space.isFull
+  })
+  assert.deepEqual(states, [false, true, true, false])
+})
+
 test('DiskSpace: what met DISK_FULL gets the reserve, and growth waits until it is back and there is room beside it', () => {
-  const space = new DiskSpace(reserve, true)
+  const space = new DiskSpace(reserve, 0, true)
   space.look(500, 0)
   space.met(10)
   assert.equal(space.isFull, true)
@@ -40,7 +49,7 @@ test('DiskSpace: what met DISK_FULL gets the reserve, and growth waits until it 
 })
 
 test('DiskSpace: a disk that says it has room, and refuses all the same, is tried again less and less often', () => {
-  const space = new DiskSpace(reserve, true)
+  const space = new DiskSpace(reserve, 0, true)
   const waits: number[] = []
   let nowMs = 0
   for (let round = 0; round < 8; round++) {
@@ -65,7 +74,7 @@ test('DiskSpace: a disk that says it has room, and refuses all the same, is trie
 })
 
 test('DiskSpace: a reserve that found no room after all keeps growth refused', () => {
-  const space = new DiskSpace(reserve, false)
+  const space = new DiskSpace(reserve, 0, false)
   assert.equal(space.look(1000, 0), 'take')
   space.tookNot(0)
   assert.equal(space.isFull, true)
@@ -74,7 +83,7 @@ test('DiskSpace: a reserve that found no room after all keeps growth refused', (
 })
 
 test('DiskSpace: where no reserve can be had, free bytes alone decide', () => {
-  const space = new DiskSpace(reserve, false)
+  const space = new DiskSpace(reserve, 0, false)
   space.goWithout()
   assert.deepEqual(
     [100, 99, 149, 150].map((free, index) => [space.look(free, index), space.isFull]),
@@ -95,7 +104,7 @@ test('DiskSpace: whatever happens, growth is refused while little is free, and c
   )
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), fc.boolean(), (steps, holds) => {
-      const space = new DiskSpace(reserve, holds)
+      const space = new DiskSpace(reserve, 0, holds)
       let nowMs = 0
       const look = (free: number, fails: boolean): void => {
         const action = space.look(free, nowMs)
