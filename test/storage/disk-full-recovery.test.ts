@@ -23,11 +23,12 @@ function fill(rig: DiskFullRig, round = 0): string[] {
   }
 }
 
-for (const [shards, capacityKiB, reserveKiB] of [
+const disks = [
   [1, 2048, 64],
   [2, 4096, 128],
   [2, 6144, 192],
-] as const) {
+] as const
+for (const [shards, capacityKiB, reserveKiB] of disks.slice(0, scale > 1 ? 3 : 2)) {
   const disk = `${capacityKiB} KiB with a reserve of ${reserveKiB}`
   test(`${shards} shards fill a disk of ${disk}: growth is refused, deletes go on, merges make room, writes are taken again`, () => {
     const rig = new DiskFullRig({
@@ -49,6 +50,7 @@ for (const [shards, capacityKiB, reserveKiB] of [
     rig.pass(20_000)
     assert.equal(rig.keeper.isFull, false, `${rig.freeBytes} bytes are free, ${rig.bytesOfTables} in tables`)
     assert.equal(rig.keeper.reserveBytes, reserveKiB * KiB)
+    assert.equal(rig.failedJobs, 0, 'Nothing was begun that did not fit')
     // There is about as much room as at first.
     const again = fill(rig, 1)
     assert.ok(rig.held.size > held * 0.6, `${rig.held.size} of ${held}`)
