@@ -138,6 +138,11 @@ const limitTexts: { readonly [Name in keyof typeof Limits]: string | undefined }
   openGroupBytesMax:
     'Bytes of one group of the log before it is written; at it, the shard takes no more from its rings',
   listReplyBytesMax: undefined,
+  diskReserveBytesMax:
+    'Disk that is kept for a full disk (see "When the disk is full"); with less than as much free beside it, writes that grow: `DISK_FULL`',
+  diskReserveMemoryShare: 'The same, as a part of `--memory`: the least of the three counts',
+  diskReserveDiskShare: 'The same, as a part of the file system',
+  diskSlackShare: 'Part of the file system that must be free on top of that for writes that grow',
   jobsMax: undefined,
   catalogCommitsPendingMax: 'Changes of buckets and settings that may wait for the catalog; one more: `OVERLOADED`',
   controlConnectionsMax: undefined,

@@ -71,6 +71,15 @@ export const Limits = {
   listReplyBytesMax: 4 * MiB,
   /** Commits that may wait for the catalog; one more is 503 OVERLOADED. */
   catalogCommitsPendingMax: 1024,
+  /**
+   * Bytes of the disk that are kept for a full disk: a file that is given up then, so that flushes and merges go on. With less than as
+   * much free beside it, writes that grow are refused with 507 DISK_FULL. Less is kept where memory or disk are small.
+   */
+  diskReserveBytesMax: 128 * MiB,
+  diskReserveMemoryShare: 1 / 8,
+  diskReserveDiskShare: 1 / 32,
+  /** Part of the disk that must be free on top: a merge writes a partition whole, and there are 1024 of them. */
+  diskSlackShare: 1 / 256,
   /** Flushes, compactions and other jobs that wait or run; one more is OVERLOADED and tried again later. */
   jobsMax: 256,
   /** Connections of other processes to the control socket of a node; one more is closed at once. */

@@ -97,6 +97,11 @@ export type Disk = {
   syncDirectoryNow(path: string): void
   /** Names (not paths) of the entries of a directory, sorted; empty if there is no such directory. */
   listNow(path: string): string[]
+  /**
+   * Bytes of the file system, and how many of them this process may still take. A quota may be tighter, and zeros need not take what
+   * they count: DISK_FULL has the last word. Throws `DISK_FAILED`.
+   */
+  spaceNow(): { readonly freeBytes: number; readonly totalBytes: number }
   /** Creates a directory and its parents, durably; no error if it exists. */
   makeDirectoryNow(path: string): void
 }

@@ -29,6 +29,7 @@ import {
   rename,
   rmdir,
   rmdirSync,
+  statfsSync,
   unlink,
   unlinkSync,
   write,
@@ -211,6 +212,15 @@ export class HostDisk implements Disk {
     } catch (error) {
       if (codeOf(error) === 'ENOENT') return []
       throw this.failure('list', path, error)
+    }
+  }
+
+  spaceNow(): { readonly freeBytes: number; readonly totalBytes: number } {
+    try {
+      const { bsize, bavail, blocks } = statfsSync(this.#root)
+      return { freeBytes: bavail * bsize, totalBytes: blocks * bsize }
+    } catch (error) {
+      throw this.failure('ask for the space of', '', error)
     }
   }
 

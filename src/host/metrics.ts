@@ -169,6 +169,30 @@ const perShard: readonly Gauge[] = [
   },
 ]
 
+/** What the node thread says of the disk that all shards share; it stands in each of their control blocks. */
+const perNode: readonly Gauge[] = [
+  {
+    name: 'sunwise_disk_full',
+    help: '1: the disk has no room, writes that grow are refused',
+    type: 'gauge',
+    word: ControlWord.diskFull,
+  },
+  {
+    name: 'sunwise_disk_free_bytes',
+    help: 'Free bytes of the file system of the data directory, as far as 2 TiB',
+    type: 'gauge',
+    word: ControlWord.diskFreeKiB,
+    scale: 1024,
+  },
+  {
+    name: 'sunwise_disk_reserve_bytes',
+    help: 'Bytes on the disk that are kept for flushes and merges on a full disk',
+    type: 'gauge',
+    word: ControlWord.diskReserveKiB,
+    scale: 1024,
+  },
+]
+
 /** Metrics of all shards, from their control blocks. */
 export function renderShardMetrics(controls: readonly Int32Array[]): string {
   let text = '# HELP sunwise_shard_up Whether the shard serves\n# TYPE sunwise_shard_up gauge\n'
@@ -181,6 +205,10 @@ export function renderShardMetrics(controls: readonly Int32Array[]): string {
     for (const [shard, control] of controls.entries()) {
       text += `${name}{shard="${shard}"} ${(Atomics.load(control, word) >>> 0) * (scale ?? 1)}\n`
     }
+  }
+  for (const { name, help, type, word, scale } of perNode) {
+    const value = Atomics.load(controls[0]!, word) * (scale ?? 1)
+    text += `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${name} ${value}\n`
   }
   return text
 }

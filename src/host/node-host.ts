@@ -17,6 +17,8 @@ import { SunwiseError } from '../base/errors.ts'
 import { createRing } from '../base/ring-buffer.ts'
 import { type Config, Limits, versionSetBytesMax } from '../config.ts'
 import type { Bucket, BucketProperties } from '../replication/requests.ts'
+import { DiskKeeper, diskFullWarning, reserveBytesOf, writeDiskState } from '../storage/disk-keeper.ts'
+import { flushBytesOf } from '../storage/flusher.ts'
 import type { HeldShard } from '../storage/hold.ts'
 import { listSegments, segmentsOnDisk } from '../storage/log-recovery.ts'
 import { ControlWord, createShardMemory, planShard, type ShardMemory, ShardState } from '../storage/shard-memory.ts'
@@ -81,6 +83,8 @@ type ShardWorker = {
   bucketsTaken: number
   lastHeartbeat: number
   lastBeatMs: number
+  /** How often its log had met DISK_FULL at the last look. */
+  diskFullMet: number
   /** Commits of its tables that the catalog has not answered. */
   readonly commits: Set<Promise<void>>
 }
@@ -100,6 +104,8 @@ export class NodeHost {
   readonly #buckets: BucketRegistry
   readonly #jobs: JobPool
   readonly #jobPace = new JobPace()
+  readonly #diskKeeper: DiskKeeper
+  #wasDiskFull = false
   #slowReads = 0
   readonly #hashSeed = { low: randomBytes(4).readUInt32LE(), high: randomBytes(4).readUInt32LE() }
   readonly #shards: ShardWorker[] = []
@@ -147,6 +153,7 @@ export class NodeHost {
     this.#httpCounters = httpCounters
     this.#jobs = new JobPool(options.config.directory)
     this.#unsyncedNoted = record.isUnsynced
+    this.#diskKeeper = this.#makeDiskKeeper()
     this.#buckets = new BucketRegistry(record, options.config.valueBytesMax, (buckets) => this.#tellBuckets(buckets))
   }
 
@@ -209,6 +216,11 @@ export class NodeHost {
   get problems(): string[] {
     const down = this.#shards.filter((shard) => !shard.isUp).map((shard) => `shard ${shard.shard} is recovering`)
     return this.#isClosing ? [...down, 'the node is stopping'] : down
+  }
+
+  /** What the operator should know while all shards serve. */
+  get warnings(): string[] {
+    return this.#diskKeeper.isFull ? [diskFullWarning] : []
   }
 
   /** What the embedder's thread needs to take part; its mailbox gets every later message. */
@@ -317,6 +329,7 @@ export class NodeHost {
         bucketsTaken: 0,
         lastHeartbeat: 0,
         lastBeatMs: performance.now(),
+        diskFullMet: 0,
         commits: new Set(),
       })
     }
@@ -356,7 +369,50 @@ export class NodeHost {
     const disk = new HostDisk(config.directory)
     const { generation, segmentBytes } = this.#logRow
     const onDisk = segmentsOnDisk(disk, logDirectoryOf(generation, shard), segmentBytes)
-    return createShardMemory(planShard(this.#budget(), segmentBytes, onDisk))
+    const memory = createShardMemory(planShard(this.#budget(), segmentBytes, onDisk))
+    writeDiskState(new Int32Array(memory.control), this.#diskKeeper)
+    return memory
+  }
+
+  // Room on the disk.
+
+  #makeDiskKeeper(): DiskKeeper {
+    const { config, log } = this.#options
+    const reserveBytes = reserveBytesOf(flushBytesOf(this.#budget(), this.#logRow.segmentBytes), config.memoryBytes)
+    return new DiskKeeper(
+      {
+        disk: new HostDisk(config.directory),
+        reserveBytes,
+        changed: (keeper) => this.#tellDiskState(keeper),
+        report: (error) => log(`The disk is not watched as it should be: ${error.message}`),
+      },
+      performance.now(),
+    )
+  }
+
+  /** Lets every shard see whether there is room on the disk, and says so where that is another thing than before. */
+  #tellDiskState(keeper: DiskKeeper): void {
+    for (const { memory } of this.#shards) writeDiskState(new Int32Array(memory.control), keeper)
+    if (keeper.isFull === this.#wasDiskFull) return
+    this.#wasDiskFull = keeper.isFull
+    const free = `${Math.floor(keeper.freeBytes / (1024 * 1024))} MiB are free in "${this.#options.config.directory}"`
+    if (keeper.isFull) {
+      this.#options.log(
+        `The disk is full, ${free}: writes that grow are refused with DISK_FULL, everything else goes on; free space, or delete data`,
+      )
+    } else this.#options.log(`There is room on the disk again, ${free}: writes are taken`)
+  }
+
+  /** What met DISK_FULL says more than free bytes. */
+  #heedSpaceErrors(): void {
+    let hasMet = false
+    for (const shard of this.#shards) {
+      const met = Atomics.load(new Int32Array(shard.memory.control), ControlWord.diskFullMet)
+      if (met !== shard.diskFullMet) hasMet = met !== 0
+      shard.diskFullMet = met
+    }
+    if (hasMet) this.#diskKeeper.met(performance.now())
+    else this.#diskKeeper.tick(performance.now())
   }
 
   /** One shard's share of the memory that is not taken by rings. */
@@ -422,6 +478,9 @@ export class NodeHost {
   #runJob(shard: ShardWorker, worker: Worker, { id, kind, input }: FromThread & { type: 'job' }): void {
     this.#jobs.run(kind, input, (error, output) => {
       if (shard.worker !== worker) return
+      if (error?.code === 'DISK_FULL') this.#diskKeeper.met(performance.now())
+      // The next job goes by what this one left.
+      else this.#diskKeeper.tick(performance.now())
       const failure = error === undefined ? undefined : errorMessageOf(error)
       this.#post(shard, { type: 'jobDone', id, error: failure, output })
     })
@@ -441,6 +500,7 @@ export class NodeHost {
             resolve()
             // Whether the rows hold is not known before the catalog is opened anew: nobody may go on from either.
             if (error?.code === 'DISK_FAILED') return this.#fatal(error)
+            if (error?.code === 'DISK_FULL') this.#diskKeeper.met(performance.now())
             if (shard.worker !== worker) return
             const failure = error === undefined ? undefined : errorMessageOf(error)
             this.#post(shard, { type: 'tableCommitted', id, error: failure, orphans })
@@ -603,6 +663,7 @@ export class NodeHost {
     const wasPaused = nowMs - this.#lastSuperviseMs > 4 * superviseMs
     this.#lastSuperviseMs = nowMs
     this.#paceJobs()
+    this.#heedSpaceErrors()
     for (const shard of this.#shards) {
       const control = new Int32Array(shard.memory.control)
       const heartbeat = Atomics.load(control, ControlWord.heartbeat)
@@ -730,7 +791,8 @@ export class NodeHost {
       shard.isUp = false
     }
     this.#settleBuckets()
-    await Promise.all([...workers.map((worker) => worker.terminate()), this.#jobs.close()])
+    const keeperEnds = new Promise<void>((resolve) => this.#diskKeeper.close(resolve))
+    await Promise.all([...workers.map((worker) => worker.terminate()), this.#jobs.close(), keeperEnds])
     await Promise.all(this.#shards.flatMap((shard) => [...shard.commits]))
   }
 }

@@ -1,4 +1,6 @@
 /** The HTTP listener of one shard worker: the server of `http/` over this thread's coordinator. */
+import { diskFullWarning } from '../storage/disk-keeper.ts'
+import { ControlWord } from '../storage/shard-memory.ts'
 import { HttpCounters, renderHttpMetrics } from './http/counters.ts'
 import { createHttpServer, type HttpServer, type ListenAddress } from './http/server.ts'
 import type { ShardSeed } from './messages.ts'
@@ -25,7 +27,7 @@ export async function startWorkerHttp(
     limits: http.limits,
     counters: counters[own.shard]!,
     requestIdPrefix: `${http.nodeId.slice(0, 4)}${own.shard.toString(36)}${Math.floor(Math.random() * 46656).toString(36)}-`,
-    health: { liveProblems: () => [], readyProblems: unready },
+    health: { liveProblems: () => [], readyProblems: unready, readyWarnings: () => diskWarnings(controls()) },
     metrics: () => renderShardMetrics(controls()) + renderHttpMetrics(counters) + renderProcessMetrics(),
     version,
     nodeId: http.nodeId,
@@ -34,4 +36,9 @@ export async function startWorkerHttp(
   })
   const address = await server.listen({ host: where.host, port: where.port, reusePort: where.reusePort })
   return { server, address }
+}
+
+/** A full disk keeps nobody from reading: the node stays ready. */
+function diskWarnings(controls: readonly Int32Array[]): string[] {
+  return controls.some((control) => Atomics.load(control, ControlWord.diskFull) === 1) ? [diskFullWarning] : []
 }

@@ -382,7 +382,7 @@ export class Shard {
     const flags = u8[start + 1]!
     let old = this.store.find(partition, hash, bucketId, u8, keyStart, keyBytes)
     if (old === 0 && flags !== 0 && this.store.tables !== undefined) {
-      old = this.#fetch(thread, requestId, u8, i32, start, partition, hash, bucketId, keyStart, keyBytes)
+      old = this.#fetch(thread, requestId, u8, i32, start, partition, hash, bucketId, keyStart, keyBytes, isDelete)
       if (old < 0) return
     }
     this.#writes++
@@ -461,10 +461,11 @@ export class Shard {
     bucketId: number,
     keyStart: number,
     keyBytes: number,
+    isDelete: boolean,
   ): number {
     try {
       const given = this.#resuming?.given ?? noBlocks
-      const address = this.store.fetch(partition, hash, bucketId, u8, keyStart, keyBytes, given)
+      const address = this.store.fetch(partition, hash, bucketId, u8, keyStart, keyBytes, given, isDelete)
       if (address === -2) {
         this.#waitForBlock(thread, u8, i32, start)
         return -1
@@ -1059,6 +1060,7 @@ export class Shard {
     control[ControlWord.siblingWarnings] = this.#siblingWarnings
     control[ControlWord.ownerReads] = this.#ownerReads
     control[ControlWord.logKiB] = Math.floor(store.bytesWritten / 1024)
+    control[ControlWord.diskFullMet] = store.spaceErrors
     const refusal = store.writeRefusal
     control[ControlWord.writeRefusal] = refusal === undefined ? 0 : refusal === 'memory' ? 1 : 2
     const { tables } = store

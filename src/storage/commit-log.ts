@@ -96,6 +96,8 @@ export class CommitLog {
   groups = 0
   syncs = 0
   bytesWritten = 0
+  /** How often there was no space. */
+  spaceErrors = 0
 
   constructor(options: CommitLogOptions) {
     this.#options = options
@@ -312,6 +314,7 @@ export class CommitLog {
       this.#free.unshift(segment)
       if (error!.code === 'DISK_FULL') {
         this.#spaceError = error
+        this.spaceErrors++
         this.#isScarce = true
       } else this.#fail(error!)
     })
@@ -435,6 +438,7 @@ export class CommitLog {
   #noteWriteError(error: unknown): SunwiseError {
     if (error instanceof SunwiseError && error.code === 'DISK_FULL') {
       this.#spaceError = new SunwiseError('DISK_FULL', error.message, { outcome: 'none', cause: error })
+      this.spaceErrors++
       return this.#spaceError
     }
     return this.#fail(error)

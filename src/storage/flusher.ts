@@ -28,6 +28,8 @@ export type FlusherStore = {
   readonly tables: Tables
   /** Segments that the budget allows. */
   segmentsAllowed(): number
+  /** What is left of a full disk for this shard; undefined while there is room. */
+  diskRoomBytes(): number | undefined
   /** Bytes of live records in a segment. */
   liveBytesOf(segment: number): number
   /** Whether a record that is not visible yet lies in one of the segments with 1. */
@@ -53,6 +55,8 @@ const freeSegmentsLeast = 1
 /** With less of the segments live than this, it is cheaper to copy that (store.ts, recycling) than to write a table. */
 const liveShareLeast = 0.5
 const chunksPerStep = 256
+/** On a full disk a flush finds so many times its bytes, or waits: merges need room, too. */
+const flushRoomFactor = 3
 const retryMs = { first: 500, max: 10_000 } as const
 
 export class Flusher {
@@ -69,6 +73,11 @@ export class Flusher {
   #retryAtMs = 0
   #retryPauseMs: number = retryMs.first
   #nowMs = 0
+  /** So many segments at once at most: fewer after a full disk did not take more. */
+  #segmentsMost = Number.POSITIVE_INFINITY
+  #isSpaceWanted = false
+  /** How often a flush was due that a full disk has no room for. */
+  spaceWants = 0
   /** Why the last try failed; undefined after one that went well. */
   failure: SunwiseError | undefined
 
@@ -94,7 +103,7 @@ export class Flusher {
 
   /** Whether memory comes back, so that waiting for it helps. */
   get willHelp(): boolean {
-    return this.#phase !== 'resting' || this.failure === undefined
+    return this.#phase !== 'resting' || (this.failure === undefined && !this.#isSpaceWanted)
   }
 
   /** Nothing is due: to slow writers down now would put off the flush that they are waiting for. */
@@ -110,10 +119,28 @@ export class Flusher {
     const allowed = this.#store.segmentsAllowed()
     if (log.segmentsUsed + freeSegments(allowed) <= allowed && this.#store.index.hasRoom()) return false
     const segments = this.#oldest()
-    if (segments.length === 0) return false
+    if (segments.length === 0) {
+      this.#wantSpace()
+      return false
+    }
     if (!this.#store.index.hasRoom()) return true
     const live = segments.reduce((sum, segment) => sum + this.#store.liveBytesOf(segment), 0)
     return live >= liveShareLeast * segments.length * this.#store.arena.segmentBytes
+  }
+
+  /** Once until there is news. */
+  #wantSpace(): void {
+    if (this.#isSpaceWanted || this.#store.diskRoomBytes() === undefined) return
+    this.#isSpaceWanted = true
+    this.spaceWants++
+  }
+
+  /** There may be room on the disk: what failed for want of it is tried again with the next step. */
+  retrySpace(): void {
+    this.#isSpaceWanted = false
+    if (this.failure?.code !== 'DISK_FULL') return
+    this.#retryAtMs = 0
+    this.#retryPauseMs = retryMs.first
   }
 
   /** Goes on; every 20 to 100 ms, and in each turn while memory is short. */
@@ -164,13 +191,28 @@ export class Flusher {
   #oldest(): number[] {
     const { log, arena } = this.#store
     const wanted = Math.min(freeSegments(this.#store.segmentsAllowed()), Math.floor(flushBytesMax / arena.segmentBytes))
-    return log.full.slice(0, Math.max(1, wanted)).map(({ segment }) => segment)
+    const most = Math.max(1, Math.min(wanted, this.#segmentsMost))
+    return this.#fitting(log.full.slice(0, most).map(({ segment }) => segment))
+  }
+
+  /** As many as a full disk has room for, beside the merges that are to come of them. */
+  #fitting(segments: number[]): number[] {
+    const roomBytes = this.#store.diskRoomBytes()
+    if (roomBytes === undefined) return segments
+    let leftBytes = roomBytes / flushRoomFactor
+    const end = segments.findIndex((segment) => {
+      leftBytes -= this.#store.liveBytesOf(segment)
+      return leftBytes < 0
+    })
+    return end < 0 ? segments : segments.slice(0, end)
   }
 
   #begin(): void {
     const { log, tables } = this.#store
     // One more run, and reads would have to look into too many: writers wait in memory until some are merged.
     if (tables.runs >= runsMax) return
+    // The last room of a disk is for merges that give some back.
+    if (tables.isMakingRoom) return
     const segments = this.#oldest()
     this.#isGone.fill(0)
     for (const segment of segments) this.#isGone[segment] = 1
@@ -201,6 +243,7 @@ export class Flusher {
       if (error !== undefined) return this.#failed(error)
       this.failure = undefined
       this.#retryPauseMs = retryMs.first
+      this.#segmentsMost *= 2
       this.#sweepPartition = 0
       this.#sweepPosition = 0
       this.#phase = 'sweeping'
@@ -224,9 +267,17 @@ export class Flusher {
   #failed(error: SunwiseError): void {
     this.failure = error
     this.#phase = 'resting'
+    // A smaller table may fit. Its own segments are used again by the log then.
+    if (error.code === 'DISK_FULL') this.#segmentsMost = Math.max(1, this.#segments.length >>> 1)
     this.#retryAtMs = this.#nowMs + this.#retryPauseMs
     this.#retryPauseMs = Math.min(retryMs.max, this.#retryPauseMs * 2)
   }
+}
+
+/** Most bytes that one flush of a shard may write, but for its index: so much room it wants on the disk. */
+export function flushBytesOf(budgetBytes: number, segmentBytes: number): number {
+  const segments = freeSegments(Math.floor(budgetBytes / segmentBytes))
+  return Math.max(segmentBytes, Math.min(flushBytesMax, segments * segmentBytes))
 }
 
 /** Segments that are kept free, of those allowed; so many are flushed at once. */

@@ -15,6 +15,13 @@ export const ControlWord = {
   viewVersion: 1,
   /** 1 from before the owner first acknowledges a write that is not on stable storage; never taken back in this run. */
   mayHoldUnsynced: 2,
+  /** 1: the disk has no room for growth; written by the node thread, with the news for who waits for room (disk-keeper.ts). */
+  diskFull: 3,
+  diskNews: 4,
+  diskFreeKiB: 5,
+  diskReserveKiB: 6,
+  /** 1: merges must fit into what is left. */
+  diskScarce: 7,
   /** Bumped by the owner on each turn of its loop; read by the supervisor. */
   heartbeat: 32,
   /** Records recovered so far, for progress. */
@@ -54,6 +61,8 @@ export const ControlWord = {
   tableLoads: 89,
   /** By how much the owner came late to its last ticks, microseconds. */
   lateUs: 90,
+  /** How often the log met DISK_FULL, or something of tables waits for room: it wants the reserve. */
+  diskFullMet: 91,
   /** Tables with damage, bytes looked through for it, and how often all tables were. */
   tablesDamaged: 100,
   checkedKiB: 101,

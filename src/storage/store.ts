@@ -55,7 +55,7 @@ import {
   simpleCounter,
   simpleExpiry,
 } from './record.ts'
-import type { ShardMemory } from './shard-memory.ts'
+import { ControlWord, type ShardMemory } from './shard-memory.ts'
 import { type GivenBlock, Seek } from './table-finder.ts'
 import { Tables, type TablesOptions } from './tables.ts'
 import { WritePace } from './write-pace.ts'
@@ -130,6 +130,9 @@ export class Store {
   readonly #index: HashIndex
   readonly #hash: KeyHash
   readonly #actors: Int32Array
+  readonly #control: Int32Array
+  /** News of the disk that was acted upon. */
+  #diskNews = 0
   #actorCount = 0
   /** Actors that the log defines once the open group is written, and those that it defines whatever becomes of that group. */
   #actorsDefined = 0
@@ -206,6 +209,7 @@ export class Store {
     this.#index = new HashIndex(options.memory.index, this.#arena)
     this.#hash = new KeyHash(options.hashSeed)
     this.#actors = new Int32Array(options.memory.actors)
+    this.#control = new Int32Array(options.memory.control)
     this.#liveBytesOf = new Float64Array(this.#arena.segments)
     this.#expiringOf = new Int32Array(this.#arena.segments)
     const { disk, memory, crc32, shard, tables } = options
@@ -387,6 +391,7 @@ export class Store {
       log,
       tables,
       segmentsAllowed: () => this.#segmentsAllowed(),
+      diskRoomBytes: () => (this.#isDiskFull ? this.#diskRoomBytes : undefined),
       liveBytesOf: (segment) => this.#liveBytesOf[segment]!,
       hasUnpublishedIn: (segments) => this.#hasUnpublishedIn(segments),
       sync: () => this.#sync(),
@@ -424,7 +429,8 @@ export class Store {
   /**
    * Address of the newest record of a key that `find` did not find, if tables hold one: it is staged again, as if it were new, so that
    * whoever needs it finds it in memory. 0: there is none; -1: no room, see `refusal`; -2: a block must be read first, see
-   * `Tables.load`; all that were read for it are `given`. @throws TABLE_CORRUPT, DISK_FAILED
+   * `Tables.load`; all that were read for it are `given`. A full disk does not keep it from who deletes the key then.
+   * @throws TABLE_CORRUPT, DISK_FAILED
    */
   fetch(
     partition: number,
@@ -434,13 +440,14 @@ export class Store {
     keyStart: number,
     keyBytes: number,
     given: readonly GivenBlock[],
+    isForDelete: boolean,
   ): number {
     const finder = this.tables?.finder
     if (finder === undefined || finder.isEmpty) return 0
     const found = finder.seek(partition, bucketId, key, keyStart, keyBytes, given)
     if (found !== Seek.found) return found === Seek.absent ? 0 : -2
     const bytes = recordBytesAt(finder.i32, finder.at)
-    const address = this.allocate(bytes, bytes, 'grow')
+    const address = this.allocate(bytes, isForDelete ? 0 : bytes, 'grow')
     if (address === 0) return -1
     const target = this.#arena.i32[address >>> wordsPerSlabBits]!
     copyWords(finder.i32, finder.at >>> 2, target, address & slabWordMask, bytes >>> 2)
@@ -521,6 +528,13 @@ export class Store {
       this.refusal = log.failure
       return 0
     }
+    if (purpose === 'grow' && growthBytes > 0 && this.#isDiskFull) {
+      this.refusal = new SunwiseError(
+        'DISK_FULL',
+        `Cannot store ${bytes} bytes: the disk has no room for more; free some, or delete data, and writes are taken again by themselves`,
+      )
+      return 0
+    }
     if (purpose === 'grow' && this.#flusher?.failure !== undefined && log.segmentsUsed >= this.#segmentsUsable()) {
       this.refusal = refusalOf(this.#flusher.failure)
       return 0
@@ -542,7 +556,13 @@ export class Store {
     const lent = purpose === 'delete' && this.#isExhausted() ? 1 : 0
     const segmentsMax = this.#segmentsAllowed() - reservedSegments[purpose] + lent
     if (log.segmentsUsed > segmentsMax || (bytes > log.roomBytes && log.segmentsUsed === segmentsMax)) {
-      this.refusal = new SunwiseError('OVERLOADED', 'Cannot store the value now: memory is being recycled; try again')
+      this.refusal =
+        this.#isDiskFull && !this.roomWillCome()
+          ? new SunwiseError(
+              'DISK_FULL',
+              'Cannot take the request: memory and disk are used up; free space on the disk',
+            )
+          : new SunwiseError('OVERLOADED', 'Cannot store the value now: memory is being recycled; try again')
       return 0
     }
     const groupsBefore = log.groups
@@ -609,6 +629,7 @@ export class Store {
     const log = this.#openLog
     for (const waiting of this.#onStep.splice(0)) waiting()
     if (log.failure !== undefined) return
+    this.#heedDiskNews()
     if (monotonicMs - this.#lastIntervalSyncMs >= this.#options.syncIntervalMs) {
       this.#lastIntervalSyncMs = monotonicMs
       log.retrySpace()
@@ -616,7 +637,11 @@ export class Store {
     }
     log.prepare()
     this.#sweep(epochMs)
-    this.tables?.step(monotonicMs, epochMs)
+    this.tables?.step(monotonicMs, epochMs, {
+      roomBytes: this.#diskRoomBytes,
+      isScarce: Atomics.load(this.#control, ControlWord.diskScarce) === 1,
+      isFull: this.#isDiskFull,
+    })
     this.#growCaches(monotonicMs)
     if (this.#flusher !== undefined) {
       // A pass that was begun is ended first, whatever is due meanwhile: neither could go on behind the other.
@@ -627,6 +652,33 @@ export class Store {
       }
     }
     this.#recycle(epochMs)
+  }
+
+  /** Room may have come on the disk: what waits after a DISK_FULL is tried again at once. */
+  #heedDiskNews(): void {
+    const news = Atomics.load(this.#control, ControlWord.diskNews)
+    if (news === this.#diskNews) return
+    this.#diskNews = news
+    this.#openLog.retrySpace()
+    this.#flusher?.retrySpace()
+    this.tables?.retrySpace()
+  }
+
+  /** Whether the disk has no room for growth, as the node says; see disk-space.ts. */
+  get #isDiskFull(): boolean {
+    return Atomics.load(this.#control, ControlWord.diskFull) === 1
+  }
+
+  /** This shard's share of what is left of the disk; infinite where nobody watches it. */
+  get #diskRoomBytes(): number {
+    const freeKiB = Atomics.load(this.#control, ControlWord.diskFreeKiB)
+    if (freeKiB === 0 && !this.#isDiskFull) return Number.POSITIVE_INFINITY
+    return (freeKiB * 1024) / this.#options.shards
+  }
+
+  /** How often the log met DISK_FULL, or tables would have. */
+  get spaceErrors(): number {
+    return this.#openLog.spaceErrors + (this.tables?.spaceWants ?? 0) + (this.#flusher?.spaceWants ?? 0)
   }
 
   /** Syncs whatever has been written, then closes the files, and says where the log ends. Nothing may be staged. */
@@ -706,7 +758,7 @@ export class Store {
 
   /** Whether growth is refused now, and why: for readiness and metrics. */
   get writeRefusal(): 'memory' | 'disk' | undefined {
-    if (this.#openLog.spaceError !== undefined && !this.#openLog.hasSpare) return 'disk'
+    if (this.#isDiskFull || (this.#openLog.spaceError !== undefined && !this.#openLog.hasSpare)) return 'disk'
     const failure = this.#flusher?.failure
     if (failure !== undefined && this.#openLog.segmentsUsed >= this.#segmentsUsable()) {
       return failure.code === 'DISK_FULL' ? 'disk' : 'memory'

@@ -17,10 +17,11 @@ import { SunwiseError } from '../base/errors.ts'
 import { Limits } from '../config.ts'
 import type { CatalogEdit, Disk, Jobs, Random } from '../env.ts'
 import type { CompactionInput, CompactionOutput } from './compaction.ts'
-import { type Compaction, deadBytesAfter, debt, pickCompaction } from './compaction-policy.ts'
+import { type Compaction, compactionDefaults, deadBytesAfter, debt, pickCompaction } from './compaction-policy.ts'
 import type { FlushInput, FlushOutput } from './flush.ts'
 import type { ActorId } from './log-control.ts'
 import type { MergeInput, RecordSource } from './merge.ts'
+import { mergeRoomBytes } from './merge-room.ts'
 import type { ReadPacing } from './read-pace.ts'
 import type { ShardMemory } from './shard-memory.ts'
 import { type BlockCodec, isBlock, MetaWord, tableIdOf, tableIdText } from './sstable.ts'
@@ -82,6 +83,14 @@ export type TablesOptions = {
   readonly report: (error: SunwiseError) => void
 }
 
+/** What a shard knows of the disk. */
+export type DiskRoom = {
+  /** This shard's share of the free bytes; infinite where nobody watches them. */
+  readonly roomBytes: number
+  readonly isScarce: boolean
+  readonly isFull: boolean
+}
+
 /** What a flush has written; not in the catalog yet. */
 export type PreparedFlush = {
   readonly tableId: string
@@ -100,6 +109,18 @@ const restMs = 5_000
 /** After a failed job the next one waits, twice as long each time. */
 const retryMs = { first: 1_000, max: 60_000 } as const
 const picksEveryMs = 5_000
+/** On a full disk what is dead goes sooner: growth waits for it. */
+const fullDisk = { deadShareMax: 0.05, idleDeadShareMax: 0.02, rewriteShare: 0.02 } as const
+/** Part of the room on the disk that one slice of a merge may write. */
+const sliceRoomShare = 1 / 4
+/** Part of a full disk's room that merges may take which give nothing back. */
+const tidyRoomShare = 1 / 4
+const debtMuch = 0.5
+const picksPerStep = 8
+/** Ranges that do not fit are noted; with more of them, merging waits for room. */
+const tooLargeMax = 64
+/** A merge with less input than this is not cut further where it finds no room. */
+const sliceBytesLeast = 256 * 1024
 /** A list reads blocks in portions of so many bytes. */
 const listPortionBytes = 16 * 1024
 /** What is read ahead of each table for a list on a slow disk. */
@@ -127,6 +148,12 @@ export class Tables {
   #retryAtMs = 0
   #retryPauseMs: number = retryMs.first
   #rowsChanged = true
+  #wasDiskFull = false
+  #failedForSpace = false
+  /** Input of one merge at most: less after a full disk did not take more. */
+  #sliceBytes = compactionDefaults.sliceBytesMax
+  /** Ranges whose smallest merge found no room on the disk: left alone until there may be some. */
+  readonly #tooLarge: Compaction[] = []
   #debt = 0
   #displacedBefore = 0
   /** No file is removed; those that would be wait. */
@@ -139,6 +166,8 @@ export class Tables {
   compactions = 0
   bytesFlushed = 0
   bytesCompacted = 0
+  /** How often there were merges that would make room, had they some to begin with. */
+  spaceWants = 0
   /** Blocks that were read beside everything else, since their disk was slow. */
   loads = 0
   /** Bytes of tables that were looked through for damage. */
@@ -277,6 +306,8 @@ export class Tables {
         if (error === undefined) {
           this.#flushedThrough = through
           this.flushes++
+          // What is dead changes with it, and so does what fits.
+          this.#tooLarge.length = 0
           this.bytesFlushed += table?.fileBytes ?? 0
         }
         release()
@@ -370,21 +401,52 @@ export class Tables {
     })
   }
 
-  /** Compaction and cleaning in small steps; every 20 to 100 ms. */
-  step(monotonicMs: number, epochMs: number): void {
+  /** There may be room on the disk: what failed for want of it is tried again with the next step. */
+  retrySpace(): void {
+    if (!this.#failedForSpace) return
+    this.#failedForSpace = false
+    this.#tooLarge.length = 0
+    this.#rowsChanged = true
+    this.#retryAtMs = 0
+    this.#retryPauseMs = retryMs.first
+  }
+
+  /** On a full disk: merges may still make room, so what takes room waits for them. */
+  get isMakingRoom(): boolean {
+    return this.#wasDiskFull && (this.#compaction !== undefined || (this.#rowsChanged && !this.#failedForSpace))
+  }
+
+  /**
+   * Compaction and cleaning in small steps; every 20 to 100 ms. `roomBytes` are left on the disk: merges are cut to it, and where it is
+   * scarce, not begun before they fit. On a full disk those that make room are not put off.
+   */
+  step(monotonicMs: number, epochMs: number, { roomBytes, isScarce, isFull: isDiskFull }: DiskRoom): void {
     this.#view.reclaim((table) => this.#closed(table))
     this.#lookForDamage(monotonicMs)
+    if (isDiskFull && !this.#wasDiskFull) this.#rowsChanged = true
+    this.#wasDiskFull = isDiskFull
     if (this.#compaction !== undefined || this.#health.hasSuspects || monotonicMs < this.#retryAtMs) return
     if (!this.#rowsChanged && monotonicMs < this.#nextPickMs) return
     this.#rowsChanged = false
     this.#nextPickMs = monotonicMs + picksEveryMs
-    const isIdle = monotonicMs - this.#lastFlushMs > restMs
-    const picked = pickCompaction(this.#rows, this.#facts, {
-      busy: this.#health.walls(this.#rows),
-      isIdle,
-      nowMs: epochMs,
-    })
-    if (picked !== undefined) this.#compact(picked, monotonicMs, epochMs)
+    const isIdle = isDiskFull || monotonicMs - this.#lastFlushMs > restMs
+    const sliceBytesMax = Math.min(this.#sliceBytes, roomBytes * sliceRoomShare)
+    const parameters = { ...compactionDefaults, ...(isDiskFull ? fullDisk : {}), sliceBytesMax }
+    for (let picks = 0; picks < picksPerStep && this.#tooLarge.length < tooLargeMax; picks++) {
+      const busy = [...this.#health.walls(this.#rows), ...this.#tooLarge]
+      const picked = pickCompaction(this.#rows, this.#facts, { busy, isIdle, nowMs: epochMs }, parameters)
+      if (picked === undefined) return
+      const isFreeing = picked.reason === 'dead' || picked.reason === 'rewrite'
+      const mergeBytes = roomBytes * (isDiskFull && !isFreeing ? tidyRoomShare : 1)
+      if (!isScarce || mergeRoomBytes(picked, this.#rows, this.#facts) <= mergeBytes) {
+        return this.#compact(picked, monotonicMs, epochMs)
+      }
+      // While merging keeps pace it may wait for room without a word.
+      if (!this.#failedForSpace && (isDiskFull || this.#debt > debtMuch)) this.spaceWants++
+      this.#failedForSpace = true
+      this.#tooLarge.push(picked)
+    }
+    this.#rowsChanged = this.#tooLarge.length < tooLargeMax
   }
 
   /** Changes nothing any more: jobs end as they like, and count for nothing. No change is under way. */
@@ -435,6 +497,7 @@ export class Tables {
       if (this.#isClosed) return
       if (error !== undefined) return this.#compactionFailed(compaction, error, monotonicMs)
       this.#retryPauseMs = retryMs.first
+      this.#sliceBytes = Math.min(compactionDefaults.sliceBytesMax, this.#sliceBytes * 2)
       const { tables } = output as CompactionOutput
       this.#exclusively((release) => {
         const { inputs } = compaction
@@ -460,9 +523,20 @@ export class Tables {
     if (error.code === 'TABLE_CORRUPT' || error.code === 'DISK_FAILED') {
       for (const { tableId } of compaction.inputs) this.#health.suspect(tableId)
     }
+    if (error.code === 'DISK_FULL') this.#foundNoRoom(compaction)
     this.#retryAtMs = monotonicMs + this.#retryPauseMs
-    this.#retryPauseMs = Math.min(retryMs.max, this.#retryPauseMs * 2)
+    // The next merge is another, or a smaller one: it need not wait long.
+    if (error.code !== 'DISK_FULL') this.#retryPauseMs = Math.min(retryMs.max, this.#retryPauseMs * 2)
     this.#options.report(error)
+  }
+
+  /** A smaller merge may fit; where it cannot be smaller, others may. */
+  #foundNoRoom(compaction: Compaction): void {
+    this.#failedForSpace = true
+    const isLeast =
+      compaction.inputBytes <= sliceBytesLeast || compaction.endPartition === compaction.firstPartition + 1
+    if (isLeast) this.#tooLarge.push(compaction)
+    else this.#sliceBytes = Math.floor(Math.min(this.#sliceBytes, compaction.inputBytes) / 2)
   }
 
   #flushed(tableId: string, table: WrittenTable, deadShare: number): { row: TableRow; facts: TableFacts } {

@@ -47,6 +47,20 @@ const heldShards = {
 
 export const deliberateBugs: readonly DeliberateBug[] = [
   {
+    what: 'keeps the reserve of the disk where it is needed',
+    patches: [
+      {
+        file: 'src/storage/disk-keeper.ts',
+        from: '    this.#options.disk.remove(reservePath, (error) => {\n      if (error === undefined) this.#space.gaveUp()',
+        to: "    this.#options.disk.remove('nothing', (error) => {\n      if (error === undefined) this.#space.gaveUp()",
+      },
+    ],
+    test: {
+      file: 'test/storage/disk-full-recovery.test.ts',
+      name: '2 shards fill a disk of 4096 KiB with a reserve of 128: growth is refused, deletes go on, merges make room, writes are taken again',
+    },
+  },
+  {
     what: 'acknowledges a write before the log has it',
     patches: [
       {

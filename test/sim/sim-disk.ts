@@ -291,6 +291,10 @@ export class SimDisk implements Disk {
     return [...node.live.keys()].sort()
   }
 
+  spaceNow(): { readonly freeBytes: number; readonly totalBytes: number } {
+    return { freeBytes: Math.max(0, this.capacityBytes - this.#usedBytes), totalBytes: this.capacityBytes }
+  }
+
   makeDirectoryNow(path: string): void {
     const { fault, crashes } = this.#begin('makeDirectory', path)
     const names = namesOf(path)

@@ -46,6 +46,7 @@ function forgetfulDisk(): Disk {
     removeNow: () => {},
     syncDirectoryNow: () => {},
     listNow: () => [],
+    spaceNow: () => ({ freeBytes: 0, totalBytes: 0 }),
     makeDirectoryNow: () => {},
   }
 }

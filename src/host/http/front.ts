@@ -18,6 +18,8 @@ export type HealthSource = {
   liveProblems(): readonly string[]
   /** Reasons why `/readyz` answers 503: requests should go elsewhere for now. */
   readyProblems(): readonly string[]
+  /** What an operator should know although the node is ready: `/readyz` says it. */
+  readonly readyWarnings?: () => readonly string[]
 }
 
 /** Limits of one server in bytes and counts. */

@@ -5,11 +5,15 @@ import type { Front } from './front.ts'
 import { openApiDocument } from './openapi.ts'
 import { parseQuery } from './query.ts'
 
-/** Answers with the reasons why the node is not well: 200 where there are none. */
-export function answerHealth(exchange: Exchange, reasons: readonly string[]): void {
+/** Answers with the reasons why the node is not well: 200 where there are none. Warnings change nothing but the text. */
+export function answerHealth(exchange: Exchange, reasons: readonly string[], warnings: readonly string[] = []): void {
   parseQuery(exchange.target, exchange.target.indexOf('?'), [])
   const ok = reasons.length === 0
-  exchange.answerJson(ok ? 200 : 503, ok ? [] : ['Retry-After', '1'], JSON.stringify({ ok, reasons }))
+  exchange.answerJson(
+    ok ? 200 : 503,
+    ok ? [] : ['Retry-After', '1'],
+    JSON.stringify({ ok, reasons, ...(warnings.length > 0 ? { warnings } : {}) }),
+  )
 }
 
 /** Answers with the text of all metrics. */

@@ -133,7 +133,10 @@ const schemas: Readonly<Record<SchemaName, Json>> = {
   Bucket: object({ name: text, ...bucketMembers }, ['name', ...Object.keys(bucketMembers)]),
   Buckets: object({ buckets: { type: 'array', items: ref('Bucket') } }, ['buckets']),
   BucketProperties: { ...object(bucketMembers), additionalProperties: false },
-  Health: object({ ok: { type: 'boolean' }, reasons: { type: 'array', items: text } }, ['ok', 'reasons']),
+  Health: object(
+    { ok: { type: 'boolean' }, reasons: { type: 'array', items: text }, warnings: { type: 'array', items: text } },
+    ['ok', 'reasons'],
+  ),
   Version: object({ name: text, version: text, api: text, nodeId: text }, ['name', 'version', 'api', 'nodeId']),
   LimitTable: { type: 'object', additionalProperties: integer },
   Text: text,

@@ -365,6 +365,7 @@ export class HttpServer {
         answerHealth(
           exchange,
           front.draining ? ['The node is stopping', ...health.readyProblems()] : health.readyProblems(),
+          health.readyWarnings?.(),
         ),
       getMetrics: (exchange) => answerMetrics(exchange, metrics()),
       getVersion: (exchange) => answerDocument(exchange, versionText),

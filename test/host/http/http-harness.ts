@@ -30,6 +30,7 @@ export class Harness {
   readonly logged: string[] = []
   readonly live: string[] = []
   readonly ready: string[] = []
+  readonly warnings: string[] = []
   readonly server: HttpServer
   port = 0
 
@@ -45,7 +46,7 @@ export class Harness {
       counters: this.counters,
       logger: { error: (message) => this.logged.push(message) },
       requestIdPrefix: 'test-',
-      health: { liveProblems: () => this.live, readyProblems: () => this.ready },
+      health: { liveProblems: () => this.live, readyProblems: () => this.ready, readyWarnings: () => this.warnings },
       metrics: () => renderHttpMetrics([this.counters]),
       version: '1.2.3',
       nodeId: 'n1',

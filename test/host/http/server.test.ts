@@ -18,6 +18,10 @@ test('Health, readiness, version, limits and metrics are served', async () => {
   assert.equal(ready.status, 503)
   assert.equal(ready.headers['retry-after'], '1')
   assert.deepEqual(JSON.parse(ready.body.toString()), { ok: false, reasons: ['shard 1 is restarting'] })
+  harness.ready.length = 0
+  harness.warnings.push('the disk is full')
+  const warned = await harness.json('GET', '/readyz')
+  assert.deepEqual(warned, { ok: true, reasons: [], warnings: ['the disk is full'], httpStatus: 200 })
   harness.live.push('a worker hangs')
   assert.equal((await harness.call('GET', '/healthz')).status, 503)
   const version = await harness.json('GET', '/version')
