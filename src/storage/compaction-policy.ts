@@ -20,7 +20,8 @@
  *
  * The most wanting partition is merged first, together with neighbours that want the same, up to `sliceBytesMax` of input: a great
  * merge is many small ones, each atomic, and between any two of them an urgent one may come. Work that is lost in a crash is one
- * slice.
+ * slice. What a stack has dead is an estimate that differs from partition to partition where each holds little: to be merged whole for
+ * that, neighbours come along up to `sliceBytesMin` whether they want it or not.
  *
  * An idle store comes to rest. A merge of two runs or more leaves one in each of its partitions, and nothing but a flush adds any,
  * so there are only so many. A rewrite leaves behind a table that is no reason for another at the same time: without waste, its
@@ -65,6 +66,11 @@ export type CompactionParameters = {
   readonly rewriteShare: number
   /** A table whose rows hold less than half of its file, and so many bytes less than it, is worth a rewrite. */
   readonly wasteBytesMin: number
+  /**
+   * Input below which a `dead` or `settle` merge takes in neighbours that do not want it: shares of single partitions are estimates from bands, and where
+   * there are few records in each, they differ so much that a shard would be cut into ever smaller tables.
+   */
+  readonly sliceBytesMin: number
   /** Input of one merge; more only where a single partition has more. */
   readonly sliceBytesMax: number
   /** Limit of `debt`: bytes in runs beyond `runsWanted`. */
@@ -82,6 +88,7 @@ export const compactionDefaults: CompactionParameters = {
   joinShare: 0.75,
   rewriteShare: 0.1,
   wasteBytesMin: 1 * MiB,
+  sliceBytesMin: 4 * MiB,
   sliceBytesMax: 64 * MiB,
   pendingBytesMax: 2 * GiB,
   deadBytesMax: 4 * GiB,
@@ -296,17 +303,47 @@ class Picking {
       isLast &&= taken.oldest === stack.length - 1
       return true
     }
+    const isFree = (at: number): boolean => at >= this.#rows.firstPartition && at < this.#rows.endPartition
     const joins = (at: number): boolean => {
-      if (at < this.#rows.firstPartition || at >= this.#rows.endPartition) return false
-      const other = this.#wishOf(at, true)
+      const other = isFree(at) ? this.#wishOf(at, true) : undefined
       return other !== undefined && this.#isAlike(partition, wish, at, other) && take(at, other)
+    }
+    const comesAlong = (at: number): boolean => {
+      const other = isFree(at) && bytes < this.#parameters.sliceBytesMin ? this.#along(partition, wish, at) : undefined
+      return other !== undefined && take(at, other)
     }
     take(partition, wish)
     let firstPartition = partition
-    while (joins(firstPartition - 1)) firstPartition--
     let endPartition = partition + 1
-    while (joins(endPartition)) endPartition++
+    // Those that want it go first: what has just been merged comes along only where little else does.
+    for (let isGrowing = true; isGrowing; ) {
+      while (joins(firstPartition - 1)) firstPartition--
+      while (joins(endPartition)) endPartition++
+      isGrowing = comesAlong(endPartition)
+      if (isGrowing) endPartition++
+      else if (comesAlong(firstPartition - 1)) {
+        firstPartition--
+        isGrowing = true
+      }
+    }
     return this.#compaction({ firstPartition, endPartition }, wish.reason, [...inputs], level, isLast)
+  }
+
+  /**
+   * What can be merged along with `wish` in a neighbour that does not want it: its whole stack, where `wish` goes by an estimate. The
+   * merges that go by the count of runs, which is exact, would only cost more so.
+   */
+  #along(partition: number, wish: Wish, at: number): Wish | undefined {
+    if (
+      (wish.reason !== 'dead' && wish.reason !== 'settle') ||
+      this.#busySequence(partition) !== this.#busySequence(at)
+    )
+      return undefined
+    const stack = this.#rows.rowsOf(partition)
+    const other = this.#rows.rowsOf(at)
+    if (other.length < 1 || wish.oldest < stack.length - 1) return undefined
+    const oldest = other.length - 1
+    return { ...wish, oldest, level: Math.max(wish.level, levelOf(other, oldest)) }
   }
 
   /** Whether two partitions want merges that can be one: of the same rows, or each of its whole stack. */

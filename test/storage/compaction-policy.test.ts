@@ -315,6 +315,7 @@ function loadOptions(changes: Partial<LoadOptions> = {}): LoadOptions {
   const parameters: CompactionParameters = {
     ...compactionDefaults,
     wasteBytesMin: compactionDefaults.wasteBytesMin * size,
+    sliceBytesMin: compactionDefaults.sliceBytesMin * size,
     sliceBytesMax: compactionDefaults.sliceBytesMax * size,
     pendingBytesMax: compactionDefaults.pendingBytesMax * size,
     deadBytesMax: compactionDefaults.deadBytesMax * size,
@@ -426,7 +427,7 @@ const idOf = (name: number): string => name.toString(16).padStart(16, '0')
 const idle: CompactionState = { busy: [], isIdle: true, nowMs: 0 }
 const atWork: CompactionState = { ...idle, isIdle: false }
 /** As the defaults, but for tables of some hundred bytes. */
-const small: CompactionParameters = { ...compactionDefaults, sliceBytesMax: 640, wasteBytesMin: 1 }
+const small: CompactionParameters = { ...compactionDefaults, sliceBytesMin: 0, sliceBytesMax: 640, wasteBytesMin: 1 }
 
 type Table = { readonly row: TableRow; readonly facts: TableFacts }
 
@@ -521,6 +522,22 @@ test('CompactionPolicy: a merge is sliced between partitions, and a partition th
   assert.ok(alone.inputs.every((row) => row.firstPartition === 0 && row.endPartition === 1))
   // Every partition is being merged.
   assert.equal(pickCompaction(rows, facts, { ...atWork, busy: [{ firstPartition: 0, endPartition: 16 }] }), undefined)
+})
+
+test('CompactionPolicy: where a merge is small, neighbours with the same runs come along, and those that are merged already do last', () => {
+  // Only partitions 4 to 6 have so much dead; another merge holds partition 12.
+  const tables = [tableOf(rowOf(1, 1), 10), tableOf(rowOf(2, 0, 4, 7), 10, { deadBytes: 30 })]
+  const { rows, facts } = shardOf(tables)
+  const state = { ...atWork, busy: [{ firstPartition: 12, endPartition: 13 }] }
+  const rangeFor = (sliceBytesMin: number): number[] => {
+    const picked = pickCompaction(rows, facts, state, { ...small, sliceBytesMin })!
+    assert.deepEqual([picked.reason, picked.isLast], ['dead', true])
+    return [picked.firstPartition, picked.endPartition, picked.inputBytes]
+  }
+  assert.deepEqual(rangeFor(0), [4, 7, 60])
+  assert.deepEqual(rangeFor(60), [4, 7, 60])
+  assert.deepEqual(rangeFor(75), [4, 9, 80])
+  assert.deepEqual(rangeFor(1000), [0, 12, 150])
 })
 
 test('CompactionPolicy: while the lower part of a stack is being merged, only newer runs are, once they pile up', () => {
