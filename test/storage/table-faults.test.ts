@@ -106,11 +106,16 @@ class TableRun {
 
   /** Cuts the power, or ends the process, and starts again. */
   crash(end: 'power' | 'process'): void {
+    const isDead = this.disk.hasCrashed
     if (end === 'power') this.disk.crash(this.random)
     else this.disk.kill(this.random)
     this.catalog.crash(this.random)
     // Requests under way have no answer.
-    for (const { key, text, result } of this.#sent) this.#judge(key, text, result)
+    // An error that a dead process found was told to nobody.
+    for (const { key, text, result } of this.#sent) {
+      if (result.error !== undefined && isDead) this.witness.unknown(key, text)
+      else this.#judge(key, text, result)
+    }
     this.#sent = []
     this.start()
   }
