@@ -107,13 +107,14 @@ class TableRun {
 
   /** Cuts the power, or ends the process, and starts again. */
   crash(end: 'power' | 'process'): void {
+    const isDead = this.disk.hasCrashed
     if (end === 'power') this.disk.crash(this.random)
     else this.disk.kill(this.random)
     this.catalog.crash(this.random)
     // Requests under way have no answer: what a dead process says of its disk reaches nobody.
     for (const { key, text, result } of this.#sent) {
-      if (result.error === undefined) this.#judge(key, text, result)
-      else this.witness.unknown(key, text)
+      if (result.error !== undefined && isDead) this.witness.unknown(key, text)
+      else this.#judge(key, text, result)
     }
     this.#sent = []
     this.start()
