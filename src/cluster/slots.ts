@@ -15,14 +15,17 @@ const closeBrace = 0x7d
 export function slotOfKey(key: Uint8Array, start: number, end: number): number {
   const whole = crc16Without(key, start, end, openBrace)
   if (whole >= 0) return whole & (Limits.slots - 1)
+  const tagged = slotOfTag(key, start, end)
+  return tagged < 0 ? crc16(key, start, end) & (Limits.slots - 1) : tagged
+}
+
+/** The slot of every key that begins with these bytes, where they hold a whole tag; else -1: such keys are anywhere. */
+export function slotOfTag(prefix: Uint8Array, start: number, end: number): number {
   let open = start
-  while (open < end && key[open] !== openBrace) open++
-  if (open < end) {
-    let close = open + 1
-    while (close < end && key[close] !== closeBrace) close++
-    if (close < end && close > open + 1) return crc16(key, open + 1, close) & (Limits.slots - 1)
-  }
-  return crc16(key, start, end) & (Limits.slots - 1)
+  while (open < end && prefix[open] !== openBrace) open++
+  let close = open + 1
+  while (close < end && prefix[close] !== closeBrace) close++
+  return close < end && close > open + 1 ? crc16(prefix, open + 1, close) & (Limits.slots - 1) : -1
 }
 
 /** Slots per partition are 2^4: 16384 / 1024. */

@@ -11,7 +11,7 @@ import { copyBytes, pad4 } from '../base/bytes.ts'
 import { type ErrorCode, ErrorTable, errorCodeOf, outcomeOf, SunwiseError } from '../base/errors.ts'
 import { type HashSeed, KeyHash } from '../base/key-hash.ts'
 import { SipHash } from '../base/siphash.ts'
-import { partitionOfSlot, shardOfPartition, slotOfKey } from '../cluster/slots.ts'
+import { partitionOfSlot, shardOfPartition, slotOfKey, slotOfTag } from '../cluster/slots.ts'
 import { type Durability, DurabilityNumber, Limits, versionSetBytesMax } from '../config.ts'
 import type { Clock, FrameTarget, Shards } from '../env.ts'
 import {
@@ -281,12 +281,20 @@ export class ShardCoordinator implements Coordinator {
       partition = position.partition
       after = position.after
     }
+    // Keys with one hash tag are all in one partition.
+    const tagSlot = options.prefix === undefined ? -1 : slotOfTag(options.prefix, 0, options.prefix.length)
+    const isTagged = tagSlot >= 0
+    const endPartition = isTagged ? partitionOfSlot(tagSlot) + 1 : Limits.partitions
+    if (isTagged && partition < endPartition - 1) {
+      partition = endPartition - 1
+      after = undefined
+    }
     const keys: ListedKey[] = []
     let bytes = 0
     let deadStretches = 0
     const deadlineMs = this.#deadline(options.timeoutMs)
     const more = (): void => {
-      if (partition >= Limits.partitions) return done(undefined, { keys, cursor: undefined })
+      if (partition >= endPartition) return done(undefined, { keys, cursor: undefined })
       const request: Pending = {
         kind: 'list',
         done: (error, chunk) => {
@@ -299,12 +307,12 @@ export class ShardCoordinator implements Coordinator {
           if (chunk.stoppedAt !== undefined) deadStretches++
           const isFull = keys.length >= options.limit || bytes >= Limits.listReplyBytesMax
           if (!isFull && deadStretches < deadStretchesMax) return more()
-          const atEnd = partition >= Limits.partitions
+          const atEnd = partition >= endPartition
           done(undefined, { keys, cursor: atEnd ? undefined : this.#cursors.encode(bucket.id, { partition, after }) })
         },
       }
       const limit = options.limit - keys.length
-      const failed = this.#sendList(request, bucket.id, partition, after, options, limit, deadlineMs)
+      const failed = this.#sendList(request, bucket.id, partition, after, isTagged, options, limit, deadlineMs)
       if (failed !== undefined) done(failed, undefined)
     }
     more()
@@ -633,6 +641,7 @@ export class ShardCoordinator implements Coordinator {
     bucketId: number,
     partition: number,
     after: Uint8Array | undefined,
+    isAlone: boolean,
     options: ListOptions,
     limit: number,
     deadlineMs: number,
@@ -649,7 +658,7 @@ export class ShardCoordinator implements Coordinator {
     const { u8, i32, start } = target
     const word = start >>> 2
     const nowMs = this.#options.clock.epochMs()
-    const flags = (options.values ? 1 : 0) | (after === undefined ? 0 : 2)
+    const flags = (options.values ? 1 : 0) | (after === undefined ? 0 : 2) | (isAlone ? 4 : 0)
     i32[word] = FrameKind.list | (flags << 8) | (partition << 16)
     i32[word + 1] = this.#pending.add(request, shard, deadlineMs)
     i32[word + 2] = bucketId

@@ -15,7 +15,7 @@
  *
  * List command (keys from one partition on, until enough was looked at):
  *
- *      0 u8 kind   1 u8 1: with values, 2: behind a key   2 u16 partition   4 u32 requestId   8 u32 bucketId   12 u32 limit   16 u32 bytesMax
+ *      0 u8 kind   1 u8 1: with values, 2: behind a key, 4: this partition alone   2 u16 partition   4 u32 requestId   8 u32 bucketId   12 u32 limit   16 u32 bytesMax
  *     20 u16 prefixBytes   22 u16 afterBytes   24 u32 nowLow   28 u32 nowHigh   32 prefix padded | after padded
  *
  * Reply to a write:

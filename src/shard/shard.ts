@@ -954,7 +954,8 @@ export class Shard {
       withValues: (u8[start + 1]! & 1) !== 0,
     }
     const { tables } = this.store
-    if (tables === undefined || tables.mayWait) return this.#listNow(wanted, listPartitionsMax)
+    const isAlone = (u8[start + 1]! & 4) !== 0
+    if (tables === undefined || tables.mayWait) return this.#listNow(wanted, isAlone ? 1 : listPartitionsMax)
     // On a slow disk what the list begins with is fetched first, while others are served.
     this.#coldCommands++
     tables.prefetch(wanted.partition, wanted.bucketId, firstKeyOf(wanted), () => {

@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { firstPartitionOfShard, partitionOfSlot, shardOfPartition, slotOfKey } from '../../src/cluster/slots.ts'
+import {
+  firstPartitionOfShard,
+  partitionOfSlot,
+  shardOfPartition,
+  slotOfKey,
+  slotOfTag,
+} from '../../src/cluster/slots.ts'
 import { Limits } from '../../src/config.ts'
 
 const slot = (text: string): number => {
@@ -22,6 +28,18 @@ test('slotOfKey() follows the hash tag rules of Redis Cluster', () => {
   assert.equal(slot('foo{{bar}}zap'), slot('{bar'))
   assert.equal(slot('foo{bar}{zap}'), slot('bar'))
   assert.notEqual(slot('foo{bar'), slot('bar'))
+})
+
+test('slotOfTag() is the slot of every key that begins with a whole tag, and of no other prefix', () => {
+  const tagSlot = (text: string): number => {
+    const bytes = new TextEncoder().encode(text)
+    return slotOfTag(bytes, 0, bytes.length)
+  }
+  for (const prefix of ['{foo}', 'a{foo}', 'a{foo}b{c}', '{{x}', '{a}{']) {
+    for (const rest of ['', 'x', '}', '{y}', '}{']) assert.equal(tagSlot(prefix), slot(prefix + rest), prefix + rest)
+  }
+  for (const prefix of ['', 'foo', '{', '{foo', 'foo{', '{}', '{}{a}', '}', '}a{b'])
+    assert.equal(tagSlot(prefix), -1, prefix)
 })
 
 test('Every partition belongs to exactly one shard, in contiguous ranges of equal size to within one', () => {

@@ -248,6 +248,7 @@ test('Command: a list is answered with records, and with where it goes on', () =
   for (const name of names) rig.coordinator.put(bucket, bytesOf(name), bytesOf('val'), {}, ignored)
   rig.coordinator.list(bucket, { limit: 2, values: false }, ignored)
   rig.coordinator.list(bucket, { limit: 1, values: true }, ignored)
+  rig.coordinator.list(bucket, { limit: 9, values: false, prefix: bytesOf('none') }, ignored)
   rig.coordinator.list(bucket, { limit: 9, values: false, prefix: bytesOf('{none}') }, ignored)
   for (const frame of rig.sent) tell(shard, frame)
   const of = (text: string): number => slotOfKey(bytesOf(text), 0, text.length)
@@ -276,6 +277,8 @@ test('Command: a list is answered with records, and with where it goes on', () =
       head(4, 36, more) + record(36, names[0]!, 1) + value,
       // The shard stops after so many partitions, and tells which is next.
       head(5, 0, 256),
+      // All keys of a hash tag are in one partition.
+      head(6, 0, partitionOfSlot(of('{none}')) + 1),
     ].map((hex) => hex.replaceAll(' ', '')),
   )
 })
