@@ -215,7 +215,15 @@ export class Store {
     const { disk, memory, crc32, shard, tables } = options
     if (tables === undefined) return
     const actorIndex = (low: number, high: number): number => this.actorIndex(low, high)
-    this.tables = new Tables({ ...tables, disk, memory, crc32, shard, actorIndex, actors: () => this.#actorIds() })
+    this.tables = new Tables({
+      ...tables,
+      disk,
+      memory,
+      crc32,
+      shard,
+      actorIndex,
+      actors: () => this.#actorIds(),
+    })
   }
 
   get arena(): Arena {

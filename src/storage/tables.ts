@@ -53,6 +53,8 @@ export type TablesOptions = {
   readonly codec: BlockCodec | undefined
   /** Whether merged tables are compressed. */
   readonly compresses: boolean
+  /** As of compaction-policy.ts, where small data is to be merged like much; undefined: the default. */
+  readonly sliceBytesMin?: number | undefined
   readonly shard: number
   /** Rows and facts that the catalog holds for this shard. */
   readonly rows: TableRows
@@ -431,7 +433,10 @@ export class Tables {
     this.#nextPickMs = monotonicMs + picksEveryMs
     const isIdle = isDiskFull || monotonicMs - this.#lastFlushMs > restMs
     const sliceBytesMax = Math.min(this.#sliceBytes, roomBytes * sliceRoomShare)
-    const parameters = { ...compactionDefaults, ...(isDiskFull ? fullDisk : {}), sliceBytesMax }
+    // On a full disk every merge counts, however small.
+    const leastBytes = this.#options.sliceBytesMin ?? compactionDefaults.sliceBytesMin
+    const sliceBytesMin = isScarce || isDiskFull ? 0 : leastBytes
+    const parameters = { ...compactionDefaults, ...(isDiskFull ? fullDisk : {}), sliceBytesMin, sliceBytesMax }
     for (let picks = 0; picks < picksPerStep && this.#tooLarge.length < tooLargeMax; picks++) {
       const busy = [...this.#health.walls(this.#rows), ...this.#tooLarge]
       const picked = pickCompaction(this.#rows, this.#facts, { busy, isIdle, nowMs: epochMs }, parameters)

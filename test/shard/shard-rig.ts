@@ -66,6 +66,7 @@ export type ShardRigOptions = {
         readonly pace?: ReadPacing | undefined
         readonly compresses?: boolean
         readonly scrubBytesPerSecond?: number
+        readonly sliceBytesMin?: number
       }
     | undefined
 }
@@ -186,7 +187,7 @@ export class ShardRig {
   #tables(shard: number, shards: number): StoreOptions['tables'] {
     const { disk, tables } = this.options
     if (tables === undefined) return undefined
-    const { catalog, jobs, random, pace, compresses = false, scrubBytesPerSecond = 0 } = tables
+    const { catalog, jobs, random, pace, compresses = false, scrubBytesPerSecond = 0, sliceBytesMin } = tables
     const range = {
       firstPartition: firstPartitionOfShard(shard, shards),
       endPartition: firstPartitionOfShard(shard + 1, shards),
@@ -203,6 +204,7 @@ export class ShardRig {
       pace,
       compresses,
       scrubBytesPerSecond,
+      sliceBytesMin,
       liveBuckets: () => [1, 7].filter((bucket) => !this.options.retiredBuckets?.has(bucket)),
       report: (error) => this.reports.push(error),
     }

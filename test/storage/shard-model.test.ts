@@ -158,6 +158,8 @@ class ModelRun {
       random: this.random.fork('tables'),
       pace,
       compresses: this.options.shards === 2,
+      // Many small merges of parts of tables, as there are where data is much.
+      sliceBytesMin: this.options.completions === 'immediate' ? 0 : 8192,
     }
     const rig = new ShardRig({
       disk: this.disk,

@@ -243,7 +243,12 @@ class TableRun {
       segments: 24,
       budgetBytes,
       actor: { low: 1, high: 9 },
-      tables: { catalog: this.catalog, jobs: this.#jobs, random: this.random.fork(`tables${this.tally.starts}`) },
+      tables: {
+        catalog: this.catalog,
+        jobs: this.#jobs,
+        random: this.random.fork(`tables${this.tally.starts}`),
+        sliceBytesMin: 0,
+      },
     })
     this.#rig.open()
   }
