@@ -192,12 +192,13 @@ test('Every command, script, flag and variable that the README names exists', as
   const commands = await commandNames()
   for (const [, command] of readme.matchAll(/npm run -s sunwise -- ([a-z]+)/g))
     assert.ok(commands.includes(command!), `There is no command ${command}`)
-  const bench = readFileSync(join(root, 'native-free-bench', 'main.ts'), 'utf8')
+  const programs = ['native-free-bench/main.ts', 'test/soak/soak.ts']
+  const options = programs.map((path) => readFileSync(join(root, path), 'utf8')).join('\n')
   // Flags of curl and node in the examples, and of a peer in the table of benches.
   const foreign = ['--data-binary', '--test', '--sync']
   const flags = await commandFlags()
   for (const [flag] of readme.matchAll(/(?<![\w-])--[a-z][a-z0-9-]+/g)) {
-    const isKnown = flags.has(flag) || foreign.includes(flag) || new RegExp(`\\b${flag.slice(2)}: \\{`).test(bench)
+    const isKnown = flags.has(flag) || foreign.includes(flag) || new RegExp(`\\b${flag.slice(2)}: \\{`).test(options)
     assert.ok(isKnown, `There is no flag ${flag}`)
   }
   const variables = [...Object.values(SettingTable).map(({ env }) => env), CONFIG_VARIABLE, 'SUNWISE_TEST_SCALE']
