@@ -1,7 +1,7 @@
 /**
  * What is known of the health of a shard's tables, and which of them to look through next: one under suspicion first, since a merge or
- * a read met damage or an error in it; else, at the rate of the scrub, the one that was looked through longest ago. At a start nothing
- * is known of that, so the order is drawn: a node that is started often looks at all of its tables in the end.
+ * a read met damage or an error in it; else, at the rate of the scrub and once a day, all in turn. At a start nothing is known of the last
+ * pass, so the order is drawn: a node that is started often looks at all of its tables in the end.
  *
  * Damage is noted by table and partition and stays with the table, over restarts, too (the catalog has a row of it). A partition with
  * a damaged table in it is walled off for merges from that table downwards: what lies above may be merged, so that runs do not pile up;
@@ -27,6 +27,8 @@ export type DamageById = ReadonlyMap<string, readonly Damage[]>
 const formatVersion = 1
 /** A table that cannot be read is tried again after so long; when it fails then, too, it is taken for damaged. */
 const secondTryMs = 10_000
+/** From the beginning of one pass over all tables to that of the next, at the least. */
+const passMsLeast = 24 * 3_600_000
 
 export class TableHealth {
   readonly #random: Random
@@ -40,6 +42,7 @@ export class TableHealth {
   readonly #rounds = new Map<string, number>()
   #round = 1
   #nextScrubMs: number | undefined
+  #passBeganMs = 0
 
   constructor(damaged: DamageById, scrubBytesPerSecond: number, random: Random) {
     for (const [tableId, damage] of damaged) {
@@ -86,7 +89,10 @@ export class TableHealth {
     if (suspect !== undefined) return suspect
     for (const [tableId, dueMs] of this.#failed) if (nowMs >= dueMs) return tableId
     if (this.#rate === 0) return undefined
-    this.#nextScrubMs ??= nowMs + (this.#random.u32() % 60_000)
+    if (this.#nextScrubMs === undefined) {
+      this.#nextScrubMs = nowMs + (this.#random.u32() % 60_000)
+      this.#passBeganMs = this.#nextScrubMs
+    }
     if (nowMs < this.#nextScrubMs) return undefined
     const left = [...open].filter(
       (tableId) =>
@@ -95,7 +101,8 @@ export class TableHealth {
     if (left.length > 0) return left[this.#random.u32() % left.length]
     // The pass has ended; the next one begins when it is due.
     this.#round++
-    this.#nextScrubMs = nowMs + 1000
+    this.#nextScrubMs = Math.max(nowMs, this.#passBeganMs + passMsLeast)
+    this.#passBeganMs = this.#nextScrubMs
     return undefined
   }
 
@@ -132,7 +139,7 @@ export class TableHealth {
   /** The check could not begin, or its table has left: later. */
   putOff(tableId: string, nowMs: number): void {
     this.#suspects.delete(tableId)
-    this.#nextScrubMs = nowMs + 1000
+    if (this.#nextScrubMs !== undefined) this.#nextScrubMs = Math.max(this.#nextScrubMs, nowMs + 1000)
   }
 
   /** The table is gone. */
@@ -158,7 +165,9 @@ export class TableHealth {
   #done(tableId: string, fileBytes: number, nowMs: number): void {
     this.#suspects.delete(tableId)
     this.#rounds.set(tableId, this.#round)
-    if (this.#rate > 0) this.#nextScrubMs = nowMs + fileBytes / this.#rate
+    if (this.#rate > 0 && this.#nextScrubMs !== undefined) {
+      this.#nextScrubMs = Math.max(this.#nextScrubMs, nowMs + fileBytes / this.#rate)
+    }
   }
 }
 

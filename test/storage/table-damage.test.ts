@@ -11,7 +11,7 @@ import { compact } from '../../src/storage/compaction.ts'
 import { runsMax } from '../../src/storage/compaction-policy.ts'
 import { flush } from '../../src/storage/flush.ts'
 import { checkTableFile } from '../../src/storage/table-check.ts'
-import { damageEdit, damageOf } from '../../src/storage/table-health.ts'
+import { damageEdit, damageOf, TableHealth } from '../../src/storage/table-health.ts'
 import { bucketOf, ShardRig } from '../shard/shard-rig.ts'
 import { SimCatalog } from '../sim/sim-catalog.ts'
 import { SimClock } from '../sim/sim-clock.ts'
@@ -268,13 +268,17 @@ test('Tables: the scrub finds damage that nobody reads, comes round to every tab
   run.rest(70)
   run.reports()
   const bytes = run.tables.fileBytes
-  const { bytesChecked, scrubPasses } = run.tables
-  assert.ok(bytesChecked > 0)
-  const seconds = 200
-  run.rest(seconds)
-  const checked = run.tables.bytesChecked - bytesChecked
-  assert.ok(checked >= 0.5 * seconds * 20_000 && checked <= seconds * 20_000 + bytes, `${checked} bytes`)
-  assert.ok(run.tables.scrubPasses > scrubPasses)
+  assert.ok(run.tables.bytesChecked > 0 && run.tables.bytesChecked <= 70 * 20_000 + bytes)
+  run.rest((2 * bytes) / 20_000)
+  assert.equal(run.tables.scrubPasses, 1)
+  const { bytesChecked } = run.tables
+  run.rest(100)
+  assert.equal(run.tables.bytesChecked, bytesChecked, 'Once a day is enough')
+  run.clock.advance(24 * 3_600_000)
+  run.rest((2 * bytes) / 20_000)
+  assert.equal(run.tables.bytesChecked - bytesChecked, run.tables.fileBytes)
+  assert.equal(run.tables.scrubPasses, 2)
+  run.clock.advance(24 * 3_600_000)
   const path = run.paths.at(-1)!
   run.disk.flipBit(path, 777, 1)
   run.rest((3 * bytes) / 20_000 + 70)
@@ -283,6 +287,41 @@ test('Tables: the scrub finds damage that nobody reads, comes round to every tab
   assert.equal(reports.length, 1)
   assert.ok(reports[0]!.includes(path) && reports[0]!.includes('salvage'), reports[0]!)
   assert.equal(run.catalog.scan('damaged/').length, 1)
+})
+
+test('TableHealth: tables are looked through one by one at the rate, each once in a pass, suspects at once', () => {
+  const whole = { records: 1, findings: [] }
+  const open = ['a', 'b', 'c', 'd']
+  const health = new TableHealth(new Map(), 100, new SeededRandom('health'))
+  const seen: { table: string; atMs: number }[] = []
+  for (let nowMs = 0; nowMs < 200_000; nowMs += 100) {
+    const table = health.next(open, nowMs)
+    if (table === undefined) continue
+    seen.push({ table, atMs: nowMs })
+    assert.equal(health.checked(table, 1000, whole, nowMs), undefined)
+  }
+  assert.deepEqual(seen.map(({ table }) => table).sort(), open)
+  for (const [index, { atMs }] of seen.entries()) if (index > 0) assert.ok(atMs >= seen[index - 1]!.atMs + 10_000)
+  assert.equal(health.passes, 1)
+  health.suspect('c')
+  assert.equal(health.next(open, 200_000), 'c')
+  health.putOff('c', 200_000)
+  assert.equal(health.next(open, 200_000), undefined)
+  // One that cannot be read is tried once more.
+  health.suspect('b')
+  const error = new SunwiseError('DISK_FAILED', 'no')
+  assert.equal(health.failed('b', 1000, error, 210_000), undefined)
+  assert.equal(health.next(open, 219_999), undefined)
+  assert.equal(health.next(open, 220_000), 'b')
+  assert.deepEqual(
+    health.failed('b', 1000, error, 220_000)?.map(({ detail }) => detail),
+    ['no'],
+  )
+  assert.equal(health.damagedTables, 1)
+  health.forget('b')
+  assert.equal(health.damagedTables, 0)
+  const off = new TableHealth(new Map(), 0, new SeededRandom('off'))
+  for (let nowMs = 0; nowMs < 1e9; nowMs += 1e7) assert.equal(off.next(open, nowMs), undefined)
 })
 
 test('the row of a damaged table has these bytes, and is refused when it is of another format', () => {
