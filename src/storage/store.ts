@@ -111,6 +111,8 @@ const cachesGrowMs = 500
 /** Debt of merging from which on writers are slowed down, and part of the memory that they come to wait for when it is left alone. */
 const debtFree = 0.5
 const marginShare = 1 / 8
+/** How long writers are held up at most while the disk is full. */
+const fullDiskDelayMs = 250
 /** Live data beyond this share of the segments makes recycling too costly: growth is refused. */
 const liveShareMax = 0.9
 /** Records name actors by a u16. */
@@ -177,6 +179,8 @@ export class Store {
   /** What waits for the next step. */
   readonly #onStep: (() => void)[] = []
   readonly #writePace = new WritePace()
+  /** When writers were last let through. */
+  #delayedSinceMs = 0
   #cachesGrowMs = 0
   #sweepPartition = 0
   #sweepPosition = 0
@@ -309,7 +313,14 @@ export class Store {
   /** Whether writers are to wait a little, so that they need not wait long later. Asked, and told the time, once a turn or so. */
   isDelayed(nowMs: number): boolean {
     if (this.tables === undefined || this.#openLog.failure !== undefined) return false
-    return this.#writePace.isBehind(this.#pressure(), this.#openLog.position, nowMs)
+    if (!this.#writePace.isBehind(this.#pressure(), this.#openLog.position, nowMs)) {
+      this.#delayedSinceMs = nowMs
+      return false
+    }
+    // On a full disk most of what waits is to be refused, and is to hear so before its deadline.
+    if (!this.#isDiskFull || nowMs - this.#delayedSinceMs < fullDiskDelayMs) return true
+    this.#delayedSinceMs = nowMs
+    return false
   }
 
   /** From 0 to 1, how close writers are to the point where they must stop. */

@@ -82,7 +82,13 @@ const program = `
   const others = []
   for (let key = 10_000; key < 10_016; key++) others.push((await put(key)).status)
   const ready = await seen('/readyz')
-  const metrics = (await (await fetch(base + '/metrics')).text()).split('\\n').filter((line) => /^sunwise_(disk|shard_write_refusal)/.test(line)).join('\\n')
+  // Shards publish what they count a few times a second.
+  let metrics
+  for (let tries = 0; tries < 50; tries++) {
+    metrics = (await (await fetch(base + '/metrics')).text()).split('\\n').filter((line) => /^sunwise_(disk|shard_write_refusal)/.test(line)).join('\\n')
+    if (metrics.match(/^sunwise_shard_write_refusal.* 2$/mg)?.length === 2) break
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
   const wrong = await countWrong()
   const deletes = []
   for (const key of [...held].slice(0, 5)) {

@@ -450,7 +450,9 @@ class ModelRun {
     }
     this.disk.heal()
     this.tally.faultsInJobs++
-    for (const { code } of this.rig.reports.splice(before)) assert.match(code, /^(DISK_FAILED|DISK_FULL)$/)
+    // A table that could not be read twice is taken for damaged.
+    for (const { code } of this.rig.reports.splice(before))
+      assert.match(code, /^(DISK_FAILED|DISK_FULL|TABLE_CORRUPT)$/)
     this.collect()
   }
 
