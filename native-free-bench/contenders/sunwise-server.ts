@@ -3,6 +3,7 @@
  * keys are loaded over HTTP in batches before it is measured.
  */
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Durability } from '../../src/config.ts'
 import { startServer } from '../../src/host/server.ts'
 import type { Totals } from '../counts.ts'
@@ -20,7 +21,11 @@ type Options = {
 }
 
 const batchOperations = 500
-/** The shards' counters in `/metrics`, which are written every 20 ms, and their names in the report. */
+const updatesName = 'sunwise_shard_counter_updates_total'
+/** At rest shards write their counters down ten times a second. */
+const updateWaitMs = 5000
+const pollMs = 5
+/** The shards' counters in `/metrics`, and their names in the report. */
 const counters: Readonly<Record<string, string>> = {
   sunwise_shard_log_groups_total: 'log groups',
   sunwise_shard_log_syncs_total: 'syncs',
@@ -79,13 +84,42 @@ async function load(origin: string, set: KeySet): Promise<void> {
   if (!set.value(0).equals(new Uint8Array(await response.arrayBuffer()))) throw new Error('It gave another value')
 }
 
+/** What all shards have counted, once their counters say what happened before the call. */
 async function metricTotals(origin: string): Promise<Totals> {
-  await new Promise((resolve) => setTimeout(resolve, 60))
-  const totals: Record<string, number> = {}
-  for (const line of (await (await fetch(`${origin}/metrics`)).text()).split('\n')) {
+  const before = await updatesOf(origin)
+  const deadlineMs = performance.now() + updateWaitMs
+  for (;;) {
+    const text = await metricsText(origin)
+    const updates = countersIn(text).get(updatesName) ?? []
+    if (updates.length > 0 && updates.every((count, shard) => count > (before[shard] ?? 0))) return totalsIn(text)
+    if (performance.now() > deadlineMs) throw new Error('A shard did not write down its counters')
+    await delay(pollMs)
+  }
+}
+
+async function updatesOf(origin: string): Promise<readonly number[]> {
+  return countersIn(await metricsText(origin)).get(updatesName) ?? []
+}
+
+async function metricsText(origin: string): Promise<string> {
+  return (await fetch(`${origin}/metrics`)).text()
+}
+
+/** The values of each counter that shards have, shard by shard. */
+function countersIn(text: string): Map<string, number[]> {
+  const values = new Map<string, number[]>()
+  for (const line of text.split('\n')) {
     const [, name, value] = /^(\w+)\{shard="\d+"\} (\S+)$/.exec(line) ?? []
-    const count = name === undefined ? undefined : counters[name]
-    if (count !== undefined) totals[count] = (totals[count] ?? 0) + Number(value)
+    if (name !== undefined) values.set(name, [...(values.get(name) ?? []), Number(value)])
+  }
+  return values
+}
+
+function totalsIn(text: string): Totals {
+  const totals: Record<string, number> = {}
+  for (const [name, values] of countersIn(text)) {
+    const count = counters[name]
+    if (count !== undefined) totals[count] = values.reduce((sum, value) => sum + value, 0)
   }
   return totals
 }
