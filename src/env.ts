@@ -9,6 +9,7 @@
  */
 import type { SunwiseError } from './base/errors.ts'
 import type { EpochMs, MonotonicMs } from './base/ids.ts'
+import type { WorkMemory } from './base/work-memory.ts'
 
 /** Time. It moves only between calls into the core: two reads within one call may be equal, never far apart. */
 export type Clock = {
@@ -131,10 +132,15 @@ export type Catalog = {
 /** What a job may use: it runs on a thread that serves nobody, and may wait. */
 export type JobWorld = {
   readonly disk: Disk
-  /** Told of bytes that were read or written; may make the job wait, so that it leaves the disk and the processor to others. */
+  /**
+   * Told of the bytes of every small piece of work (a block of a table), 0 where nothing is read or written; may make the job wait, so that
+   * it leaves the disk and the processor to others.
+   */
   pace(bytes: number): void
   /** The answer is not wanted any more: the job throws CLOSED soon. */
   readonly isCancelled: boolean
+  /** Buffers; what a job takes is its own until it ends, and goes to the next one then. */
+  readonly memory: WorkMemory
 }
 
 /** Long work beside the serving threads. Jobs have no order among them. */

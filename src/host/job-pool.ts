@@ -7,6 +7,7 @@ import { Piscina } from 'piscina'
 import { SunwiseError } from '../base/errors.ts'
 import { Limits } from '../config.ts'
 import type { Jobs } from '../env.ts'
+import type { JobRate } from './job-pace.ts'
 import { JobControl, type JobResult, type JobTask } from './job-task.ts'
 import { moduleUrl } from './module-url.ts'
 
@@ -16,7 +17,7 @@ const closeMs = 2_000
 
 export class JobPool implements Jobs {
   readonly #directory: string
-  readonly #control = new SharedArrayBuffer(8)
+  readonly #control = new SharedArrayBuffer(12)
   #urgent: Piscina | undefined
   #background: Piscina | undefined
   readonly #running = new Set<Promise<void>>()
@@ -50,9 +51,11 @@ export class JobPool implements Jobs {
     void running.finally(() => this.#running.delete(running))
   }
 
-  /** What paced jobs may read and write, together per thread; 0: as much as they can. */
-  setRate(bytesPerSecond: number): void {
-    Atomics.store(new Int32Array(this.#control), JobControl.kibPerSecond, Math.ceil(bytesPerSecond / 1024))
+  /** How fast each thread for paced jobs may go. */
+  setRate({ bytesPerSecond, rests }: JobRate): void {
+    const control = new Int32Array(this.#control)
+    Atomics.store(control, JobControl.kibPerSecond, Math.ceil(bytesPerSecond / 1024))
+    Atomics.store(control, JobControl.isHurried, rests ? 0 : 1)
   }
 
   /** Cancels what runs and ends the threads. */

@@ -7,6 +7,8 @@ export const JobControl = {
   cancelled: 0,
   /** What a paced job may read and write, in KiB a second; 0: as much as it can. */
   kibPerSecond: 1,
+  /** 1: a paced job works without rests. */
+  isHurried: 2,
 } as const
 
 export type JobTask = {
@@ -15,6 +17,7 @@ export type JobTask = {
   /** Data directory, absolute. */
   readonly directory: string
   readonly control: SharedArrayBuffer
+  /** False: somebody waits for it, so it has no rate. */
   readonly isPaced: boolean
 }
 

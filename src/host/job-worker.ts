@@ -1,18 +1,21 @@
 /**
  * What a thread of the job pool runs: one job at a time, waiting for the disk where it must. It serves nobody, so it gives way to
- * the threads that do, unless writers wait for what it does.
+ * the threads that do, unless writers wait for what it does: by its priority, by short bursts of work, and by a rate.
  */
 import { readlinkSync } from 'node:fs'
 import { setPriority } from 'node:os'
 import { SunwiseError } from '../base/errors.ts'
+import { ReusedMemory } from '../base/work-memory.ts'
 import type { JobWorld } from '../env.ts'
 import { HostDisk } from './disk.ts'
+import { JobBursts } from './job-pace.ts'
 import { jobTable } from './job-table.ts'
 import { JobControl, type JobResult, type JobTask } from './job-task.ts'
 
-/** Bytes after which a job looks at its rate. */
-const pacedBytes = 256 * 1024
 const niceness = 10
+/** Buffers that stay with the thread between two jobs, bytes. */
+const keptBytes = 16 * 1024 * 1024
+const memory = new ReusedMemory(keptBytes)
 let hasGivenWay = false
 
 /** Lets the other threads of the process go first, where the system knows threads of their own (Linux). */
@@ -41,24 +44,25 @@ export function runJob(task: JobTask): JobResult {
     }
     const message = error instanceof Error ? (error.stack ?? error.message) : String(error)
     return { error: { code: 'INTERNAL', message: `Job "${task.kind}" broke: ${message}` }, output: undefined }
+  } finally {
+    memory.end()
   }
 }
 
 function worldOf({ directory, control, isPaced }: JobTask): JobWorld {
   const words = new Int32Array(control)
-  let bytesSince = 0
-  let sinceMs = performance.now()
+  const bursts = new JobBursts(isPaced, performance.now())
   return {
     disk: new HostDisk(directory),
+    memory,
     pace: (bytes) => {
-      bytesSince += bytes
-      if (!isPaced || bytesSince < pacedBytes) return
-      const kibPerSecond = Atomics.load(words, JobControl.kibPerSecond)
-      const wantedMs = kibPerSecond === 0 ? 0 : (bytesSince / 1024 / kibPerSecond) * 1000
-      const leftMs = wantedMs - (performance.now() - sinceMs)
-      if (leftMs > 0) Atomics.wait(words, JobControl.cancelled, 0, leftMs)
-      bytesSince = 0
-      sinceMs = performance.now()
+      const bytesPerSecond = Atomics.load(words, JobControl.kibPerSecond) * 1024
+      const rests = Atomics.load(words, JobControl.isHurried) === 0
+      const restMs = bursts.restMs(bytes, performance.now(), { bytesPerSecond, rests })
+      if (restMs === 0) return
+      // A cancelled job is woken.
+      Atomics.wait(words, JobControl.cancelled, 0, restMs)
+      bursts.resume(performance.now())
     },
     get isCancelled() {
       return Atomics.load(words, JobControl.cancelled) === 1

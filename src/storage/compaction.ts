@@ -3,11 +3,12 @@
  * writes tables that end at the borders of partitions. Nothing changes before the owner takes the answer and the catalog has it:
  * a job that ends half-way, or whose answer is lost, leaves files that the next start removes.
  */
+import type { Crc32 } from '../base/crc32.ts'
 import { SunwiseError } from '../base/errors.ts'
 import type { DiskFile, JobWorld } from '../env.ts'
 import { abandon, type StorageTools } from './flush.ts'
 import type { ActorId } from './log-control.ts'
-import { Merge, type MergeCounts } from './merge.ts'
+import { type LateMergeInput, Merge, type MergeCounts } from './merge.ts'
 import type { TableId } from './sstable.ts'
 import { TableIterator } from './sstable-iterator.ts'
 import { metaIsComplete, readTableMeta } from './sstable-meta.ts'
@@ -50,36 +51,38 @@ export type CompactionOutput = {
   readonly counts: MergeCounts
 }
 
-const portionBytes = 512 * 1024
+const portionBytes = 256 * 1024
 
 /** The job. @throws DISK_FULL, DISK_FAILED, TABLE_CORRUPT, CLOSED; then its files are removed, if the disk allows */
 export function compact(input: CompactionInput, world: JobWorld, tools: StorageTools): CompactionOutput {
-  const { disk } = world
+  const { disk, memory } = world
   const { crc32, codec } = tools
   const pace = (bytes: number): void => {
     world.pace(bytes)
     if (world.isCancelled) throw new SunwiseError('CLOSED', `Compaction in "${input.directory}" was cancelled`)
   }
-  const files: DiskFile[] = []
+  const tables = new InputTables(input.runs, world, crc32)
   const outputs: { output: number; table: WrittenTable }[] = []
   let writer: TableWriter | undefined
   let file: DiskFile | undefined
   try {
-    const metas = new Map<string, { readonly file: DiskFile; readonly meta: Int32Array }>()
-    const open = (path: string, tableId: TableId): { readonly file: DiskFile; readonly meta: Int32Array } => {
-      const known = metas.get(path)
-      if (known !== undefined) return known
-      const opened = disk.openNow(path)
-      files.push(opened)
-      const table = { file: opened, meta: readTableMeta(opened, tableId, crc32) }
-      metas.set(path, table)
-      return table
-    }
-    const inputs = input.runs.map(({ path, tableId, firstPartition, endPartition, actorIndices }) => {
-      const table = open(path, tableId)
-      const range = { firstPartition, endPartition, portionBytes, pace }
-      const source = new TableIterator({ ...table, crc32, codec, ...range })
-      return { source, isComplete: metaIsComplete(table.meta, 0), actorIndices }
+    const inputs = input.runs.map((run): LateMergeInput => {
+      const { firstPartition, endPartition, actorIndices } = run
+      let source: TableIterator | undefined
+      return {
+        fromPartition: firstPartition,
+        open: () => {
+          const { file, meta } = tables.open(run)
+          pace(0)
+          const range = { firstPartition, endPartition, portionBytes, pace }
+          source = new TableIterator({ file, meta, crc32, codec, memory, ...range })
+          return { source, isComplete: metaIsComplete(meta, 0), actorIndices }
+        },
+        close: () => {
+          source?.close()
+          tables.close(run)
+        },
+      }
     })
     const liveBuckets = new Set(input.liveBuckets)
     const merge = new Merge({
@@ -114,6 +117,7 @@ export function compact(input: CompactionInput, world: JobWorld, tools: StorageT
           isComplete,
           codec: input.compresses ? codec : undefined,
           pace,
+          memory,
         })
       }
       writer.add(partition, merge.u8, merge.i32, merge.at)
@@ -126,6 +130,56 @@ export function compact(input: CompactionInput, world: JobWorld, tools: StorageT
     for (const { output } of outputs) abandon(world, { close: () => {} }, input.outputs[output]!.path)
     throw error
   } finally {
-    for (const opened of files) opened.close()
+    tables.closeAll()
+  }
+}
+
+type InputRun = CompactionInput['runs'][number]
+type InputTable = { readonly file: DiskFile; readonly meta: Int32Array }
+
+/** The tables of a compaction, each open from its first run to its last: old runs follow each other, and few are needed at once. */
+class InputTables {
+  readonly #world: JobWorld
+  readonly #crc32: Crc32
+  readonly #open = new Map<string, InputTable>()
+  /** Runs of each table that have not ended. */
+  readonly #runs = new Map<string, number>()
+
+  constructor(runs: readonly InputRun[], world: JobWorld, crc32: Crc32) {
+    this.#world = world
+    this.#crc32 = crc32
+    for (const { path } of runs) this.#runs.set(path, (this.#runs.get(path) ?? 0) + 1)
+  }
+
+  /** @throws TABLE_CORRUPT, DISK_FAILED */
+  open({ path, tableId }: InputRun): InputTable {
+    const known = this.#open.get(path)
+    if (known !== undefined) return known
+    const { disk, memory } = this.#world
+    const file = disk.openNow(path)
+    try {
+      const table = { file, meta: readTableMeta(file, tableId, this.#crc32, memory) }
+      this.#open.set(path, table)
+      return table
+    } catch (error) {
+      file.close()
+      throw error
+    }
+  }
+
+  /** A run of the table has ended. */
+  close({ path }: InputRun): void {
+    const left = this.#runs.get(path)! - 1
+    this.#runs.set(path, left)
+    const table = this.#open.get(path)
+    if (left > 0 || table === undefined) return
+    this.#open.delete(path)
+    this.#world.memory.give(table.meta)
+    table.file.close()
+  }
+
+  closeAll(): void {
+    for (const { file } of this.#open.values()) file.close()
+    this.#open.clear()
   }
 }

@@ -17,7 +17,7 @@ import { Arena, slabWordMask, wordsPerSlabBits } from './arena.ts'
 import { bucketsPerChunk, chunkSlabBits, chunkSlabMask, chunkWords, depthBits, entriesPerBucket } from './hash-index.ts'
 import type { ActorId } from './log-control.ts'
 import { RecordFlag, recordBucket, recordHeaderBytes, recordKeyBytes } from './record.ts'
-import type { ShardMemory } from './shard-memory.ts'
+import { ControlWord, type ShardMemory } from './shard-memory.ts'
 import { type BlockCodec, compareRecordKey, type TableId } from './sstable.ts'
 import { TableWriter, type WrittenTable } from './sstable-writer.ts'
 import { TableFinder } from './table-finder.ts'
@@ -62,6 +62,11 @@ export function flush(input: FlushInput, world: JobWorld, tools: StorageTools): 
   const scanner = new SegmentScanner(input)
   const { crc32, codec } = tools
   const finder = new TableFinder({ disk, memory: input.memory.tables, crc32, codec, reader: flushReader })
+  const control = new Int32Array(input.memory.control)
+  const pace = (bytes: number): void => {
+    // Where writers wait for memory, they wait for this.
+    if (Atomics.load(control, ControlWord.writersWait) === 0) world.pace(bytes)
+  }
   let sampled = 0
   let known = 0
   let writer: TableWriter | undefined
@@ -70,6 +75,7 @@ export function flush(input: FlushInput, world: JobWorld, tools: StorageTools): 
     for (let partition = input.firstPartition; partition < input.endPartition; partition++) {
       if (world.isCancelled) throw new SunwiseError('CLOSED', `Flush of "${input.path}" was cancelled`)
       const count = scanner.collect(partition)
+      pace(0)
       for (let place = 0; place < count; place++) {
         scanner.moveTo(place)
         writer ??= new TableWriter({
@@ -79,7 +85,8 @@ export function flush(input: FlushInput, world: JobWorld, tools: StorageTools): 
           bitsPerKey: input.bitsPerKey,
           actors: input.actors,
           isComplete: true,
-          pace: (bytes) => world.pace(bytes),
+          pace,
+          memory: world.memory,
         })
         const { u8, i32, at } = scanner
         writer.add(partition, u8, i32, at)

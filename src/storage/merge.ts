@@ -41,9 +41,19 @@ export type MergeInput = {
   readonly actorIndices: Uint16Array | undefined
 }
 
+/** An input that takes up memory only while the merge is in its partitions. */
+export type LateMergeInput = {
+  /** It has no record of a partition before this one. */
+  readonly fromPartition: number
+  /** Called once, before its first record is wanted. */
+  open(): MergeInput
+  /** Called once, behind its last record. */
+  close(): void
+}
+
 export type MergeOptions = {
   /** Newest first. */
-  readonly inputs: readonly MergeInput[]
+  readonly inputs: readonly (MergeInput | LateMergeInput)[]
   readonly nowMs: number
   readonly graceMs: number
   /** Nothing older than these inputs exists anywhere: tombstones have done their work. */
@@ -69,6 +79,9 @@ export class Merge {
   /** Inputs that have a record, in the order of their present keys, the newest first among equals. */
   readonly #open: MergeInput[] = []
   readonly #age = new Map<MergeInput, number>()
+  /** Inputs that are not open yet, by their first partitions, the earliest last. */
+  readonly #late: { readonly input: LateMergeInput; readonly age: number }[] = []
+  readonly #closers = new Map<MergeInput, LateMergeInput>()
   /** The input whose record was shown last: it moves on before the next one is. */
   #lastInput: MergeInput | undefined
   /** Memory for a record that was changed. */
@@ -83,12 +96,12 @@ export class Merge {
 
   constructor(options: MergeOptions) {
     this.#options = options
-    for (const [age, input] of options.inputs.entries()) this.#age.set(input, age)
-    for (const input of options.inputs) {
-      if (!input.source.next()) continue
-      this.#open.unshift(input)
-      this.#sink()
+    for (const [age, input] of options.inputs.entries()) {
+      if ('open' in input) this.#late.push({ input, age })
+      else this.#begin(input, age)
     }
+    this.#late.sort((a, b) => b.input.fromPartition - a.input.fromPartition)
+    this.#openLate()
   }
 
   /** Moves to the next record that is kept. False at the end. @throws what the sources throw */
@@ -97,6 +110,7 @@ export class Merge {
       if (this.#lastInput !== undefined) {
         this.#lastInput = undefined
         this.#advance()
+        if (this.#late.length > 0) this.#openLate()
       }
       const input = this.#open[0]
       if (input === undefined) return false
@@ -106,6 +120,25 @@ export class Merge {
         this.counts.records++
         return true
       }
+    }
+  }
+
+  #begin(input: MergeInput, age: number): void {
+    this.#age.set(input, age)
+    this.#open.unshift(input)
+    this.#advance()
+  }
+
+  /** Opens the inputs that may have the next record. */
+  #openLate(): void {
+    for (;;) {
+      const late = this.#late.at(-1)
+      const first = this.#open[0]
+      if (late === undefined || (first !== undefined && first.source.partition < late.input.fromPartition)) return
+      this.#late.pop()
+      const input = late.input.open()
+      this.#closers.set(input, late.input)
+      this.#begin(input, late.age)
     }
   }
 
@@ -192,8 +225,10 @@ export class Merge {
 
   /** Moves the first input on and back to its place; takes it out at its end. */
   #advance(): void {
-    if (this.#open[0]!.source.next()) this.#sink()
-    else this.#open.shift()
+    const input = this.#open[0]!
+    if (input.source.next()) return this.#sink()
+    this.#open.shift()
+    this.#closers.get(input)?.close()
   }
 
   /** Moves the first input behind those whose keys come before its own. */

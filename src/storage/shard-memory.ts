@@ -61,6 +61,8 @@ export const ControlWord = {
   tableLoads: 89,
   /** By how much the owner came late to its last ticks, microseconds. */
   lateUs: 90,
+  /** 1: writers are slowed down, or must stop: what gives them memory is not to rest. */
+  writersWait: 103,
   /** How often the log met DISK_FULL, or something of tables waits for room: it wants the reserve. */
   diskFullMet: 91,
   /** Tables with damage, bytes looked through for it, and how often all tables were. */

@@ -3,9 +3,9 @@
  * portions, and each is checked whole before a record of it is shown. For threads that may wait for the disk.
  */
 import { assert } from '../base/assert.ts'
-import { pad4 } from '../base/bytes.ts'
 import type { Crc32 } from '../base/crc32.ts'
 import { SunwiseError } from '../base/errors.ts'
+import { freshMemory, type WorkMemory } from '../base/work-memory.ts'
 import type { DiskFile } from '../env.ts'
 import {
   type BlockCodec,
@@ -31,12 +31,15 @@ export type TableIteratorOptions = {
   readonly endPartition: number
   /** Bytes read at a time; a block that is larger is read whole. */
   readonly portionBytes: number
-  /** Told of bytes that were read, to slow the reader down. */
+  /** Told of the bytes of each block before it is looked at, to slow the reader down. */
   readonly pace: (bytes: number) => void
+  /** Default: memory of its own. */
+  readonly memory?: WorkMemory
 }
 
 export class TableIterator {
   readonly #options: TableIteratorOptions
+  readonly #memory: WorkMemory
   readonly #metaU8: Uint8Array
   readonly #endBlock: number
   /** Block that `next` opens when the present one has ended. */
@@ -67,7 +70,8 @@ export class TableIterator {
     this.#metaU8 = new Uint8Array(meta.buffer, meta.byteOffset, meta.byteLength)
     this.#nextBlock = firstBlockOf(meta, 0, firstPartition)
     this.#endBlock = firstBlockOf(meta, 0, endPartition)
-    this.#portionU8 = new Uint8Array(pad4(portionBytes))
+    this.#memory = options.memory ?? freshMemory
+    this.#portionU8 = this.#memory.take(portionBytes)
     this.#portionI32 = new Int32Array(this.#portionU8.buffer)
     this.u8 = this.#portionU8
     this.i32 = this.#portionI32
@@ -99,6 +103,11 @@ export class TableIterator {
     return true
   }
 
+  /** Gives its memory back. Use it no more. */
+  close(): void {
+    this.#memory.give(this.#portionU8)
+  }
+
   /** Partition of the block behind the present one: where `next` has thrown, that of the block that it could not show. */
   get nextPartition(): number {
     return partitionOfBlock(this.#options.meta, 0, Math.min(this.#nextBlock, this.#endBlock - 1))
@@ -109,9 +118,10 @@ export class TableIterator {
     this.#records = 0
     if (block >= this.#endBlock) return false
     if (block < this.#portionBlock || block >= this.#portionEnd) this.#readPortion(block)
-    const { meta, crc32, file } = this.#options
+    const { meta, crc32, file, pace } = this.#options
     const start = blockOffset(meta, 0, block) - blockOffset(meta, 0, this.#portionBlock)
     const bytes = blockOffset(meta, 0, block + 1) - blockOffset(meta, 0, block)
+    pace(bytes)
     const u8 = this.#portionU8
     const i32 = this.#portionI32
     if (!isBlock(u8, i32, start, bytes, meta[MetaWord.tableIdLow]!, block, crc32)) throw this.#damaged(block)
@@ -144,20 +154,20 @@ export class TableIterator {
   }
 
   #readPortion(block: number): void {
-    const { meta, portionBytes, file, pace } = this.#options
+    const { meta, portionBytes, file } = this.#options
     const from = blockOffset(meta, 0, block)
     let end = block + 1
     while (end < this.#endBlock && blockOffset(meta, 0, end + 1) - from <= portionBytes) end++
     const bytes = blockOffset(meta, 0, end) - from
     if (bytes > this.#portionU8.length) {
-      this.#portionU8 = new Uint8Array(bytes)
+      this.#memory.give(this.#portionU8)
+      this.#portionU8 = this.#memory.take(bytes)
       this.#portionI32 = new Int32Array(this.#portionU8.buffer)
     }
     this.#portionBlock = block
     this.#portionEnd = end
     const read = file.readNow(this.#portionU8, 0, bytes, from)
     if (read !== bytes) throw this.#damaged(block)
-    pace(bytes)
   }
 
   #damaged(block: number): SunwiseError {

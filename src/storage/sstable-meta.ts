@@ -6,6 +6,7 @@
 import { compareBytes } from '../base/bytes.ts'
 import type { Crc32 } from '../base/crc32.ts'
 import { SunwiseError } from '../base/errors.ts'
+import { freshMemory, type WorkMemory } from '../base/work-memory.ts'
 import { Limits } from '../config.ts'
 import type { DiskFile } from '../env.ts'
 import { filterLineBytes, mayContain } from './bloom-filter.ts'
@@ -108,11 +109,16 @@ export function loadMeta(
   if (wrong !== undefined) throw tableCorrupt(file.path, `its index contradicts itself (${wrong})`)
 }
 
-/** The meta of a file in memory of its own. @throws TABLE_CORRUPT, DISK_FAILED */
-export function readTableMeta(file: DiskFile, tableId: TableId | undefined, crc32: Crc32): Int32Array {
+/** The meta of a file, in memory of its own unless some is given. @throws TABLE_CORRUPT, DISK_FAILED */
+export function readTableMeta(
+  file: DiskFile,
+  tableId: TableId | undefined,
+  crc32: Crc32,
+  memory: WorkMemory = freshMemory,
+): Int32Array {
   const foot = readTableFoot(file, tableId, crc32)
-  const u8 = new Uint8Array(foot.metaBytes)
-  const i32 = new Int32Array(u8.buffer)
+  const u8 = memory.take(foot.metaBytes)
+  const i32 = new Int32Array(u8.buffer, 0, foot.metaBytes >>> 2)
   loadMeta(file, foot, u8, i32, 0, crc32)
   return i32
 }

@@ -1,5 +1,5 @@
 /**
- * Writes one SSTable (sstable.ts): records come in order, blocks leave in portions of about a mebibyte, and what finds them again,
+ * Writes one SSTable (sstable.ts): records come in order, blocks leave in portions of a quarter of a mebibyte, and what finds them again,
  * directory, separators, filter, is gathered meanwhile: some 25 bytes of memory a key. Runs on a thread that serves nobody.
  *
  * The file counts for nothing until `finish` has returned and its directory is synced: after an error remove it.
@@ -8,6 +8,7 @@ import { assert } from '../base/assert.ts'
 import { ByteWriter, copyBytes, copyWords, pad4 } from '../base/bytes.ts'
 import type { Crc32 } from '../base/crc32.ts'
 import { KeyHash } from '../base/key-hash.ts'
+import { freshMemory, type WorkMemory } from '../base/work-memory.ts'
 import { Limits } from '../config.ts'
 import type { DiskFile } from '../env.ts'
 import { addToFilter, filterLineBytes, filterLines, filterProbes, filterSeed } from './bloom-filter.ts'
@@ -57,8 +58,10 @@ export type TableWriterOptions = {
   readonly isComplete: boolean
   /** Blocks are compressed where that makes them at least an eighth shorter. */
   readonly codec?: BlockCodec | undefined
-  /** Told of bytes that were written, to slow the writer down. */
+  /** Told of bytes that are to be written, block for block, to slow the writer down. */
   readonly pace: (bytes: number) => void
+  /** Default: memory of its own. */
+  readonly memory?: WorkMemory
 }
 
 /** What is in a table that was written. */
@@ -79,18 +82,21 @@ export type WrittenTable = {
   readonly bandBytes: readonly number[]
 }
 
-const portionBytes = 1024 * 1024
+const portionBytes = 256 * 1024
+/** Words of a piece of the hashes. */
+const hashWords = 8192
 /** Moments of expiry that are kept to find their median: with more, every second one is left out. */
 const expiriesKept = 4096
 const sortKeyBytesMax = 4 + Limits.keyBytesMax
 
 export class TableWriter {
   readonly #options: TableWriterOptions
+  readonly #memory: WorkMemory
   readonly #hash = new KeyHash(filterSeed)
 
   // The portion that is not written yet; the open block is its end.
-  #u8 = new Uint8Array(portionBytes + 2 * blockBytesWanted)
-  #i32 = new Int32Array(this.#u8.buffer)
+  #u8: Uint8Array
+  #i32: Int32Array
   /** Bytes of whole blocks in the portion, and the place of the first of them in the file. */
   #portion = 0
   #written = 0
@@ -119,7 +125,8 @@ export class TableWriter {
   #index = new Int32Array(4096)
   #directory: number[] = []
   readonly #heap = new ByteWriter(4096)
-  #hashes = new Int32Array(16384)
+  /** Two words a key, in pieces, since a table may have millions. */
+  readonly #hashes: Int32Array[] = []
   readonly #partitionBytes: number[] = []
   #totalRecords = 0
   #tombstones = 0
@@ -130,7 +137,10 @@ export class TableWriter {
 
   constructor(options: TableWriterOptions) {
     this.#options = options
-    const head = this.#i32
+    this.#memory = options.memory ?? freshMemory
+    this.#u8 = this.#memory.take(portionBytes + 2 * blockBytesWanted)
+    this.#i32 = new Int32Array(this.#u8.buffer)
+    const head = this.#i32.fill(0, 0, tableHeadBytes / 4)
     head[0] = tableMagic
     head[1] = tableFormatVersion
     head[2] = options.tableId.low
@@ -182,16 +192,17 @@ export class TableWriter {
     const blocksEnd = this.#written + this.#portion
     this.#flushPortion()
     const bandBytes = this.#bands()
-    const meta = this.#meta(blocksEnd, bandBytes)
-    file.writeNow(meta, 0, meta.length, blocksEnd)
-    const foot = this.#foot(blocksEnd, meta.length)
-    file.writeNow(foot, 0, foot.length, blocksEnd + meta.length)
-    this.#options.pace(meta.length)
+    const { meta, metaBytes } = this.#meta(blocksEnd, bandBytes)
+    this.#options.pace(metaBytes)
+    file.writeNow(meta, 0, metaBytes, blocksEnd)
+    const foot = this.#foot(blocksEnd, metaBytes)
+    file.writeNow(foot, 0, foot.length, blocksEnd + metaBytes)
+    for (const buffer of [this.#u8, meta, ...this.#hashes]) this.#memory.give(buffer)
     file.syncNow()
     return {
       firstPartition: this.#firstPartition,
       endPartition: this.#partition + 1,
-      fileBytes: blocksEnd + meta.length + foot.length,
+      fileBytes: blocksEnd + metaBytes + foot.length,
       records: this.#totalRecords,
       tombstones: this.#tombstones,
       expiring: this.#expiring,
@@ -229,14 +240,11 @@ export class TableWriter {
   }
 
   #addHash(low: number, high: number): void {
-    const at = 2 * this.#totalRecords
-    if (at >= this.#hashes.length) {
-      const grown = new Int32Array(this.#hashes.length * 2)
-      grown.set(this.#hashes)
-      this.#hashes = grown
-    }
-    this.#hashes[at] = low
-    this.#hashes[at + 1] = high
+    const at = (2 * this.#totalRecords) % hashWords
+    if (at === 0) this.#hashes.push(new Int32Array(this.#memory.take(4 * hashWords).buffer))
+    const words = this.#hashes[this.#hashes.length - 1]!
+    words[at] = low
+    words[at + 1] = high
   }
 
   #blockBytes(payload: number, records: number): number {
@@ -336,6 +344,7 @@ export class TableWriter {
     this.#records = 0
     this.#payload = 0
     if (this.#portion >= portionBytes) this.#flushPortion()
+    this.#options.pace(bytes)
   }
 
   #rememberLastKey(): void {
@@ -352,15 +361,15 @@ export class TableWriter {
   #flushPortion(): void {
     if (this.#portion === 0) return
     this.#options.file.writeNow(this.#u8, 0, this.#portion, this.#written)
-    this.#options.pace(this.#portion)
     this.#written += this.#portion
     this.#portion = 0
   }
 
   #room(bytes: number): void {
     if (bytes <= this.#u8.length) return
-    const grown = new Uint8Array(pad4(bytes + blockBytesWanted))
+    const grown = this.#memory.take(bytes + blockBytesWanted)
     grown.set(this.#u8.subarray(0, this.#portion))
+    this.#memory.give(this.#u8)
     this.#u8 = grown
     this.#i32 = new Int32Array(grown.buffer)
   }
@@ -416,7 +425,7 @@ export class TableWriter {
     return bands
   }
 
-  #meta(blocksEnd: number, bandBytes: readonly number[]): Uint8Array {
+  #meta(blocksEnd: number, bandBytes: readonly number[]): { readonly meta: Uint8Array; readonly metaBytes: number } {
     const { tableId, bitsPerKey, actors, isComplete, crc32 } = this.#options
     const lines = filterLines(this.#totalRecords, bitsPerKey)
     const probes = filterProbes(bitsPerKey)
@@ -429,7 +438,7 @@ export class TableWriter {
     const bands = actorTable + 2 * actors.length
     const heapWord = bands + bandBytes.length
     const bytes = Math.ceil((heapWord * 4 + heap.length) / 64) * 64
-    const meta = new Uint8Array(bytes)
+    const meta = this.#memory.take(bytes).fill(0)
     const words = new Int32Array(meta.buffer)
     words[MetaWord.magic] = metaMagic
     words[MetaWord.bytes] = bytes
@@ -459,7 +468,10 @@ export class TableWriter {
     words[MetaWord.blocksEndLow] = blocksEnd
     words[MetaWord.blocksEndHigh] = Math.floor(blocksEnd / 0x1_0000_0000)
     for (let key = 0; key < this.#totalRecords; key++) {
-      addToFilter(words, filter, lines, probes, this.#hashes[2 * key]!, this.#hashes[2 * key + 1]!)
+      const at = (2 * key) % hashWords
+      if (at === 0) this.#options.pace(0)
+      const hashes = this.#hashes[Math.floor((2 * key) / hashWords)]!
+      addToFilter(words, filter, lines, probes, hashes[at]!, hashes[at + 1]!)
     }
     words.set(this.#directory, directory)
     words[directory + partitions * directoryEntryWords] = this.#blocks
@@ -472,7 +484,7 @@ export class TableWriter {
     words.set(bandBytes, bands)
     meta.set(heap, heapWord * 4)
     words[MetaWord.crc] = crc32(meta, 8, bytes)
-    return meta
+    return { meta, metaBytes: bytes }
   }
 
   #foot(metaOffset: number, metaBytes: number): Uint8Array {

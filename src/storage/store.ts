@@ -313,7 +313,9 @@ export class Store {
   /** Whether writers are to wait a little, so that they need not wait long later. Asked, and told the time, once a turn or so. */
   isDelayed(nowMs: number): boolean {
     if (this.tables === undefined || this.#openLog.failure !== undefined) return false
-    if (!this.#writePace.isBehind(this.#pressure(), this.#openLog.position, nowMs)) {
+    const pressure = this.#pressure()
+    this.#control[ControlWord.writersWait] = pressure > 0 ? 1 : 0
+    if (!this.#writePace.isBehind(pressure, this.#openLog.position, nowMs)) {
       this.#delayedSinceMs = nowMs
       return false
     }

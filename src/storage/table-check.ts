@@ -2,10 +2,12 @@
  * Reads an SSTable whole and says what is wrong with it: each block's checksum, the order of its keys within and between blocks, the
  * filter, and the counts of its meta. For threads that may wait for the disk.
  */
-import { compareBytes } from '../base/bytes.ts'
+import { compareBytes, copyBytes } from '../base/bytes.ts'
 import type { Crc32 } from '../base/crc32.ts'
 import { SunwiseError } from '../base/errors.ts'
 import { KeyHash } from '../base/key-hash.ts'
+import type { WorkMemory } from '../base/work-memory.ts'
+import { Limits } from '../config.ts'
 import type { DiskFile, JobWorld } from '../env.ts'
 import { filterSeed } from './bloom-filter.ts'
 import type { StorageTools } from './flush.ts'
@@ -23,6 +25,8 @@ export type TableCheckOptions = {
   readonly codec: BlockCodec | undefined
   /** Told of bytes that were read, to slow the check down; may throw to end it. */
   readonly pace: (bytes: number) => void
+  /** Default: memory of its own. */
+  readonly memory?: WorkMemory
 }
 
 export type TableCheck = {
@@ -43,7 +47,7 @@ export function checkWithin(check: TableCheck, ranges: readonly PartitionRange[]
   return { ...check, findings: check.findings.filter(isWithin) }
 }
 
-const portionBytes = 512 * 1024
+const portionBytes = 256 * 1024
 /** A table with more damage than this is lost anyhow. */
 const findingsMax = 100
 
@@ -57,18 +61,18 @@ export function checkTableFile({ path, tableId }: TableCheckInput, world: JobWor
       world.pace(bytes)
       if (world.isCancelled) throw new SunwiseError('CLOSED', `The check of "${path}" was cancelled`)
     }
-    return checkTable({ file, tableId, ...tools, pace })
+    return checkTable({ file, tableId, ...tools, pace, memory: world.memory })
   } finally {
     file.close()
   }
 }
 
 /** Checks a table. @throws DISK_FAILED, and what `pace` throws; damage is in the answer */
-export function checkTable({ file, tableId, crc32, codec, pace }: TableCheckOptions): TableCheck {
+export function checkTable({ file, tableId, crc32, codec, pace, memory }: TableCheckOptions): TableCheck {
   const findings: { detail: string; firstPartition: number; endPartition: number }[] = []
   let meta: Int32Array
   try {
-    meta = readTableMeta(file, tableId, crc32)
+    meta = readTableMeta(file, tableId, crc32, memory)
   } catch (error) {
     const whole = { firstPartition: 0, endPartition: Number.POSITIVE_INFINITY }
     return { records: 0, findings: [{ detail: corruptionOf(error), ...whole }] }
@@ -80,7 +84,8 @@ export function checkTable({ file, tableId, crc32, codec, pace }: TableCheckOpti
   let tombstones = 0
   let lastPartition = -1
   let lastBucket = -1
-  let lastKey: Uint8Array = new Uint8Array(0)
+  const lastKey = new Uint8Array(Limits.keyBytesMax)
+  let lastKeyBytes = 0
   let from = firstPartition
   /** Notes damage in a partition; the check goes on behind it. */
   const note = (detail: string, partition: number): void => {
@@ -97,6 +102,7 @@ export function checkTable({ file, tableId, crc32, codec, pace }: TableCheckOpti
       endPartition,
       portionBytes,
       pace,
+      ...(memory === undefined ? {} : { memory }),
     })
     try {
       from = endPartition
@@ -106,7 +112,7 @@ export function checkTable({ file, tableId, crc32, codec, pace }: TableCheckOpti
         const start = at + recordHeaderBytes
         const end = start + recordKeyBytes(u8, at)
         const order =
-          partition - lastPartition || bucketId - lastBucket || compareBytes(u8, start, end, lastKey, 0, lastKey.length)
+          partition - lastPartition || bucketId - lastBucket || compareBytes(u8, start, end, lastKey, 0, lastKeyBytes)
         if (order <= 0) {
           note(`keys of partition ${partition} are out of order`, partition)
           break
@@ -118,7 +124,8 @@ export function checkTable({ file, tableId, crc32, codec, pace }: TableCheckOpti
         }
         lastPartition = partition
         lastBucket = bucketId
-        lastKey = u8.slice(start, end)
+        lastKeyBytes = end - start
+        copyBytes(u8, start, lastKey, 0, lastKeyBytes)
         records++
         if (u8[at + 12]! & RecordFlag.tombstone) tombstones++
       }

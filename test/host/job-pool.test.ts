@@ -114,7 +114,7 @@ test('JobPool paces what is not urgent, and close() ends it and leaves no file',
   const pool = new JobPool(directory)
   makeTable(8, 4000)
   // Eight MiB to read and to write at a quarter of one a second: it would be done after half a minute.
-  pool.setRate(256 * 1024)
+  pool.setRate({ bytesPerSecond: 256 * 1024, rests: false })
   const outcome = run(pool, 'compact', compactionOf([8], 9)).then(
     () => 'done',
     (error: SunwiseError) => error.code,

@@ -5,6 +5,7 @@
 import type { SunwiseError } from '../../src/base/errors.ts'
 import { SunwiseError as Coded } from '../../src/base/errors.ts'
 import type { SeededRandom } from '../../src/base/seeded-random.ts'
+import { ReusedMemory } from '../../src/base/work-memory.ts'
 import type { Disk, Jobs, JobWorld } from '../../src/env.ts'
 
 export type SimJobFunction = (input: never, world: JobWorld) => unknown
@@ -19,6 +20,8 @@ export class SimJobs implements Jobs {
   readonly #disk: Disk
   readonly #kinds: Readonly<Record<string, SimJobFunction>>
   readonly #onQueued: () => void
+  /** Jobs find in their buffers what others left there. */
+  readonly #memory = new ReusedMemory(1 << 22)
   #waiting: Waiting[] = []
   /** Jobs run so far, by kind. */
   readonly counts: Record<string, number> = {}
@@ -46,11 +49,18 @@ export class SimJobs implements Jobs {
     this.counts[kind] = (this.counts[kind] ?? 0) + 1
     let output: unknown
     try {
-      output = this.#kinds[kind]!(input as never, { disk: this.#disk, pace: () => {}, isCancelled: false })
+      output = this.#kinds[kind]!(input as never, {
+        disk: this.#disk,
+        pace: () => {},
+        isCancelled: false,
+        memory: this.#memory,
+      })
     } catch (error) {
       if (!(error instanceof Coded)) throw error
       done(error, undefined)
       return true
+    } finally {
+      this.#memory.end()
     }
     done(undefined, output)
     return true

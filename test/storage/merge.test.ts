@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { Merge, type MergeInput, type RecordSource } from '../../src/storage/merge.ts'
+import { type LateMergeInput, Merge, type MergeInput, type RecordSource } from '../../src/storage/merge.ts'
 import { expire, sync, type VersionSet } from '../../src/versions/version-set.ts'
 import { compareEntries, type Entry, entryAt, recordOf, valueSet } from './table-rig.ts'
 
@@ -46,15 +46,28 @@ function mergeAll(
   dropsTombstones: boolean,
   retired: readonly number[] = [],
 ): { entries: Entry[]; merge: Merge } {
-  const inputs: MergeInput[] = runs.map(({ entries, isComplete, indices }) => ({
-    source: new ListSource(entries),
-    isComplete,
-    actorIndices: indices,
-  }))
+  const open = new Set<number>()
+  const inputs = runs.map(({ entries, isComplete, indices }, age): MergeInput | LateMergeInput => {
+    const input = { source: new ListSource(entries), isComplete, actorIndices: indices }
+    if (age % 2 === 0) return input
+    const begin = (): MergeInput => {
+      open.add(age)
+      return input
+    }
+    return { fromPartition: entries[0]?.partition ?? 7, open: begin, close: () => assert.ok(open.delete(age)) }
+  })
   const isRetiredBucket = (bucketId: number): boolean => retired.includes(bucketId)
   const merge = new Merge({ inputs, nowMs, graceMs, dropsTombstones, isRetiredBucket })
   const entries: Entry[] = []
-  while (merge.next()) entries.push(entryAt(merge))
+  while (merge.next()) {
+    entries.push(entryAt(merge))
+    for (const age of open) {
+      const own = runs[age]!.entries
+      assert.ok(own[0]!.partition <= merge.partition, 'It is open no sooner than it must')
+      assert.ok(own.at(-1)!.partition >= merge.partition, 'nor longer')
+    }
+  }
+  assert.equal(open.size, 0, 'All that was opened is closed')
   return { entries, merge }
 }
 
