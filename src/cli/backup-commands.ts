@@ -1,6 +1,6 @@
 /**
  * `backup create|list|verify|restore DIRECTORY`. Each loads the engine only when it runs: the commands of a client do without it. On
- * SIGINT a backup that is being made is given up, and earlier ones stay as they were.
+ * SIGINT a backup that is being made is given up, and earlier ones stay as they were; a second one ends the process at once.
  */
 import { SunwiseError } from '../base/errors.ts'
 import { backupsKeptDefault } from '../config.ts'
@@ -51,7 +51,7 @@ export async function backupCreateCommand(context: CommandContext, directory: st
   const keep = parsedOption(context, 'keep', '--keep', integerFrom(1, 1_000_000), 'a number of backups from 1')
   const { createBackup } = await import('../host/backup-source.ts')
   const aborting = new AbortController()
-  const release = terminal.onSignal(() => aborting.abort())
+  const release = terminal.onSignal(() => (aborting.signal.aborted ? terminal.exit(1) : aborting.abort()))
   const { result, elapsedMs } = await followed(context, 'backup', (onProgress) =>
     createBackup({
       dataDirectory: directoryOf(context),

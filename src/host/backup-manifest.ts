@@ -41,6 +41,19 @@ export function manifestName(number: number): string {
   return `manifest-${String(number).padStart(6, '0')}.json`
 }
 
+/** What a file is called until it is whole. */
+export const partSuffix = '.part'
+const tablePattern = /^[0-9a-f]{16}\.sst$/
+const logsPattern = /^\d{6,9}$/
+
+/** Whether a path of a backup directory is of backups, whole or not: `folder` is the directory itself (''), tables or logs. */
+export function isOfBackups(folder: '' | 'tables' | 'logs', name: string): boolean {
+  const whole = name.endsWith(partSuffix) ? name.slice(0, -partSuffix.length) : name
+  if (folder === 'tables') return tablePattern.test(whole)
+  if (folder === 'logs') return logsPattern.test(name)
+  return name === 'tables' || name === 'logs' || namePattern.test(whole)
+}
+
 /** Whether a file of this name is a manifest. */
 export function isManifestName(name: string): boolean {
   return namePattern.test(name)
@@ -57,7 +70,13 @@ export function backupNumbers(directory: string): number[] {
   try {
     names = readdirSync(directory)
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return []
+    const code = error instanceof Error && 'code' in error ? error.code : undefined
+    if (code === 'ENOENT') return []
+    if (code === 'ENOTDIR') {
+      throw new SunwiseError('DIRECTORY_UNUSABLE', `"${directory}" is no directory; name one for backups`, {
+        cause: error,
+      })
+    }
     throw new SunwiseError('DISK_FAILED', `Cannot read the backup "${directory}": ${String(error)}`, { cause: error })
   }
   const numbers = names.flatMap((name) => {

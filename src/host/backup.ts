@@ -5,8 +5,8 @@
  *
  * A restored directory gets the rows of the catalog but no actor: the start takes a new one, since writes after the backup are lost.
  */
-import { copyFile, mkdir, open, readdir, rename, rm, stat, unlink } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { copyFile, open, readdir, realpath, rename, rm, stat, unlink } from 'node:fs/promises'
+import { basename, dirname, join, resolve, sep } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { SunwiseError } from '../base/errors.ts'
 import { segmentFileName } from '../storage/commit-log.ts'
@@ -20,14 +20,16 @@ import {
   backupLogs,
   backupNumbers,
   encodeManifest,
-  isManifestName,
+  isOfBackups,
   manifestName,
+  partSuffix,
   readManifest,
   restoringName,
 } from './backup-manifest.ts'
 import { HostCatalog } from './catalog.ts'
 import { acquireDirectoryLock } from './directory-lock.ts'
 import { diskError, HostDisk } from './disk.ts'
+import { makeDirectories } from './make-directory.ts'
 import { nativeCrc32, zstd } from './native-codes.ts'
 import type { LogRow } from './node-record.ts'
 import { logDirectoryOf, partitionsOf, tablesDirectory } from './reshard.ts'
@@ -68,7 +70,7 @@ export type WriteBackupOptions = {
 }
 
 const portionBytes = 1024 * 1024
-const partSuffix = '.part'
+const directoryMode = 0o700
 
 /**
  * Writes one more backup into a directory, and removes the oldest beyond `keep`. Rejects with DISK_FULL or DISK_FAILED; earlier backups
@@ -104,6 +106,7 @@ class BackupWriter {
   async write(): Promise<BackupSummary> {
     const { keep } = this.#options
     const directory = this.#directory
+    if (directory === '') throw new SunwiseError('DIRECTORY_UNUSABLE', 'Cannot back up to "": name a directory')
     const numbers = backupNumbers(directory)
     const number = (numbers.at(-1) ?? 0) + 1
     const { shards, log, nodeId } = this.#source
@@ -114,7 +117,8 @@ class BackupWriter {
       for (const file of manifest.files) known.set(file[0], file)
     }
     await refuseOthers(directory)
-    await mkdir(join(directory, 'tables'), { recursive: true, mode: 0o700 })
+    await refuseInside(directory, this.#source.directory, 'back up to')
+    makeTarget(join(directory, 'tables'))
     await this.#removeLeftovers(number)
     const tables = new Map(shards.flatMap(({ facts }) => facts.map((each) => [each.tableId, each.fileBytes] as const)))
     for (const { segments } of shards) for (const { bytes } of segments) this.#bytesTotal += bytes
@@ -145,16 +149,17 @@ class BackupWriter {
   /** What attempts left that were cut short; tables are looked at again when they are wanted. */
   async #removeLeftovers(number: number): Promise<void> {
     await rm(join(this.#directory, backupLogs(number)), { recursive: true, force: true })
-    for (const folder of ['', 'tables']) {
+    for (const folder of ['', 'tables'] as const) {
       for (const name of await readdir(join(this.#directory, folder))) {
-        if (name.endsWith(partSuffix)) await unlink(join(this.#directory, folder, name))
+        if (!name.endsWith(partSuffix) || !isOfBackups(folder, name)) continue
+        await unlink(join(this.#directory, folder, name))
       }
     }
   }
 
   async #copyLog(number: number, shard: number, { segments }: HeldShard): Promise<void> {
     const folder = `${backupLogs(number)}/${shard}`
-    await mkdir(join(this.#directory, folder), { recursive: true, mode: 0o700 })
+    makeDirectories(join(this.#directory, folder), directoryMode)
     const from = join(this.#source.directory, logDirectoryOf(this.#source.log.generation, shard))
     for (const { segment, bytes, head } of segments) {
       const path = `${folder}/${segmentFileName(segment)}`
@@ -192,8 +197,7 @@ class BackupWriter {
       const options = { file, tableId: tableIdOf(name.slice(0, 16)), crc32: nativeCrc32, codec: zstd, pace: () => {} }
       const { findings } = checkTable(options)
       if (findings.length === 0) return
-      const message = `Cannot back up table "${name}": ${findings[0]!.detail}; earlier backups stay as they are`
-      throw new SunwiseError('TABLE_CORRUPT', message)
+      throw unusable(join(this.#source.directory, tablesDirectory, name), findings[0]!.detail)
     } finally {
       file.close()
     }
@@ -212,7 +216,9 @@ class BackupWriter {
   /** Copies the first `bytes` of a file, and syncs the copy. Resolves to their checksum. */
   async #copy(from: string, to: string, bytes: number): Promise<number> {
     const buffer = Buffer.allocUnsafe(portionBytes)
-    const source = await open(from, 'r')
+    const source = await open(from, 'r').catch((error: unknown) => {
+      throw isMissing(error) ? unusable(from, 'it is missing') : error
+    })
     try {
       const target = await open(to, 'w', 0o600)
       try {
@@ -220,7 +226,7 @@ class BackupWriter {
         for (let at = 0; at < bytes; ) {
           if (this.#options.signal?.aborted === true) throw aborted(this.#directory)
           const { bytesRead } = await source.read(buffer, 0, Math.min(portionBytes, bytes - at), at)
-          if (bytesRead === 0) throw new SunwiseError('DISK_FAILED', `Cannot copy "${from}": it ends after ${at} bytes`)
+          if (bytesRead === 0) throw unusable(from, `it ends after ${at} of ${bytes} bytes`)
           await writeFully(target, buffer, bytesRead, at)
           crc = crc32(buffer.subarray(0, bytesRead), crc)
           at += bytesRead
@@ -250,19 +256,52 @@ class BackupWriter {
 
 /** What stands beside backups would be taken for leftovers, and removed: a data directory, above all. */
 async function refuseOthers(directory: string): Promise<void> {
-  const isOurs = (name: string): boolean =>
-    name === 'tables' || name === 'logs' || isManifestName(name.replace(partSuffix, ''))
-  const other = (await namesIn(directory)).find((name) => !isOurs(name))
-  if (other === undefined) return
-  const message = `Cannot back up to "${directory}": "${other}" is in it, which is no backup; name a directory that is new or empty`
+  for (const folder of ['', 'tables', 'logs'] as const) {
+    const other = (await namesIn(join(directory, folder))).find((name) => !isOfBackups(folder, name))
+    if (other === undefined) continue
+    const message = `Cannot back up to "${directory}": "${join(folder, other)}" is in it, which is no backup; name a directory that is new or empty`
+    throw new SunwiseError('DIRECTORY_UNUSABLE', message)
+  }
+}
+
+/** A copy within what it is a copy of dies with it, or is taken for a part of it. */
+async function refuseInside(directory: string, outer: string, action: string): Promise<void> {
+  const whole = await realpath(outer)
+  const inner = await presentPart(resolve(directory))
+  if (inner !== whole && !inner.startsWith(whole.endsWith(sep) ? whole : whole + sep)) return
+  const message = `Cannot ${action} "${directory}": it lies in "${outer}"; name a directory outside of it`
   throw new SunwiseError('DIRECTORY_UNUSABLE', message)
+}
+
+/** @throws DIRECTORY_UNUSABLE, DISK_FULL */
+function makeTarget(directory: string): void {
+  try {
+    makeDirectories(directory, directoryMode)
+  } catch (cause) {
+    const error = diskError('make', directory, cause)
+    throw error.code === 'DISK_FULL' ? error : new SunwiseError('DIRECTORY_UNUSABLE', error.message, { cause })
+  }
+}
+
+/** Where the part of a path that exists leads. */
+async function presentPart(path: string): Promise<string> {
+  try {
+    return await realpath(path)
+  } catch (error) {
+    const parent = dirname(path)
+    if (parent === path) throw error
+    return join(await presentPart(parent), basename(path))
+  }
 }
 
 async function namesIn(directory: string): Promise<string[]> {
   try {
     return await readdir(directory)
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return []
+    if (isMissing(error)) return []
+    if (error instanceof Error && 'code' in error && error.code === 'ENOTDIR') {
+      throw new SunwiseError('DIRECTORY_UNUSABLE', `Cannot use "${directory}": it is no directory`, { cause: error })
+    }
     throw error
   }
 }
@@ -277,7 +316,7 @@ async function prune(directory: string, kept: readonly number[]): Promise<void> 
     await rm(join(directory, backupLogs(number)), { recursive: true, force: true })
   }
   for (const name of await readdir(join(directory, 'tables'))) {
-    if (!named.has(`tables/${name}`)) await unlink(join(directory, 'tables', name))
+    if (isOfBackups('tables', name) && !named.has(`tables/${name}`)) await unlink(join(directory, 'tables', name))
   }
 }
 
@@ -341,7 +380,10 @@ export async function restoreBackup(
     throw new SunwiseError('BACKUP_CORRUPT', `Cannot restore "${directory}": ${findings[0]}${more}; use another backup`)
   }
   try {
-    await mkdir(dataDirectory, { recursive: true, mode: 0o700 })
+    // Before the lock leaves its name in a directory that is none of ours.
+    await refuseData(dataDirectory)
+    await refuseInside(dataDirectory, directory, 'restore to')
+    makeTarget(dataDirectory)
     const lock = await acquireDirectoryLock(dataDirectory)
     try {
       await fill(directory, manifest, dataDirectory, onProgress)
@@ -354,20 +396,22 @@ export async function restoreBackup(
   return manifest
 }
 
+/** A restore goes to a directory with nothing in it but locks, or what a restore left that was cut short. */
+async function refuseData(directory: string): Promise<void> {
+  const names = (await namesIn(directory)).filter((name) => !name.startsWith('lock.'))
+  if (names.length === 0 || names.includes(restoringName)) return
+  const message = `Cannot restore to "${directory}": there is data in it; name a directory that is new or empty`
+  throw new SunwiseError('DIRECTORY_UNUSABLE', message)
+}
+
 async function fill(
   directory: string,
   manifest: BackupManifest,
   dataDirectory: string,
   onProgress: (progress: BackupProgress) => void,
 ): Promise<void> {
-  const names = (await readdir(dataDirectory)).filter((name) => !name.startsWith('lock.'))
   const marker = join(dataDirectory, restoringName)
-  if (names.length > 0 && !names.includes(restoringName)) {
-    throw new SunwiseError(
-      'DIRECTORY_UNUSABLE',
-      `Cannot restore to "${dataDirectory}": there is data in it; name a directory that is new or empty`,
-    )
-  }
+  await refuseData(dataDirectory)
   await writeWhole(marker, 'This directory is being restored from a backup.\n')
   await syncDirectory(dataDirectory)
   for (const name of ['log', 'catalog', 'catalog.new', tablesDirectory]) {
@@ -379,7 +423,7 @@ async function fill(
   for (const [index, [path, bytes]] of manifest.files.entries()) {
     const to = join(dataDirectory, restoredPath(path, manifest.generation))
     for (let folder = dirname(to); folder.length > dataDirectory.length; folder = dirname(folder)) folders.add(folder)
-    await mkdir(dirname(to), { recursive: true, mode: 0o700 })
+    makeDirectories(dirname(to), directoryMode)
     await copyFile(join(directory, path), to)
     const file = await open(to, 'r+')
     await file.sync().finally(() => file.close())
@@ -410,6 +454,16 @@ function restoredPath(path: string, generation: number): string {
     : `${logDirectoryOf(generation, Number(shard))}/${name}`
 }
 
+/** A file that is not whole at its source. A backup without it would show older values of its keys, or none. */
+function unusable(path: string, why: string): SunwiseError {
+  const message = `Cannot back up "${path}": ${why}; earlier backups stay as they are, restore one or start with --salvage`
+  return new SunwiseError('TABLE_CORRUPT', message)
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT'
+}
+
 function aborted(directory: string): SunwiseError {
   return new SunwiseError('ABORTED', `The backup to "${directory}" was aborted`, { outcome: 'none' })
 }
@@ -425,7 +479,7 @@ async function sizeOf(path: string): Promise<number | undefined> {
   try {
     return (await stat(path)).size
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    if (isMissing(error)) return undefined
     throw error
   }
 }

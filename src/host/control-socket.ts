@@ -35,14 +35,19 @@ export type HeldNode = {
   readonly shards: readonly HeldShard[]
 }
 
+/** Files of a node that stay as they are. */
+export type Hold = {
+  readonly held: HeldNode
+  /** Throws where what was held is held no more. */
+  check(): void
+  /** Gives back logs only, or all; does nothing where that was done. */
+  release(what: 'log' | 'all'): void
+}
+
 /** What the socket asks of its node. */
 export type ControlNode = {
   /** Rejects where the node cannot, or where another hold is under way. */
-  hold(): Promise<HeldNode>
-  /** Gives back logs only, or all. */
-  releaseHold(what: 'log' | 'all'): void
-  /** Throws where what was held is held no more. */
-  checkHold(): void
+  hold(): Promise<Hold>
 }
 
 export type ControlSocket = { close(): Promise<void> }
@@ -94,7 +99,7 @@ class Conversation {
   readonly #node: ControlNode
   #request = ''
   #isAsked = false
-  #isHeld = false
+  #hold: Hold | undefined
   #isEnded = false
 
   constructor(socket: Socket, node: ControlNode) {
@@ -128,27 +133,28 @@ class Conversation {
   async #answer(line: string): Promise<unknown> {
     switch (opOf(line)) {
       case 'hold': {
-        if (this.#isHeld) throw new SunwiseError('BAD_REQUEST', 'This connection holds the files already')
-        const held = await this.#node.hold()
-        if (this.#isEnded) this.#node.releaseHold('all')
-        else this.#isHeld = true
-        return encodeHeld(held)
+        if (this.#hold !== undefined) throw new SunwiseError('BAD_REQUEST', 'This connection holds the files already')
+        const hold = await this.#node.hold()
+        if (this.#isEnded) hold.release('all')
+        else this.#hold = hold
+        return encodeHeld(hold.held)
       }
       case 'releaseLogs':
-        this.#check()
-        this.#node.releaseHold('log')
+        this.#checked().release('log')
         return null
       case 'check':
-        this.#check()
+        this.#checked()
         return null
       default:
         throw new SunwiseError('BAD_REQUEST', 'The control socket knows hold, releaseLogs and check')
     }
   }
 
-  #check(): void {
-    if (!this.#isHeld) throw new SunwiseError('BAD_REQUEST', 'This connection holds nothing')
-    this.#node.checkHold()
+  /** The hold of this connection, which still stands. */
+  #checked(): Hold {
+    if (this.#hold === undefined) throw new SunwiseError('BAD_REQUEST', 'This connection holds nothing')
+    this.#hold.check()
+    return this.#hold
   }
 
   #say(answer: { readonly result: unknown } | { readonly error: ErrorMessage }): void {
@@ -158,8 +164,8 @@ class Conversation {
 
   #end(): void {
     this.#isEnded = true
-    if (this.#isHeld) this.#node.releaseHold('all')
-    this.#isHeld = false
+    this.#hold?.release('all')
+    this.#hold = undefined
   }
 }
 

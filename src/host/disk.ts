@@ -19,7 +19,6 @@ import {
   fsync,
   fsyncSync,
   ftruncateSync,
-  mkdirSync,
   constants as modes,
   open,
   openSync,
@@ -39,6 +38,7 @@ import { dirname, join } from 'node:path'
 import { assert } from '../base/assert.ts'
 import { SunwiseError } from '../base/errors.ts'
 import type { Disk, DiskFile, Done, ReadDone } from '../env.ts'
+import { makeDirectories } from './make-directory.ts'
 
 /** What `create` writes at a time. */
 const zeros = new Uint8Array(1024 * 1024)
@@ -226,7 +226,7 @@ export class HostDisk implements Disk {
 
   makeDirectoryNow(path: string): void {
     try {
-      mkdirSync(this.#resolve(path), { recursive: true, mode: directoryMode })
+      makeDirectories(this.#resolve(path), directoryMode)
       // The entry of each level lies in its parent. A level that was there already may never have been synced.
       const names = path.split('/')
       for (let depth = names.length - 1; depth >= 0; depth--)

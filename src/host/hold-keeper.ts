@@ -1,12 +1,13 @@
 /**
  * The hold of a node's files for a backup: one at a time, all shards together. A shard that crashes forgets that it holds, and its
  * successor writes where it likes, so a crash breaks the hold; so does a log that is held for too long, since no memory comes back
- * meanwhile. The copying process asks whether the hold still stands before it counts on what it copied.
+ * meanwhile, and then all is let go, and another backup may begin: a copying process that stands still is in nobody's way. It asks
+ * whether the hold still stands before it counts on what it copied.
  */
 import { SunwiseError } from '../base/errors.ts'
 import { Limits } from '../config.ts'
 import type { HeldShard } from '../storage/hold.ts'
-import type { ControlNode, HeldNode } from './control-socket.ts'
+import type { ControlNode, HeldNode, Hold } from './control-socket.ts'
 
 /** What it needs of its node. */
 export type HoldingNode = {
@@ -24,54 +25,53 @@ export type HoldingNode = {
 export class HoldKeeper implements ControlNode {
   readonly #node: HoldingNode
   readonly #logHoldMs: number
-  #isHeld = false
-  #crashesBefore = 0
-  #timer: NodeJS.Timeout | undefined
-  #isCut = false
+  #present: object | undefined
 
   constructor(node: HoldingNode, logHoldMs: number = Limits.backupLogHoldMs) {
     this.#node = node
     this.#logHoldMs = logHoldMs
   }
 
-  async hold(): Promise<HeldNode> {
+  async hold(): Promise<Hold> {
     const node = this.#node
-    if (this.#isHeld) throw new SunwiseError('OVERLOADED', 'Cannot begin a backup: another one is under way')
+    if (this.#present !== undefined) {
+      throw new SunwiseError('OVERLOADED', 'Cannot begin a backup: another one is under way')
+    }
     if (node.problem !== undefined) throw new SunwiseError('NOT_READY', `Cannot begin a backup: ${node.problem}`)
-    this.#isHeld = true
-    this.#isCut = false
-    this.#crashesBefore = node.crashes
-    this.#timer = setTimeout(() => this.#cut(), this.#logHoldMs)
-    this.#timer.unref()
+    const own = {}
+    this.#present = own
+    let isCut = false
+    const crashesBefore = node.crashes
+    const release = (what: 'log' | 'all'): void => {
+      clearTimeout(timer)
+      if (this.#present !== own) return
+      if (what === 'all') this.#present = undefined
+      node.releaseShards(what)
+    }
+    const timer = setTimeout(() => {
+      isCut = true
+      release('all')
+    }, this.#logHoldMs)
+    timer.unref()
+    const check = (): void => {
+      if (isCut) {
+        const message = `Cannot back up: the logs were not copied within ${this.#logHoldMs / 1000} s, and their memory is needed; back up to a faster disk`
+        throw new SunwiseError('OVERLOADED', message)
+      }
+      if (node.crashes === crashesBefore) return
+      throw new SunwiseError('SHARD_UNAVAILABLE', 'Cannot back up: a shard crashed meanwhile; begin again')
+    }
     try {
       await node.holdShards()
       // Once more, now that all hold: a table of two shards may have gone before the second of them held.
       const shards = await node.holdShards()
-      this.checkHold()
-      return { ...node.describe(), shards }
+      check()
+      return { held: { ...node.describe(), shards }, check, release }
     } catch (error) {
-      this.releaseHold('all')
+      release('all')
+      // A shard may have begun to hold after all was let go for want of time.
+      if (this.#present === undefined) node.releaseShards('all')
       throw error
     }
-  }
-
-  releaseHold(what: 'log' | 'all'): void {
-    clearTimeout(this.#timer)
-    if (what === 'all') this.#isHeld = false
-    this.#node.releaseShards(what)
-  }
-
-  checkHold(): void {
-    if (this.#isCut) {
-      const message = `Cannot back up: the logs were not copied within ${this.#logHoldMs / 1000} s, and their memory is needed; back up to a faster disk`
-      throw new SunwiseError('OVERLOADED', message)
-    }
-    if (this.#node.crashes === this.#crashesBefore) return
-    throw new SunwiseError('SHARD_UNAVAILABLE', 'Cannot back up: a shard crashed meanwhile; begin again')
-  }
-
-  #cut(): void {
-    this.#isCut = true
-    this.#node.releaseShards('log')
   }
 }

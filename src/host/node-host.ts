@@ -9,7 +9,7 @@
  * give it fresh memory and fresh rings, tell every thread, and let it recover from its log.
  */
 import { randomBytes } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { assert } from '../base/assert.ts'
@@ -35,6 +35,7 @@ import { createBellPorts } from './doorbell.ts'
 import { HoldKeeper } from './hold-keeper.ts'
 import { JobPace } from './job-pace.ts'
 import { JobPool } from './job-pool.ts'
+import { makeDirectories } from './make-directory.ts'
 import type {
   AdminRequest,
   ErrorMessage,
@@ -810,7 +811,7 @@ export function errorMessageOf(error: unknown): ErrorMessage {
 
 function makeDirectory(directory: string): void {
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 })
+    makeDirectories(directory, 0o700)
   } catch (cause) {
     throw new SunwiseError('DIRECTORY_UNUSABLE', `Cannot create the data directory "${directory}": ${String(cause)}`, {
       cause,

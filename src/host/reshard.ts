@@ -61,6 +61,10 @@ export async function reshard(options: ReshardOptions): Promise<LogRow> {
         },
         (error, dealt) => (error === undefined ? resolve(dealt) : reject(error)),
       )
+    }).catch(async (error: unknown) => {
+      // The present generation is as it was; of a full disk the new one is the greater part.
+      await removeGeneration(disk, generation).catch(() => {})
+      throw withAdvice(error, present.shards)
     })
     log(`Dealt ${records} log records of ${present.shards} shards to ${shards}`)
     const retired = salvage ? present.retired : [...present.retired, present.generation]
@@ -82,6 +86,13 @@ export async function reshard(options: ReshardOptions): Promise<LogRow> {
   row = { ...row, retired: [] }
   await record.putLog(row)
   return row
+}
+
+/** The error of a deal. Without room for a second log the node may still start as it was. */
+function withAdvice(error: unknown, shards: number): unknown {
+  if (!(error instanceof SunwiseError) || error.code !== 'DISK_FULL') return error
+  const message = `${error.message}; the log cannot be dealt to another number of shards, so free some space or start with --shards ${shards}`
+  return new SunwiseError('DISK_FULL', message, { outcome: 'none', cause: error })
 }
 
 /** Partitions of a shard of `shards`. */

@@ -9,13 +9,14 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { open as openFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { after, before, mock, test } from 'node:test'
 import type { ErrorCode } from '../../src/base/errors.ts'
 import { SunwiseError } from '../../src/base/errors.ts'
@@ -255,6 +256,74 @@ test('a backup goes only where there is nothing else, and nothing starts on one'
   )
 })
 
+test('a backup removes nothing that is not of backups, wherever it lies', async () => {
+  await using store = await openStore(newDirectory('data'))
+  await store.put('a', 'b')
+  for (const [folder, name] of [
+    ['tables', 'customers.csv'],
+    ['tables', 'letters.part'],
+    ['tables', '0123456789abcdef'],
+    ['logs', 'app.log'],
+    ['', 'draft.json.part'],
+  ] as const) {
+    const strange = newDirectory('strange')
+    mkdirSync(join(strange, folder), { recursive: true })
+    writeFileSync(join(strange, folder, name), 'dear')
+    const { message } = await rejectsWith('DIRECTORY_UNUSABLE', store.backup(strange))
+    assert.ok(message.includes(name), message)
+    assert.deepEqual(readdirSync(join(strange, folder)), [name])
+  }
+  const shared = newDirectory('backups')
+  await store.backup(shared)
+  mkdirSync(join(shared, 'tables', 'notes'))
+  await rejectsWith('DIRECTORY_UNUSABLE', store.backup(shared))
+  assert.ok(existsSync(join(shared, 'tables', 'notes')))
+})
+
+test('a backup and what it is of do not lie in each other; a refusal changes nothing', async () => {
+  const data = newDirectory('data')
+  await using store = await openStore(data)
+  await store.put('a', 'b')
+  const link = newDirectory('link')
+  symlinkSync(data, link)
+  for (const inside of [
+    data,
+    join(data, 'backups'),
+    join(data, 'tables', 'b'),
+    join(link, 'x', 'y'),
+    `${data}/../${basename(data)}/z`,
+  ]) {
+    await rejectsWith('DIRECTORY_UNUSABLE', store.backup(inside))
+    assert.equal(existsSync(inside) && inside !== data, false, inside)
+  }
+  await rejectsWith('DIRECTORY_UNUSABLE', store.backup(''))
+  const backups = newDirectory('backups')
+  await store.backup(backups)
+  const before = readdirSync(backups)
+  for (const target of [backups, join(backups, 'new'), join(backups, 'tables', 'new')]) {
+    await rejectsWith('DIRECTORY_UNUSABLE', restoreBackup(backups, 1, target, nothing))
+    assert.deepEqual(readdirSync(backups), before)
+  }
+  const strange = newDirectory('strange')
+  mkdirSync(strange)
+  writeFileSync(join(strange, 'letters'), 'dear')
+  await rejectsWith('DIRECTORY_UNUSABLE', restoreBackup(backups, 1, strange, nothing))
+  assert.deepEqual(readdirSync(strange), ['letters'], 'not even the name of a lock')
+  await store.backup(backups)
+})
+
+test('a target that cannot be a directory is refused as such', { timeout: 60_000 }, async () => {
+  await using store = await openStore(newDirectory('data'))
+  const file = newDirectory('file')
+  writeFileSync(file, '')
+  const dangling = newDirectory('dangling')
+  symlinkSync(join(root, 'nowhere'), dangling)
+  for (const target of [file, join(file, 'below'), dangling, '/proc/sunwise/below']) {
+    await rejectsWith('DIRECTORY_UNUSABLE', store.backup(target))
+    await rejectsWith('DIRECTORY_UNUSABLE', restoreBackup(present.backups, 1, target, nothing))
+  }
+})
+
 test('a restore that was cut short keeps a node from starting, and can be done again', async () => {
   const restored = newDirectory('restored')
   let isFirst = true
@@ -366,14 +435,18 @@ test('the control socket answers nonsense with an error, takes no long lines, an
   assert.equal(new TextDecoder().decode((await store.get('a'))?.value), 'b')
 })
 
-test('a table that is missing at its source fails the backup and is named', async () => {
+test('a table that is missing at its source, or lost its end, fails the backup and is named', async () => {
   const data = newDirectory('data')
   cpSync(present.data, data, { recursive: true, filter: (path) => !/\/(lock\.|control)/.test(path) })
   const [table] = readdirSync(join(data, 'tables'))
   renameSync(join(data, 'tables', table!), join(data, 'gone'))
   const backups = newDirectory('backups')
   const options = { dataDirectory: data, directory: backups, keep: 1, onProgress: nothing }
-  const { message } = await rejectsWith('DISK_FAILED', createBackup(options))
-  assert.ok(message.includes(backups), message)
-  assert.ok(message.includes(table!), message)
+  const { message } = await rejectsWith('TABLE_CORRUPT', createBackup(options))
+  assert.ok(message.includes(`${table!}": it is missing`), message)
+  writeFileSync(join(data, 'tables', table!), readFileSync(join(data, 'gone')).subarray(0, 70_000))
+  const short = await rejectsWith('TABLE_CORRUPT', createBackup(options))
+  assert.match(short.message, /it ends after 70000 of \d+ bytes/)
+  renameSync(join(data, 'gone'), join(data, 'tables', table!))
+  await createBackup(options)
 })
