@@ -15,6 +15,9 @@ type Findings = {
   readonly metrics: string
   readonly wrong: number
   readonly deletes: readonly number[]
+  /** What a start with another number of shards said, and the generations of the log behind it. */
+  readonly otherShards: string
+  readonly generations: readonly string[]
   readonly restarted: { readonly ready: unknown; readonly put: number; readonly wrong: number }
   readonly recoveryMs: number
   readonly wrongAtLast: number
@@ -23,12 +26,12 @@ type Findings = {
 
 const program = `
   import { spawn } from 'node:child_process'
-  import { rmSync, statfsSync, statSync, writeFileSync } from 'node:fs'
+  import { readdirSync, rmSync, statfsSync, statSync, writeFileSync } from 'node:fs'
   const [root, main] = process.argv.slice(1)
   const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
   let server, base, log = ''
-  const start = async () => {
-    const flags = ['--data-dir', root + '/data', '--http', '127.0.0.1:0', '--shards', '2', '--memory', '160mb', '-o', 'json']
+  const start = async (shards = '2') => {
+    const flags = ['--data-dir', root + '/data', '--http', '127.0.0.1:0', '--shards', shards, '--memory', '160mb', '-o', 'json']
     server = spawn(process.execPath, [main, 'start', ...flags], { stdio: ['ignore', 'pipe', 'pipe'] })
     server.stderr.on('data', (text) => { log += text })
     base = await new Promise((resolve, reject) => {
@@ -96,6 +99,11 @@ const program = `
     held.delete(key)
   }
   await stop()
+  const { bavail: left } = statfsSync(root)
+  writeFileSync(root + '/second', new Uint8Array(Math.max(0, left * bsize - 4_000_000)))
+  const otherShards = await start('1').then(() => 'it started', (error) => error.message)
+  const generations = readdirSync(root + '/data/log')
+  rmSync(root + '/second')
   await start()
   await sleep(700)
   const restarted = { ready: (await seen('/readyz')).body, put: (await put(20_000)).status, wrong: await countWrong() }
@@ -106,7 +114,7 @@ const program = `
   held.add(30_000)
   const wrongAtLast = await countWrong()
   await stop()
-  console.log(JSON.stringify({ reserve, stored, refusal, others, ready, metrics, wrong, deletes, restarted, recoveryMs, wrongAtLast, log }))
+  console.log(JSON.stringify({ otherShards, generations, reserve, stored, refusal, others, ready, metrics, wrong, deletes, restarted, recoveryMs, wrongAtLast, log }))
 `
 
 test('A server on a full disk refuses growth with 507, serves the rest, starts again, and takes writes 2 s after space came back', {
@@ -138,6 +146,8 @@ test('A server on a full disk refuses growth with 507, serves the rest, starts a
   assert.match(found.metrics, /^sunwise_shard_write_refusal\{shard="1"\} 2$/m)
   assert.equal(found.wrong, 0, 'Reads are right')
   assert.deepEqual(new Set(found.deletes), new Set([204]))
+  assert.match(found.otherShards, /no space is left.*start with --shards 2/)
+  assert.deepEqual(found.generations, ['1'], 'What was dealt in vain is gone')
   assert.deepEqual(found.restarted, { ready: warned, put: 507, wrong: 0 })
   assert.ok(found.recoveryMs < 3000, `${found.recoveryMs} ms`)
   assert.equal(found.wrongAtLast, 0)
