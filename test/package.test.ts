@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { execFile, spawn } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -15,6 +15,34 @@ const root = join(import.meta.dirname, '..')
 const folder = mkdtempSync(join(tmpdir(), 'sunwise-package-'))
 const app = join(folder, 'app')
 const program = join(app, 'node_modules', '.bin', 'sunwise')
+
+const MiB = 1024 * 1024
+const memoryBytes = 128 * MiB
+/** What a server may take in all: its memory, a tenth more, and what an engine with all its threads is. */
+const residentBytesMax = 1.1 * memoryBytes + 220e6
+
+/** Writes some twice its memory over HTTP, so that tables are written and merged. */
+async function fillTwice(http: string): Promise<void> {
+  const writes = 66_000
+  const value = Buffer.alloc(4096, 'x')
+  let next = 0
+  const lane = async (): Promise<void> => {
+    while (next < writes) {
+      const key = (next++ * 7919) % 100_003
+      const answer = await fetch(`${http}/v1/kv/default/key${key}`, { method: 'PUT', body: value })
+      await answer.arrayBuffer()
+      assert.equal(answer.status, 204)
+    }
+  }
+  await Promise.all(Array.from({ length: 16 }, lane))
+}
+
+/** The most that a process ever had in memory; undefined where the system does not tell. */
+function peakBytesOf(processId: number): number | undefined {
+  const path = `/proc/${processId}/status`
+  if (!existsSync(path)) return undefined
+  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(path, 'utf8'))![1]) * 1024
+}
 
 before(async () => {
   await run('npm', ['pack', '--silent', '--pack-destination', folder], { cwd: root, timeout: 240_000 })
@@ -62,7 +90,7 @@ test('Package: the installed library opens a store', async () => {
   assert.equal((await run(process.execPath, [script], { cwd: app, timeout: 240_000 })).stdout, 'hello')
 })
 
-test('Package: the installed server starts its workers, serves, and stops cleanly', async () => {
+test('Package: the installed server starts its workers, serves, stays within its memory, and stops cleanly', async (t) => {
   const flags = [
     'start',
     '--data-dir',
@@ -70,7 +98,7 @@ test('Package: the installed server starts its workers, serves, and stops cleanl
     '--http',
     '127.0.0.1:0',
     '--memory',
-    '128mb',
+    `${memoryBytes / MiB}mb`,
     '--shards',
     '2',
   ]
@@ -90,6 +118,12 @@ test('Package: the installed server starts its workers, serves, and stops cleanl
     const client = (...words: string[]) => run(process.execPath, [program, ...words, '--endpoint', http], { cwd: app })
     await client('put', 'greeting', 'hello')
     assert.equal((await client('get', 'greeting')).stdout, 'hello')
+    await fillTwice(http)
+    const peakBytes = peakBytesOf(server.pid!)
+    if (peakBytes !== undefined) {
+      t.diagnostic(`at the most ${Math.round(peakBytes / MiB)} MiB of ${Math.round(residentBytesMax / MiB)}`)
+      assert.ok(peakBytes <= residentBytesMax, `It took ${peakBytes} bytes, and ${residentBytesMax} are promised`)
+    }
     server.kill('SIGTERM')
     assert.equal(await exited, 0, errors)
   } finally {
