@@ -12,11 +12,12 @@
  *
  *   urgent    more than `runsWanted + runsLate` runs: merging is late. The cheapest merge of the newest runs that the rule knows.
  *   crowded   more than `runsWanted` runs: the merge of the binomial schedule.
- *   dead      so much of the stack is dead by estimate (overwritten, tombstones, expired) that it is merged whole.
+ *   dead      so much of the stack is dead by estimate (overwritten, tombstones, expired, of deleted buckets) that it is merged whole.
  *   and only while the shard is idle
  *   settle    a run whose newer ones together exceed `idleYoungShare` of its size is merged with them; so is a stack with less dead in
  *             it, and one with an incomplete run, whole.
- *   rewrite   one run alone: the oldest, with many tombstones or expired records; or the rest of a table whose file is mostly waste.
+ *   rewrite   one run alone: the oldest, with many tombstones or expired records; any, with many records of deleted buckets; or the
+ *             rest of a table whose file is mostly waste.
  *
  * The most wanting partition is merged first, together with neighbours that want the same, up to `sliceBytesMax` of input: a great
  * merge is many small ones, each atomic, and between any two of them an urgent one may come. Work that is lost in a crash is one
@@ -116,6 +117,8 @@ export type CompactionState = {
   readonly nowMs: number
   /** Tables whose held tombstones may go now, as far as the caller knows; each is to be named until it was rewritten, once. */
   readonly released?: ReadonlySet<string>
+  /** Buckets that were not deleted: records of others may go. Undefined: none was. */
+  readonly liveBuckets?: ReadonlySet<number> | undefined
 }
 
 /** Why a compaction was picked; for metrics. */
@@ -159,6 +162,8 @@ type Weighing = {
   readonly facts: TableFacts
   /** Dead bytes here and below for every byte of records, by estimate. */
   readonly deadPerByte: number
+  /** Part of the records that are of deleted buckets: every merge drops them. */
+  readonly retiredShare: number
   /** Part of the records that a rewrite of an oldest run would drop. */
   readonly removableShare: number
   /** Of this shard's part of the file less than half, by far, is in rows. */
@@ -250,9 +255,10 @@ class Picking {
     let all = 0
     let dead = 0
     for (const [index, row] of stack.entries()) {
-      const { facts, deadPerByte } = this.#weigh(row)
+      const { facts, deadPerByte, retiredShare } = this.#weigh(row)
       const bytes = partitionBytes(facts, partition)
       all += bytes
+      dead += bytes * retiredShare
       if (index < stack.length - 1) dead += bytes * deadPerByte
     }
     return dead > 0 && dead >= all * share
@@ -278,8 +284,9 @@ class Picking {
   #rewriting(stack: readonly TableRow[], isJoining: boolean): Wish | undefined {
     const { rewriteShare, joinShare } = this.#parameters
     for (const [index, row] of stack.entries()) {
-      const { isWasteful, removableShare } = this.#weigh(row)
-      const isStale = index === stack.length - 1 && removableShare >= rewriteShare * (isJoining ? joinShare : 1)
+      const { isWasteful, removableShare, retiredShare } = this.#weigh(row)
+      const share = retiredShare + (index === stack.length - 1 ? removableShare : 0)
+      const isStale = share > 0 && share >= rewriteShare * (isJoining ? joinShare : 1)
       if (!isWasteful && !isStale) continue
       return { reason: 'rewrite', weight: weights.rewrite, newest: index, oldest: index, level: row.level }
     }
@@ -399,6 +406,7 @@ class Picking {
     return {
       facts,
       deadPerByte: deadPerByteOf(facts, expired),
+      retiredShare: retiredRecords(facts, this.#state.liveBuckets) / facts.records,
       removableShare: (facts.tombstones - held + expired) / facts.records,
       isWasteful: wasteBytes > ownBytes / 2 && wasteBytes >= this.#parameters.wasteBytesMin,
     }
@@ -446,6 +454,11 @@ function expiredRecords(facts: TableFacts, nowMs: number): number {
   const halfMs = facts.medianExpiryMs - facts.earliestExpiryMs
   const share = halfMs === 0 ? 1 : Math.min(1, 0.5 + (0.5 * sinceMs) / halfMs)
   return facts.expiring * share
+}
+
+function retiredRecords({ buckets }: TableFacts, live: ReadonlySet<number> | undefined): number {
+  if (live === undefined) return 0
+  return buckets.reduce((sum, { bucketId, records }) => sum + (live.has(bucketId) ? 0 : records), 0)
 }
 
 /** Dead bytes for every byte of records: tombstones and `expired` ones themselves, and what the table replaces in older ones. */

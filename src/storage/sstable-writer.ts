@@ -43,7 +43,7 @@ import {
   tableHeadBytes,
   tableMagic,
 } from './sstable.ts'
-import { bandCountOf } from './table-rows.ts'
+import { type BucketCount, bandCountOf, bucketsCountedMax } from './table-rows.ts'
 
 export type TableWriterOptions = {
   /** A new, empty file. */
@@ -78,6 +78,8 @@ export type WrittenTable = {
   readonly earliestExpiryMs: number
   /** About when half of them have expired; 0: none. */
   readonly medianExpiryMs: number
+  /** Records of the first buckets that were met. */
+  readonly buckets: readonly BucketCount[]
   /** Bytes of blocks in equal bands of the partitions. */
   readonly bandBytes: readonly number[]
 }
@@ -129,6 +131,10 @@ export class TableWriter {
   readonly #hashes: Int32Array[] = []
   readonly #partitionBytes: number[] = []
   #totalRecords = 0
+  readonly #buckets = new Map<number, number>()
+  /** The bucket of the last record, and how many it has that are not counted in `#buckets` yet. */
+  #bucketId = -1
+  #bucketRecords = 0
   #tombstones = 0
   #expiring = 0
   #earliestExpiryMs = Number.POSITIVE_INFINITY
@@ -179,6 +185,8 @@ export class TableWriter {
     this.#last = to
     this.#hash.update(bucketId, u8, keyStart, keyStart + keyBytes)
     this.#addHash(this.#hash.low, this.#hash.high)
+    if (bucketId !== this.#bucketId) this.#countBucket(bucketId)
+    this.#bucketRecords++
     this.#count(u8, i32, at)
   }
 
@@ -188,6 +196,7 @@ export class TableWriter {
   finish(): WrittenTable {
     assert(this.#totalRecords > 0, 'A table holds a record')
     this.#endPartition()
+    this.#countBucket(-1)
     const { file } = this.#options
     const blocksEnd = this.#written + this.#portion
     this.#flushPortion()
@@ -208,6 +217,7 @@ export class TableWriter {
       expiring: this.#expiring,
       earliestExpiryMs: this.#expiring === 0 ? 0 : this.#earliestExpiryMs,
       medianExpiryMs: this.#medianExpiryMs(),
+      buckets: [...this.#buckets].map(([bucketId, records]) => ({ bucketId, records })),
       bandBytes,
     }
   }
@@ -231,6 +241,16 @@ export class TableWriter {
     if (this.#expiries.length < expiriesKept) return
     this.#expiries = this.#expiries.filter((_, index) => index % 2 === 1)
     this.#expiryStride *= 2
+  }
+
+  /** Counts the records of the bucket that ends here. */
+  #countBucket(next: number): void {
+    const counted = this.#buckets.get(this.#bucketId)
+    if (this.#bucketRecords > 0 && (counted !== undefined || this.#buckets.size < bucketsCountedMax)) {
+      this.#buckets.set(this.#bucketId, (counted ?? 0) + this.#bucketRecords)
+    }
+    this.#bucketId = next
+    this.#bucketRecords = 0
   }
 
   #medianExpiryMs(): number {

@@ -22,10 +22,11 @@
  *      0 u8  formatVersion (1)       1 u8 level               2 u16 endPartition          4 u48 sequence               10 bytes
  *
  *   table/TABLEID                    the facts of one table
- *      0 u8  formatVersion (1)       1 u8 flags (1: complete) 2 u16 firstPartition        4 u16 endPartition
+ *      0 u8  formatVersion (2)       1 u8 flags (1: complete) 2 u16 firstPartition        4 u16 endPartition
  *      6 u16 bands                   8 u48 fileBytes         14 u48 deadBytes            20 u48 earliestExpiryMs
  *     26 u48 medianExpiryMs         32 u32 records           36 u32 tombstones           40 u32 heldTombstones
  *     44 u32 expiring               48 bands x u48 bandBytes
+ *      then u8 buckets, and for each: u32 bucketId, u32 records        (version 1 ends before: its buckets are not known)
  *
  * This module reads and writes no files and no catalog, and does not decide what to merge (compaction-policy.ts).
  */
@@ -36,7 +37,9 @@ import { Limits } from '../config.ts'
 import type { CatalogEdit } from '../env.ts'
 
 export const rowFormatVersion = 1
-export const factsFormatVersion = 1
+export const factsFormatVersion = 2
+/** Buckets whose records are counted in the facts of a table at most. */
+export const bucketsCountedMax = 32
 /** Bands of a table at most; a table of fewer partitions has one band for each. */
 export const bandsMax = 64
 /** Merges that the most merged byte of a table may count. */
@@ -88,9 +91,13 @@ export type TableFacts = PartitionRange & {
   readonly deadBytes: number
   /** Bytes of records in equal bands of the partitions: partition p is in band `floor((p - first) x bands / partitions)`. */
   readonly bandBytes: readonly number[]
+  /** How many of the records are of which bucket, for the first buckets that were met: of the others nothing is known. */
+  readonly buckets: readonly BucketCount[]
   /** False: shipped by a peer; a read that hits it must go on to what lies below. */
   readonly isComplete: boolean
 }
+
+export type BucketCount = { readonly bucketId: number; readonly records: number }
 
 /** Facts of tables by id. */
 export type FactsById = ReadonlyMap<string, TableFacts>
@@ -160,6 +167,13 @@ function factsProblem(facts: TableFacts): string | undefined {
   if (!isCount(expiring, records) || !isCount(facts.earliestExpiryMs, facts.medianExpiryMs)) return 'its expiries'
   if (!isCount(facts.medianExpiryMs, sequenceMax) || (expiring === 0) !== (facts.medianExpiryMs === 0)) {
     return 'its expiries'
+  }
+  const ids = new Set(facts.buckets.map(({ bucketId }) => bucketId))
+  const counted = facts.buckets.reduce((sum, bucket) => sum + bucket.records, 0)
+  if (ids.size !== facts.buckets.length || ids.size > bucketsCountedMax || !isCount(counted, records))
+    return 'its buckets'
+  if (facts.buckets.some((bucket) => !isCount(bucket.bucketId, 0xffff_ffff) || !isCount(bucket.records, records))) {
+    return 'its buckets'
   }
   let bytes = 0
   for (const each of facts.bandBytes) {
@@ -485,6 +499,11 @@ export function encodeFacts(facts: TableFacts): Uint8Array {
   writer.u32(facts.heldTombstones)
   writer.u32(facts.expiring)
   for (const bytes of facts.bandBytes) writeU48(writer, bytes)
+  writer.u8(facts.buckets.length)
+  for (const { bucketId, records } of facts.buckets) {
+    writer.u32(bucketId)
+    writer.u32(records)
+  }
   return writer.toBytes()
 }
 
@@ -492,7 +511,8 @@ export function encodeFacts(facts: TableFacts): Uint8Array {
 export function decodeFacts(key: string, bytes: Uint8Array): TableFacts | undefined {
   const tableId = /^table\/([0-9a-f]{16})$/.exec(key)?.[1]
   const reader = new ByteReader(bytes)
-  if (tableId === undefined || reader.u8() !== factsFormatVersion) return undefined
+  const version = reader.u8()
+  if (tableId === undefined || version < 1 || version > factsFormatVersion) return undefined
   const flags = reader.u8()
   const firstPartition = reader.u16()
   const endPartition = reader.u16()
@@ -507,6 +527,9 @@ export function decodeFacts(key: string, bytes: Uint8Array): TableFacts | undefi
   const heldTombstones = reader.u32()
   const expiring = reader.u32()
   const bandBytes = Array.from({ length: bands }, () => readU48(reader))
+  const counted = version === 1 ? 0 : reader.u8()
+  if (counted > bucketsCountedMax) return undefined
+  const buckets = Array.from({ length: counted }, () => ({ bucketId: reader.u32(), records: reader.u32() }))
   const facts: TableFacts = {
     tableId,
     firstPartition,
@@ -520,6 +543,7 @@ export function decodeFacts(key: string, bytes: Uint8Array): TableFacts | undefi
     medianExpiryMs,
     deadBytes,
     bandBytes,
+    buckets,
     isComplete: flags === 1,
   }
   return reader.failed || reader.remaining > 0 || factsProblem(facts) !== undefined ? undefined : facts

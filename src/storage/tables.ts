@@ -437,9 +437,10 @@ export class Tables {
     const leastBytes = this.#options.sliceBytesMin ?? compactionDefaults.sliceBytesMin
     const sliceBytesMin = isScarce || isDiskFull ? 0 : leastBytes
     const parameters = { ...compactionDefaults, ...(isDiskFull ? fullDisk : {}), sliceBytesMin, sliceBytesMax }
+    const liveBuckets = new Set(this.#options.liveBuckets())
     for (let picks = 0; picks < picksPerStep && this.#tooLarge.length < tooLargeMax; picks++) {
       const busy = [...this.#health.walls(this.#rows), ...this.#tooLarge]
-      const picked = pickCompaction(this.#rows, this.#facts, { busy, isIdle, nowMs: epochMs }, parameters)
+      const picked = pickCompaction(this.#rows, this.#facts, { busy, isIdle, nowMs: epochMs, liveBuckets }, parameters)
       if (picked === undefined) return
       const isFreeing = picked.reason === 'dead' || picked.reason === 'rewrite'
       const mergeBytes = roomBytes * (isDiskFull && !isFreeing ? tidyRoomShare : 1)

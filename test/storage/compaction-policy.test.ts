@@ -267,6 +267,7 @@ class SimulatedShard {
       medianExpiryMs: 0,
       deadBytes,
       bandBytes,
+      buckets: [],
       isComplete: true,
     }
     return { cells, facts }
@@ -451,6 +452,7 @@ function tableOf(row: TableRow, bytesPerPartition: number, changes: Partial<Tabl
     medianExpiryMs: 0,
     deadBytes: 0,
     bandBytes,
+    buckets: [],
     isComplete: true,
     ...changes,
   }
@@ -626,6 +628,31 @@ test('CompactionPolicy: an oldest run with many tombstones or expired records is
     [4999, 9000].map((nowMs) => pickCompaction(rows, facts, { ...at(nowMs), isIdle: false })?.reason),
     [undefined, 'dead'],
   )
+})
+
+test('CompactionPolicy: what holds much of deleted buckets is rewritten when idle, wherever it lies; at work what is mostly that', () => {
+  const counted = (retired: number): Partial<TableFacts> => ({
+    records: 16,
+    buckets: [
+      { bucketId: 1, records: 16 - retired },
+      { bucketId: 2, records: retired },
+    ],
+  })
+  const liveBuckets = new Set([1])
+  const pick = (old: number, young: number, state: CompactionState): Compaction | undefined => {
+    const { rows, facts } = shardOf([tableOf(rowOf(1, 2), 10, counted(old)), tableOf(rowOf(2), 1, counted(young))])
+    return pickCompaction(rows, facts, { ...state, liveBuckets })
+  }
+  assert.equal(pick(1, 1, idle), undefined)
+  assert.deepEqual([inputsOf(pick(2, 0, idle)), pick(2, 0, idle)?.reason], [[2, 1], 'settle'])
+  const young = pick(0, 2, idle)
+  assert.deepEqual([inputsOf(young), young?.reason, young?.isLast], [[2], 'rewrite', false])
+  assert.equal(pick(2, 2, atWork), undefined)
+  assert.deepEqual([inputsOf(pick(5, 0, atWork)), pick(5, 0, atWork)?.reason], [[2, 1], 'dead'])
+  const { rows, facts } = shardOf([tableOf(rowOf(1, 2), 10, counted(16))])
+  assert.equal(pickCompaction(rows, facts, { ...idle, liveBuckets: new Set([1, 2]) }), undefined)
+  assert.equal(pickCompaction(rows, facts, idle), undefined, 'Nothing is known of buckets')
+  assert.deepEqual(inputsOf(pickCompaction(rows, facts, { ...atWork, liveBuckets })), [1])
 })
 
 test('CompactionPolicy: the small rest of a large file is rewritten when idle, and the file goes', () => {

@@ -21,6 +21,7 @@ function factsOf(tableId: string, fileBytes: number, records: number, tombstones
     medianExpiryMs: 0,
     deadBytes: 0,
     bandBytes: [fileBytes],
+    buckets: [],
     isComplete: true,
   }
 }

@@ -6,11 +6,12 @@
  */
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import { bucketIdOf } from '../../src/base/ids.ts'
 import { SeededRandom } from '../../src/base/seeded-random.ts'
 import { Limits } from '../../src/config.ts'
 import { compact } from '../../src/storage/compaction.ts'
 import { flush } from '../../src/storage/flush.ts'
-import { ShardRig } from '../shard/shard-rig.ts'
+import { bucketOf, ShardRig } from '../shard/shard-rig.ts'
 import { SimCatalog } from '../sim/sim-catalog.ts'
 import { SimClock } from '../sim/sim-clock.ts'
 import { SimDisk } from '../sim/sim-disk.ts'
@@ -36,6 +37,7 @@ class SpaceRun {
   readonly clock = new SimClock()
   readonly catalog = new SimCatalog({ random: new SeededRandom('catalog') })
   readonly jobs: SimJobs
+  readonly retiredBuckets = new Set<number>()
   readonly rig: ShardRig
   /** Bytes of the record of each live key. */
   readonly live = new Map<string, number>()
@@ -56,6 +58,7 @@ class SpaceRun {
       segmentBytes,
       segments,
       budgetBytes,
+      retiredBuckets: this.retiredBuckets,
       tables: { catalog: this.catalog, jobs: this.jobs, random: this.random.fork('tables') },
     }).open()
   }
@@ -79,10 +82,10 @@ class SpaceRun {
     return `${kinds}; tables ${mebi(this.tableBytes)} for ${mebi(this.liveBytes)} live, at most ${mebi(this.diskBytesMost)}`
   }
 
-  put(key: string, ttlMs?: number): void {
+  put(key: string, ttlMs?: number, bucket = bucketOf()): void {
     const value = new Uint8Array(valueBytes)
     this.random.fill(value)
-    this.#until(() => this.rig.put(bytesOf(key), value, ttlMs === undefined ? {} : { ttlMs }))
+    this.#until(() => this.rig.put(bytesOf(key), value, ttlMs === undefined ? {} : { ttlMs }, bucket))
     this.live.set(key, ttlMs === undefined ? recordBytes : 0)
   }
 
@@ -166,6 +169,19 @@ spaceTest('what has expired leaves the disk', (run) => {
   }
   run.settle()
   run.clock.advance(2_000_000 + Limits.expiryGraceMs)
+  run.settle()
+  assert.ok(run.tableBytes <= spaceMax * run.liveBytes, run.figures)
+})
+
+spaceTest('what was of a deleted bucket leaves the disk, without a write', (run) => {
+  const other = bucketOf({ name: 'other', id: bucketIdOf(7) })
+  for (let index = 0; index < keyCount; index++) {
+    run.put(keyOf(index), undefined, index % 3 === 0 ? bucketOf() : other)
+    if (index % 3 !== 0) run.live.delete(keyOf(index))
+  }
+  run.settle()
+  assert.ok(run.tableBytes > 2 * run.liveBytes, run.figures)
+  run.retiredBuckets.add(other.id)
   run.settle()
   assert.ok(run.tableBytes <= spaceMax * run.liveBytes, run.figures)
 })

@@ -50,6 +50,7 @@ function factsOf(row: TableRow, changes: Partial<TableFacts> = {}): TableFacts {
     medianExpiryMs: 0,
     deadBytes: 3,
     bandBytes: new Array<number>(bands).fill(10),
+    buckets: [],
     isComplete: true,
     ...changes,
   }
@@ -293,6 +294,10 @@ test('TableRows: facts have exactly this key and these bytes', () => {
     medianExpiryMs: 0x0190_0000_0001,
     deadBytes: 0xff,
     bandBytes: [1, 0x09_0000_0000, 3],
+    buckets: [
+      { bucketId: 7, records: 0x0fff },
+      { bucketId: 0x0102_0304, records: 1 },
+    ],
     isComplete: true,
   }
   assert.equal(factsKey(facts.tableId), 'table/0123456789abcdef')
@@ -300,16 +305,19 @@ test('TableRows: facts have exactly this key and these bytes', () => {
   assert.equal(
     bytes.toHex(),
     hex(
-      '01 01 0100 0400 0300',
+      '02 01 0100 0400 0300',
       '010000000a00', // file bytes
       'ff0000000000', // dead bytes
       '000000009001', // earliest expiry
       '010000009001', // median expiry
       '00100000 20000000 10000000 03000000', // records, tombstones, held, expiring
       '010000000000 000000000900 030000000000', // bands
+      '02 07000000 ff0f0000 04030201 01000000', // buckets
     ),
   )
   assert.deepEqual(decodeFacts(factsKey(facts.tableId), bytes), facts)
+  const first = new Uint8Array([1, ...bytes.subarray(1, bytes.length - 17)])
+  assert.deepEqual(decodeFacts(factsKey(facts.tableId), first), { ...facts, buckets: [] }, 'version 1')
   const shipped = { ...facts, isComplete: false }
   assert.deepEqual(decodeFacts(factsKey(facts.tableId), encodeFacts(shipped)), shipped)
   assert.equal(isTableId(facts.tableId), true)
@@ -329,7 +337,12 @@ test('TableRows: decoding refuses keys and bytes that are not whole', () => {
   assert.equal(decodeRow(key, bytes.with(2, 7)), undefined, 'no partitions')
   assert.equal(decodeRow(key, bytes.with(3, 0x41)), undefined, 'too many partitions')
 
-  const facts = factsOf(row, { expiring: 2, earliestExpiryMs: 5, medianExpiryMs: 6 })
+  const facts = factsOf(row, {
+    expiring: 2,
+    earliestExpiryMs: 5,
+    medianExpiryMs: 6,
+    buckets: [{ bucketId: 1, records: 3 }],
+  })
   const whole = encodeFacts(facts)
   const factsAt = factsKey(facts.tableId)
   assert.deepEqual(decodeFacts(factsAt, whole), facts)
@@ -338,7 +351,10 @@ test('TableRows: decoding refuses keys and bytes that are not whole', () => {
   for (let end = 0; end < whole.length; end++) assert.equal(decodeFacts(factsAt, whole.subarray(0, end)), undefined)
   assert.equal(decodeFacts(factsAt, new Uint8Array([...whole, 0])), undefined)
   const changes: [string, number, number][] = [
-    ['version', 0, 2],
+    ['version', 0, 3],
+    ['version', 0, 0],
+    ['buckets', whole.length - 9, 2],
+    ['records of a bucket', whole.length - 4, 11],
     ['flags', 1, 2],
     ['range', 4, 7],
     ['bands', 6, 3],
