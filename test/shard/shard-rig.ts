@@ -46,6 +46,8 @@ export type ShardRigOptions = {
   readonly clock: SimClock
   readonly actor?: ActorId
   readonly shards?: number
+  /** Of the log: another one where it was dealt to another number of shards. */
+  readonly generation?: number
   readonly segmentBytes?: number
   readonly segments?: number
   readonly budgetBytes?: number
@@ -80,7 +82,8 @@ export type Result<Answer> = { error: SunwiseError | undefined; answer: Answer |
 const framesPerPortion = 64
 
 const tablesDirectory = 'tables'
-export const directoryOf = (shard: number): string => `log/${shard}`
+export const directoryOf = (shard: number, generation = 0): string =>
+  `log${generation === 0 ? '' : generation}/${shard}`
 
 /** One run of a node. */
 export class ShardRig {
@@ -109,7 +112,7 @@ export class ShardRig {
     const hashSeed = { low: 5, high: 6 }
     if (options.tables !== undefined) disk.makeDirectoryNow(tablesDirectory)
     for (let shard = 0; shard < count; shard++) {
-      disk.makeDirectoryNow(directoryOf(shard))
+      disk.makeDirectoryNow(directoryOf(shard, options.generation))
       const memory = createShardMemory({ segmentBytes, segments, chunksMax: 4096, budgetBytes })
       this.memories.push(memory)
       this.#inboxes.push([])
@@ -118,7 +121,7 @@ export class ShardRig {
         new Shard(
           {
             disk,
-            directory: directoryOf(shard),
+            directory: directoryOf(shard, options.generation),
             memory,
             budgetBytes,
             crc32,

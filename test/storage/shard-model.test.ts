@@ -11,19 +11,23 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import type { SunwiseError } from '../../src/base/errors.ts'
 import { SeededRandom } from '../../src/base/seeded-random.ts'
+import { firstPartitionOfShard, partitionOfSlot, shardOfPartition } from '../../src/cluster/slots.ts'
 import { type Durability, Limits } from '../../src/config.ts'
 import { zstd } from '../../src/host/native-codes.ts'
 import type { ReadAnswer, WriteAnswer, WriteOptions } from '../../src/replication/requests.ts'
 import { compact } from '../../src/storage/compaction.ts'
 import { flush } from '../../src/storage/flush.ts'
+import { dealLogs } from '../../src/storage/log-dealer.ts'
+import { reshardTables } from '../../src/storage/table-catalog.ts'
 import { checkTableFile } from '../../src/storage/table-check.ts'
-import { bucketOf, type Result, ShardRig, send } from '../shard/shard-rig.ts'
+import { bucketOf, directoryOf, type Result, ShardRig, send } from '../shard/shard-rig.ts'
 import { SimCatalog } from '../sim/sim-catalog.ts'
 import { SimClock } from '../sim/sim-clock.ts'
 import { SimCrash, SimDisk } from '../sim/sim-disk.ts'
 import { SimJobs } from '../sim/sim-jobs.ts'
 import { bytesOf, crc32, textOf } from './store-rig.ts'
 
+const segmentBytes = 16384
 const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
 
 /** One version as the model sees it. `write` numbers the writes of the whole run. */
@@ -72,6 +76,8 @@ type RunOptions = {
   readonly valueBytes?: number
   /** What memory has no room for goes to tables. */
   readonly hasTables?: boolean
+  /** Starts deal the log to another number of shards now and then, up to `shards`. */
+  readonly changesShards?: boolean
 }
 
 /** What a run did, so that a test can say that it did something. */
@@ -90,7 +96,8 @@ type Tally = Record<
   | 'compactions'
   | 'loads'
   | 'crashesInJobs'
-  | 'faultsInJobs',
+  | 'faultsInJobs'
+  | 'deals',
   number
 >
 
@@ -104,6 +111,8 @@ class ModelRun {
   jobs: SimJobs
   rig: ShardRig
   actor = 1
+  shards: number
+  generation = 0
   writes = 0
   readonly tally: Tally = {
     acknowledged: 0,
@@ -121,11 +130,13 @@ class ModelRun {
     loads: 0,
     crashesInJobs: 0,
     faultsInJobs: 0,
+    deals: 0,
   }
 
   constructor(options: RunOptions) {
     this.options = options
     this.random = new SeededRandom(options.seed)
+    this.shards = options.shards
     this.disk = new SimDisk({ random: this.random.fork('disk'), completions: options.completions })
     this.catalog = new SimCatalog({ random: this.random.fork('catalog'), completions: options.completions })
     this.jobs = this.makeJobs()
@@ -147,7 +158,8 @@ class ModelRun {
   }
 
   start(): ShardRig {
-    const { shards, preallocate } = this.options
+    const { changesShards, preallocate } = this.options
+    if (changesShards === true && this.random.chance(1, 2)) this.deal(this.random.between(1, this.options.shards))
     // Jobs of a process that is gone are gone.
     this.jobs = this.makeJobs()
     const paceRandom = this.random.fork('pace')
@@ -157,23 +169,74 @@ class ModelRun {
       jobs: this.jobs,
       random: this.random.fork('tables'),
       pace,
-      compresses: this.options.shards === 2,
+      compresses: this.options.shards > 1,
       // Many small merges of parts of tables, as there are where data is much.
       sliceBytesMin: this.options.completions === 'immediate' ? 0 : 8192,
     }
     const rig = new ShardRig({
       disk: this.disk,
       clock: this.clock,
-      shards,
+      shards: this.shards,
+      generation: this.generation,
       preallocate,
-      segmentBytes: 16384,
-      segments: 24,
-      budgetBytes: (this.options.hasTables === true ? 8 : 12) * 16384,
+      segmentBytes,
+      segments: changesShards === true ? 48 : 24,
+      budgetBytes: this.budgetBytes(),
       actor: { low: this.actor, high: 9 },
       unsyncedNoted: this.options.durabilities.some((durability) => durability !== 'sync'),
       tables: this.options.hasTables === true ? tables : undefined,
     })
     return rig.open(() => this.disk.drain(this.random))
+  }
+
+  /** Of one shard. A node has so much memory, however many shards share it. */
+  budgetBytes(): number {
+    const { changesShards, hasTables, shards } = this.options
+    const segments = hasTables === true ? 8 : 12
+    return (changesShards === true ? Math.floor((segments * shards) / this.shards) : segments) * segmentBytes
+  }
+
+  /** What a start with another number of shards does before anything runs. */
+  deal(shards: number): void {
+    const { disk, catalog, generation } = this
+    const newDirectories = Array.from({ length: shards }, (_, shard) => directoryOf(shard, generation + 1))
+    for (const directory of newDirectories) disk.makeDirectoryNow(directory)
+    let outcome: { readonly error: SunwiseError | undefined } | undefined
+    dealLogs(
+      {
+        disk,
+        crc32,
+        oldDirectories: Array.from({ length: this.shards }, (_, shard) => directoryOf(shard, generation)),
+        oldSegmentBytes: segmentBytes,
+        newDirectories,
+        newSegmentBytes: segmentBytes,
+        salvage: false,
+        actor: { low: this.actor, high: 9 },
+        skipped: (damage) => assert.fail(`Damage: ${JSON.stringify(damage)}`),
+        shardOfSlot: (slot) => shardOfPartition(partitionOfSlot(slot), shards),
+        partitionOfSlot,
+      },
+      (error) => {
+        outcome = { error }
+      },
+    )
+    disk.drain(this.random)
+    assert.ok(outcome !== undefined, 'Dealing has ended')
+    if (outcome.error !== undefined) throw outcome.error
+    const ranges = Array.from({ length: shards }, (_, shard) => ({
+      firstPartition: firstPartitionOfShard(shard, shards),
+      endPartition: firstPartitionOfShard(shard + 1, shards),
+    }))
+    let isCommitted = false
+    catalog.commit(reshardTables(catalog, this.shards, ranges), (error) => {
+      assert.ifError(error)
+      isCommitted = true
+    })
+    while (catalog.step());
+    assert.ok(isCommitted)
+    this.shards = shards
+    this.generation++
+    this.tally.deals++
   }
 
   /** Carries frames and disk operations for a while; all of them with `whole`. */
@@ -565,6 +628,7 @@ function runModel(name: string, runs: number, steps: number, options: Omit<RunOp
     for (const [key, count] of Object.entries(sum)) {
       const isOfTables = ['flushes', 'compactions', 'loads', 'crashesInJobs', 'faultsInJobs'].includes(key)
       if (isOfTables && options.hasTables !== true) assert.equal(count, 0, `No ${key}`)
+      else if (key === 'deals') assert.equal(count > 0, options.changesShards === true, `${count} deals`)
       else if (key !== 'refused') assert.ok(count > 0, `Some ${key}`)
     }
   })
@@ -606,6 +670,13 @@ runModel('data beyond memory in two shards', 4, 8000, {
   ...withTables,
   shards: 2,
   keys: 800,
+  durabilities: ['sync', 'os'],
+})
+runModel('data beyond memory, dealt to one to three shards at starts, loses no more than it may', 4, 8000, {
+  ...withTables,
+  shards: 3,
+  keys: 800,
+  changesShards: true,
   durabilities: ['sync', 'os'],
 })
 runModel('two shards equal the model', 10, 1500, {
