@@ -10,6 +10,7 @@ import { RingConsumer } from '../src/base/ring-consumer.ts'
 import { RingProducer } from '../src/base/ring-producer.ts'
 import { SipHash } from '../src/base/siphash.ts'
 import { partitionOfSlot, slotOfKey } from '../src/cluster/slots.ts'
+import { zstd } from '../src/host/native-codes.ts'
 import { decodeRecord, encodeRecord } from '../src/storage/record.ts'
 import { decodeContext, encodeContext } from '../src/versions/context.ts'
 import { digest, digestText, type VersionSet } from '../src/versions/version-set.ts'
@@ -52,6 +53,20 @@ const region = createRing(1 << 20)
 const producer = new RingProducer(region, { outboxBytesMax: 0, messageBytesMax: 1 << 16 })
 const consumer = new RingConsumer(region, { messageBytesMax: 1 << 16 })
 
+/** A record such as applications keep, alone and as many as fill a block of a table: what compressing memory would deal with. */
+const documentOf = (index: number): string =>
+  JSON.stringify({
+    id: index,
+    name: `user ${index * 7919}`,
+    email: `u${index * 31}@example.org`,
+    active: index % 3 > 0,
+  })
+const document = new TextEncoder().encode(documentOf(1))
+const block = new TextEncoder().encode(Array.from({ length: 48 }, (_, index) => documentOf(index)).join(''))
+const packedDocument = zstd.compress(document)
+const packedBlock = zstd.compress(block)
+const packedText = ({ length }: Uint8Array, packed: Uint8Array): string => `${length} B packed in ${packed.length}`
+
 /** Results go here, so that no call is optimised away. */
 let seen = 0
 
@@ -83,6 +98,12 @@ const parts: Readonly<Record<string, (index: number) => void>> = {
     if (typeof entries === 'string') throw new Error(`The context is refused: ${entries}`)
     seen += entries.length
   },
+  [`zstd, unpack a record, ${packedText(document, packedDocument)}`]: () => {
+    seen += zstd.decompress(packedDocument, document.length).length
+  },
+  [`zstd, unpack a block, ${packedText(block, packedBlock)}`]: () => {
+    seen += zstd.decompress(packedBlock, block.length).length
+  },
   'ring, one message of 164 B': () => {
     if (producer.reserveOrQueue(messageBytes) < 0) throw new Error('The ring is full')
     producer.commit()
@@ -103,7 +124,7 @@ async function main(pattern: string): Promise<void> {
   for (const { name, result } of bench.tasks) {
     if (!('latency' in result)) throw new Error(`"${name}" gave no figure`)
     const nanoseconds = (result.latency.p50 * 1e6) / callsPerTask
-    process.stdout.write(`${name.padEnd(32)} ${nanoseconds.toFixed(1).padStart(8)} ns\n`)
+    process.stdout.write(`${name.padEnd(52)} ${nanoseconds.toFixed(1).padStart(8)} ns\n`)
   }
   if (!Number.isFinite(seen)) throw new Error('A part gave no number')
 }
