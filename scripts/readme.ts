@@ -440,7 +440,7 @@ type KillLoopRun = {
   readonly run: 'kill-loop'
   readonly commit: string
   readonly kills: number
-  readonly killsDuringStart: number
+  readonly killsDuringStart?: number
   readonly acknowledgedWrites: number
   readonly failures: number
 }
@@ -452,7 +452,7 @@ export function evidenceText(): string {
     .filter(Boolean)
   const runs = lines.map((line) => JSON.parse(line) as KillLoopRun).filter(({ run }) => run === 'kill-loop')
   const sum = (name: 'kills' | 'killsDuringStart' | 'acknowledgedWrites' | 'failures'): string =>
-    runs.reduce((total, run) => total + run[name], 0).toLocaleString('en')
+    runs.reduce((total, run) => total + (run[name] ?? 0), 0).toLocaleString('en')
   const latest = runs.at(-1)?.commit.slice(0, 7)
   return `Long runs of the kill loop ([evidence/runs.jsonl](evidence/runs.jsonl)): ${sum('kills')} kills, ${sum('killsDuringStart')} of them during a start, ${sum('acknowledgedWrites')} acknowledged writes, ${sum('failures')} failures; the latest run was of ${latest}.`
 }
