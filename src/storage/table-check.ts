@@ -131,6 +131,8 @@ export function checkTable({ file, tableId, crc32, codec, pace, memory }: TableC
       }
     } catch (error) {
       note(corruptionOf(error), iterator.nextPartition)
+    } finally {
+      iterator.close()
     }
   }
   if (findings.length === 0) {
