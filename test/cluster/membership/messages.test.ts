@@ -14,27 +14,34 @@ const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
 const idOf = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }).map((id) => id.toString(16).padStart(16, '0'))
 const addressOf = fc.string({ maxLength: 60, unit: 'grapheme' }).filter((text) => Buffer.byteLength(text) <= 255)
 const u32Of = fc.integer({ min: 0, max: 0xffff_ffff })
-const updateOf = fc.record({
-  nodeId: idOf,
-  state: fc.constantFrom(...memberStates),
-  incarnation: u32Of,
-  from: idOf,
-  address: addressOf,
-})
+const plain = { noNullPrototype: true } as const
+const updateOf = fc.record(
+  {
+    nodeId: idOf,
+    state: fc.constantFrom(...memberStates),
+    incarnation: u32Of,
+    from: idOf,
+    address: addressOf,
+  },
+  plain,
+)
 const common = { sender: idOf, updates: fc.array(updateOf, { maxLength: 4 }) }
 const messageOf: fc.Arbitrary<MembershipMessage> = fc.oneof(
-  fc.record({ type: fc.constant('ping' as const), sequence: u32Of, target: idOf, ...common }),
-  fc.record({
-    type: fc.constant('pingRequest' as const),
-    sequence: u32Of,
-    target: idOf,
-    address: addressOf,
-    ...common,
-  }),
-  fc.record({ type: fc.constantFrom('ack' as const, 'nack' as const), sequence: u32Of, ...common }),
-  fc.record({ type: fc.constant('gossip' as const), ...common }),
-  fc.record({ type: fc.constant('pull' as const), digest: idOf, ...common }),
-  fc.record({ type: fc.constant('state' as const), wantsAnswer: fc.boolean(), ...common }),
+  fc.record({ type: fc.constant('ping' as const), sequence: u32Of, target: idOf, ...common }, plain),
+  fc.record(
+    {
+      type: fc.constant('pingRequest' as const),
+      sequence: u32Of,
+      target: idOf,
+      address: addressOf,
+      ...common,
+    },
+    plain,
+  ),
+  fc.record({ type: fc.constantFrom('ack' as const, 'nack' as const), sequence: u32Of, ...common }, plain),
+  fc.record({ type: fc.constant('gossip' as const), ...common }, plain),
+  fc.record({ type: fc.constant('pull' as const), digest: idOf, ...common }, plain),
+  fc.record({ type: fc.constant('state' as const), wantsAnswer: fc.boolean(), ...common }, plain),
 )
 
 test('Membership messages: what is encoded is decoded, and is no longer than counted', () => {
