@@ -346,7 +346,7 @@ export class Membership {
     const sequence = this.#nextSequence()
     const indirectAtMs = nowMs + probeTimeoutMs * factor
     this.#probe = { target, sequence, indirectAtMs, endMs: this.#nextProbeMs, asked: 0, nacks: 0 }
-    this.#ping(target, sequence)
+    this.#ping(target, sequence, 'datagram')
   }
 
   /** Random order, and each member once before any comes again: so the time to detection is bounded, not only its mean. */
@@ -361,10 +361,10 @@ export class Membership {
     return undefined
   }
 
-  #ping(target: Known, sequence: number): void {
+  #ping(target: Known, sequence: number, kind: 'datagram' | 'stream'): void {
     // Who is suspected hears it first, so that it can say that it is alive.
     const told = target.state === 'suspect' ? [this.#updateOf(target)] : []
-    this.#send(target.address, { type: 'ping', sequence, target: target.nodeId }, 'datagram', told)
+    this.#send(target.address, { type: 'ping', sequence, target: target.nodeId }, kind, told)
   }
 
   #goOnProbing(nowMs: number): void {
@@ -385,7 +385,7 @@ export class Membership {
     const request = { type: 'pingRequest', sequence, target: target.nodeId, address: target.address } as const
     for (const helper of helpers) this.#send(helper.address, request, 'datagram')
     // A path that carries streams may stand where datagrams are lost.
-    this.#send(target.address, { type: 'ping', sequence, target: target.nodeId }, 'stream')
+    this.#ping(target, sequence, 'stream')
   }
 
   #probeFailed({ target, asked, nacks }: Probe, nowMs: number): void {

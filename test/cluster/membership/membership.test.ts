@@ -1,7 +1,9 @@
 /** Membership in simulated clusters: who is down is found by all, who is not is left in peace, and nobody sends more in a larger cluster. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { membershipDefaults } from '../../../src/cluster/membership/membership.ts'
+import { SeededRandom } from '../../../src/base/seeded-random.ts'
+import { Membership, membershipDefaults } from '../../../src/cluster/membership/membership.ts'
+import { decodeMessage, encodeMessage } from '../../../src/cluster/membership/messages.ts'
 import { suspicionMs } from '../../../src/cluster/membership/suspicion.ts'
 import { MembershipSim } from './membership-sim.ts'
 
@@ -91,14 +93,64 @@ test('Membership: both sides of a partition see the other down, and find togethe
   assert.ok(sim.runUntil(() => sim.hasConverged(), 120 * seconds) !== undefined)
 })
 
-test('Membership: a member that is cut off one way only is helped by others', () => {
+test('Membership: a member that is cut off from one other only is not even suspected, since others ping it', () => {
   const sim = cluster('one way', 10)
   sim.reaches = (from, to) => !(from === sim.members[2]!.address && to === sim.members[3]!.address)
   sim.run(120 * seconds)
-  assert.deepEqual(
-    sim.observations.filter(({ state }) => state === 'dead'),
-    [],
-  )
+  assert.deepEqual(sim.observations, [])
+})
+
+test('Membership: a member that hears little takes the fault for its own, and accuses less', (t) => {
+  const accusations = [membershipDefaults.awarenessMax, 1].map((awarenessMax) => {
+    const sim = new MembershipSim('deaf', { awarenessMax })
+    sim.start(30)
+    assert.ok(sim.runUntil(() => sim.hasConverged(), 120 * seconds) !== undefined)
+    const deaf = sim.members[4]!
+    sim.reaches = (from, to) => (from !== deaf.address && to !== deaf.address) || sim.random.chance(1, 4)
+    sim.observations.length = 0
+    sim.run(300 * seconds)
+    return sim.observations.filter(
+      ({ observer, nodeId, state }) => observer === deaf.nodeId && nodeId !== deaf.nodeId && state === 'suspect',
+    ).length
+  })
+  t.diagnostic(`${accusations[0]} suspicions with awareness, ${accusations[1]} without`)
+  assert.ok(accusations[0]! * 2 < accusations[1]!, `${accusations}`)
+})
+
+test('Membership: who is suspected hears it with the next ping, however little room there is for news', () => {
+  const sent: { to: string; bytes: Uint8Array }[] = []
+  const [own, other] = ['00000000000000aa', '00000000000000bb']
+  const membership = new Membership({
+    nodeId: own,
+    address: 'a:1',
+    incarnation: 1,
+    random: new SeededRandom('buddy'),
+    nowMs: 0,
+    send: (to, bytes) => sent.push({ to, bytes }),
+  })
+  const tell = (state: 'alive' | 'suspect', nowMs: number): void => {
+    const update = { nodeId: other, state, incarnation: 5, from: '00000000000000cc', address: 'b:1' }
+    membership.receive('c:1', encodeMessage({ type: 'gossip', sender: '00000000000000cc', updates: [update] }), nowMs)
+  }
+  tell('alive', 0)
+  tell('suspect', 1)
+  let pings = 0
+  for (let nowMs = 50; nowMs < 7000; nowMs += 50) {
+    membership.tick(nowMs)
+    for (const { to, bytes } of sent.splice(0)) {
+      const message = decodeMessage(bytes)!
+      if (to !== 'b:1' || message.type !== 'ping') continue
+      pings++
+      assert.deepEqual(message.updates[0], {
+        nodeId: other,
+        state: 'suspect',
+        incarnation: 5,
+        from: own,
+        address: 'b:1',
+      })
+    }
+  }
+  assert.ok(pings > 3)
 })
 
 test('Membership: bytes for each member and second do not grow with the cluster', (t) => {
