@@ -12,7 +12,7 @@ import { SunwiseError } from '../base/errors.ts'
 import { segmentFileName } from '../storage/commit-log.ts'
 import { type HeldShard, heldRows } from '../storage/hold.ts'
 import { tableIdOf } from '../storage/sstable.ts'
-import { checkTable } from '../storage/table-check.ts'
+import { checkTable, checkWithin } from '../storage/table-check.ts'
 import { tableFileName } from '../storage/tables.ts'
 import {
   type BackupFile,
@@ -195,7 +195,11 @@ class BackupWriter {
     const file = new HostDisk(this.#directory).openNow(`tables/${name}${partSuffix}`)
     try {
       const options = { file, tableId: tableIdOf(name.slice(0, 16)), crc32: nativeCrc32, codec: zstd, pace: () => {} }
-      const { findings } = checkTable(options)
+      // What no shard names of it is history, or was given up.
+      const ranges = this.#source.shards.flatMap(({ rows }) =>
+        rows.filter(({ tableId }) => tableId === name.slice(0, 16)),
+      )
+      const { findings } = checkWithin(checkTable(options), ranges)
       if (findings.length === 0) return
       throw unusable(join(this.#source.directory, tablesDirectory, name), findings[0]!.detail)
     } finally {

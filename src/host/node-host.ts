@@ -245,6 +245,10 @@ export class NodeHost {
 
   /** Lets every shard hold its files, once more where it does already; rejects where one is not up, or crashes. */
   async #holdShards(): Promise<readonly HeldShard[]> {
+    const down = this.#shards.find(({ isUp }) => !isUp)
+    if (down !== undefined) {
+      throw new SunwiseError('SHARD_UNAVAILABLE', `Cannot hold the files: shard ${down.shard} is not up; begin again`)
+    }
     const replies = this.#shards.map((shard) => this.#await(shard.shard, 'held'))
     for (const shard of this.#shards) this.#post(shard, { type: 'hold' })
     return (await Promise.all(replies)).map((reply) => {
@@ -265,7 +269,8 @@ export class NodeHost {
       },
       holdShards: () => this.#holdShards(),
       releaseShards: (what) => {
-        for (const shard of this.#shards) this.#post(shard, { type: 'release', what })
+        // One that crashed holds nothing, and its successor never did.
+        for (const shard of this.#shards) if (shard.isUp) this.#post(shard, { type: 'release', what })
       },
       describe: () => ({
         nodeId: this.identity.nodeId,
@@ -409,7 +414,7 @@ export class NodeHost {
     let hasMet = false
     for (const shard of this.#shards) {
       const met = Atomics.load(new Int32Array(shard.memory.control), ControlWord.diskFullMet)
-      if (met !== shard.diskFullMet) hasMet = met !== 0
+      if (met !== shard.diskFullMet && met !== 0) hasMet = true
       shard.diskFullMet = met
     }
     if (hasMet) this.#diskKeeper.met(performance.now())

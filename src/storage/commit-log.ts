@@ -63,7 +63,9 @@ export function segmentFileName(segment: number): string {
 export class CommitLog {
   readonly #options: CommitLogOptions
   readonly #live: LiveSegment[]
+  /** Taken from the front: what was used before comes first, so that memory and files that were never touched stay so. */
   readonly #free: number[] = []
+  #freedInHold: number[] = []
   #spare: { readonly segment: number; readonly file: DiskFile } | undefined
   #preparing = false
   #spaceError: SunwiseError | undefined
@@ -354,8 +356,9 @@ export class CommitLog {
         live.file!.close()
         this.#live.shift()
         this.#options.arena.invalidateSegment(live.segment)
-        // Taken first next time: memory and files that were never touched stay so.
-        this.#free.unshift(live.segment)
+        // A hold that began meanwhile counts its file among what is copied: it is not to be written before the end of that.
+        if (this.#isHeld) this.#freedInHold.push(live.segment)
+        else this.#free.unshift(live.segment)
         this.#withRoom.add(live.segment)
         end(undefined)
       })
@@ -373,13 +376,15 @@ export class CommitLog {
     live.file.sync((error) => done(error === undefined ? undefined : this.#fail(error)))
   }
 
-  /** Lets no segment be retired until `release`; one whose retirement is under way goes. */
+  /** Lets no segment be retired until `release`; one whose retirement is under way goes, but is not used again before. */
   hold(): void {
     this.#isHeld = true
   }
 
   release(): void {
     this.#isHeld = false
+    this.#free.unshift(...this.#freedInHold)
+    this.#freedInHold = []
     const retire = this.#heldRetirement
     this.#heldRetirement = undefined
     retire?.()

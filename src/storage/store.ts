@@ -721,7 +721,9 @@ export class Store {
    * that fills meanwhile is not given back: the log is to be released soon.
    */
   hold(done: (error: SunwiseError | undefined, held: HeldShard | undefined) => void): void {
-    const log = this.#openLog
+    const log = this.#log
+    if (log === undefined)
+      return done(new SunwiseError('NOT_READY', 'Cannot hold the files: the log is being read'), undefined)
     this.flush()
     if (log.failure !== undefined) return done(log.failure, undefined)
     log.hold()
@@ -746,19 +748,24 @@ export class Store {
     sync()
   }
 
-  /** The log of a held shard was copied: it may give memory back. */
+  /** The log of a held shard was copied: it may give memory back. A shard that crashed since holds nothing. */
   releaseLog(): void {
-    this.#openLog.release()
+    this.#log?.release()
+  }
+
+  /** Whether the oldest segment is being retired just now: a hold does not stop that any more. */
+  get isRetiring(): boolean {
+    return this.#log?.retiring === true && !this.isRetirementHeld
   }
 
   /** Whether a hold keeps a segment from being retired. */
   get isRetirementHeld(): boolean {
-    return this.#openLog.isRetirementHeld
+    return this.#log?.isRetirementHeld ?? false
   }
 
   /** Ends a hold. */
   release(): void {
-    this.#openLog.release()
+    this.#log?.release()
     this.tables?.release()
   }
 
@@ -770,10 +777,13 @@ export class Store {
       const bytes = written.get(segment)
       if (bytes !== undefined) return { segment, bytes, head: undefined }
       const file = disk.openNow(`${directory}/${segmentFileName(segment)}`)
-      const head = new Uint8Array(heldHeadBytes)
-      const read = file.readNow(head, 0, heldHeadBytes, 0)
-      file.close()
-      return { segment, bytes: read, head: head.subarray(0, read) }
+      try {
+        const head = new Uint8Array(heldHeadBytes)
+        const read = file.readNow(head, 0, heldHeadBytes, 0)
+        return { segment, bytes: read, head: head.subarray(0, read) }
+      } finally {
+        file.close()
+      }
     })
   }
 

@@ -135,6 +135,8 @@ export function checkTable({ file, tableId, crc32, codec, pace, memory }: TableC
       iterator.close()
     }
   }
+  // With so much damage nothing behind it is relied on.
+  if (from < endPartition) findings.push({ detail: 'there is more damage behind', firstPartition: from, endPartition })
   if (findings.length === 0) {
     const wrong = [
       ['records', records, meta[MetaWord.records]! >>> 0],

@@ -73,9 +73,14 @@ export class TableHealth {
     return this.#damage.get(tableId) ?? []
   }
 
-  /** Somebody met damage or an error that may be in this table: it is looked through soon. */
+  /** A reader met damage or an error that may be in this table: it is looked through soon, unless it is known to be damaged. */
   suspect(tableId: string): void {
     if (!this.#damage.has(tableId) && !this.#failed.has(tableId)) this.#suspects.add(tableId)
+  }
+
+  /** A merge met damage or an error that may be in this table. It keeps off what is known, so this is something else. */
+  suspectAnew(tableId: string): void {
+    if (!this.#failed.has(tableId)) this.#suspects.add(tableId)
   }
 
   /** The table cannot be used at all. */
@@ -119,7 +124,7 @@ export class TableHealth {
       firstPartition,
       endPartition: Math.min(endPartition, Limits.partitions),
     }))
-    const isKnown = this.#damage.has(tableId)
+    const isKnown = JSON.stringify(this.#damage.get(tableId)) === JSON.stringify(damage)
     this.#damage.set(tableId, damage)
     return isKnown ? undefined : damage
   }
@@ -139,7 +144,14 @@ export class TableHealth {
   /** The check could not begin, or its table has left: later. */
   putOff(tableId: string, nowMs: number): void {
     this.#suspects.delete(tableId)
+    if (this.#failed.has(tableId)) this.#failed.set(tableId, nowMs + secondTryMs)
     if (this.#nextScrubMs !== undefined) this.#nextScrubMs = Math.max(this.#nextScrubMs, nowMs + 1000)
+  }
+
+  /** The table is open as one that cannot be read, and stays so until the next start, whatever has become of its file. */
+  stays(tableId: string): void {
+    this.#suspects.delete(tableId)
+    this.#failed.delete(tableId)
   }
 
   /** The table is gone. */

@@ -151,6 +151,7 @@ export class Tables {
   #retryPauseMs: number = retryMs.first
   #rowsChanged = true
   #wasDiskFull = false
+  #wasScarce = false
   #failedForSpace = false
   /** Input of one merge at most: less after a full disk did not take more. */
   #sliceBytes = compactionDefaults.sliceBytesMax
@@ -336,9 +337,13 @@ export class Tables {
     this.#view.countSlowRead()
     file.read(u8, 0, bytes, offset, (error, read) => {
       table.reads--
-      if (error !== undefined) return done(error, undefined)
+      if (error !== undefined) {
+        this.#health.suspect(tableIdText(tableId))
+        return done(error, undefined)
+      }
       const words = new Int32Array(u8.buffer)
       if (read !== bytes || !isBlock(u8, words, 0, bytes, tableId.low | 0, block, this.#options.crc32)) {
+        this.#health.suspect(tableIdText(tableId))
         return done(damagedBlock(tableId.low, block, offset), undefined)
       }
       const given = { opening, block, u8 }
@@ -398,7 +403,8 @@ export class Tables {
         portionBytes: listPortionBytes,
         pace: () => {},
       })
-      const source = new SeekedSource(iterator, partition, bucketId, key)
+      const suspect = (): void => this.#health.suspect(row.tableId)
+      const source = new SeekedSource(iterator, partition, bucketId, key, suspect)
       return { source, isComplete: table.isComplete, actorIndices: indicesOf(table.actors, actorIndex) }
     })
   }
@@ -426,7 +432,9 @@ export class Tables {
     this.#view.reclaim((table) => this.#closed(table))
     this.#lookForDamage(monotonicMs)
     if (isDiskFull && !this.#wasDiskFull) this.#rowsChanged = true
+    if (this.#wasScarce && !isScarce) this.retrySpace()
     this.#wasDiskFull = isDiskFull
+    this.#wasScarce = isScarce
     if (this.#compaction !== undefined || this.#health.hasSuspects || monotonicMs < this.#retryAtMs) return
     if (!this.#rowsChanged && monotonicMs < this.#nextPickMs) return
     this.#rowsChanged = false
@@ -478,7 +486,8 @@ export class Tables {
     })
     const input: CompactionInput = {
       runs: compaction.inputs.map(({ tableId: text, firstPartition, endPartition }) => {
-        const { tableId, actors: own } = this.#open.get(text)!
+        const { tableId, actors: own, isReadable } = this.#open.get(text)!
+        assert(isReadable, 'Walls keep merges off tables that cannot be read')
         return {
           path: this.#pathOf(text),
           tableId,
@@ -527,7 +536,7 @@ export class Tables {
     if (error.code === 'CLOSED') return
     // Which of them it was, and where, is found out before the next one begins.
     if (error.code === 'TABLE_CORRUPT' || error.code === 'DISK_FAILED') {
-      for (const { tableId } of compaction.inputs) this.#health.suspect(tableId)
+      for (const { tableId } of compaction.inputs) this.#health.suspectAnew(tableId)
     }
     if (error.code === 'DISK_FULL') this.#foundNoRoom(compaction)
     this.#retryAtMs = monotonicMs + this.#retryPauseMs
@@ -643,6 +652,7 @@ export class Tables {
       this.#checking = undefined
       // A table that has left meanwhile, and its file with it, was not damaged.
       if (this.#isClosed || this.#open.get(text) !== table) return
+      if (!table.isReadable) return this.#health.stays(text)
       if (error !== undefined && error.code !== 'DISK_FAILED') return this.#health.putOff(text, nowMs)
       this.bytesChecked += fileBytes
       const damage =
@@ -757,10 +767,13 @@ export class Tables {
 class SeekedSource implements RecordSource {
   readonly #iterator: TableIterator
   readonly #seek: () => boolean
+  readonly #failed: () => void
   #isBegun = false
 
-  constructor(iterator: TableIterator, partition: number, bucketId: number, key: Uint8Array) {
+  /** `failed` is called where it throws. */
+  constructor(iterator: TableIterator, partition: number, bucketId: number, key: Uint8Array, failed: () => void) {
     this.#iterator = iterator
+    this.#failed = failed
     this.#seek = () => iterator.seek(partition, bucketId, key)
   }
 
@@ -781,9 +794,14 @@ class SeekedSource implements RecordSource {
   }
 
   next(): boolean {
-    if (this.#isBegun) return this.#iterator.next()
-    this.#isBegun = true
-    return this.#seek()
+    try {
+      if (this.#isBegun) return this.#iterator.next()
+      this.#isBegun = true
+      return this.#seek()
+    } catch (error) {
+      this.#failed()
+      throw error
+    }
   }
 }
 

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { ConfigDefaults } from '../../src/config.ts'
+import { createBackup } from '../../src/host/backup-source.ts'
 import { HostCatalog } from '../../src/host/catalog.ts'
 import { checkDirectory } from '../../src/host/directory-check.ts'
 import { NodeHost } from '../../src/host/node-host.ts'
@@ -110,6 +111,15 @@ test('a start with a damaged block serves all other keys; a salvage gives up its
   const { findings } = await checkDirectory(directory, () => {})
   // The file is still there, for the other partitions; its damage is nobody's any more.
   assert.deepEqual(findings, [])
+  // Nor does it keep anybody from a backup.
+  const backups = {
+    dataDirectory: directory,
+    directory: join(root, 'backups'),
+    keep: 1,
+    onProgress: () => {},
+    checks: true,
+  }
+  assert.equal((await createBackup(backups)).number, 1)
 })
 
 test('a start without a table file says so and serves the rest; a salvage goes on without it', async () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { crc32 } from '../../src/base/crc32.ts'
 import { MetaWord } from '../../src/storage/sstable.ts'
-import { readTableFoot, readTableMeta } from '../../src/storage/sstable-meta.ts'
+import { blockOffset, readTableFoot, readTableMeta } from '../../src/storage/sstable-meta.ts'
 import { checkTable, type TableCheck } from '../../src/storage/table-check.ts'
 import { type Entry, type Table, tableId, valueSet, writeTable, zstd } from './table-rig.ts'
 
@@ -70,6 +70,21 @@ test('checkTable() names every damaged partition', () => {
     check(table).findings.map(({ firstPartition, endPartition }) => [firstPartition, endPartition]),
     wanted.map((partition) => [partition, partition + 1]),
   )
+})
+
+test('checkTable() relies on nothing behind very much damage', () => {
+  const entries = Array.from({ length: 300 }, (_, index) => ({
+    partition: index,
+    bucketId: 1,
+    key: Buffer.from(`key ${index}`),
+    set: valueSet(new Uint8Array(50)),
+  }))
+  const table = writeTable(entries)
+  const meta = readTableMeta(table.disk.openNow(table.path), tableId, crc32)
+  for (let block = 0; block < 200; block++) table.disk.flipBit(table.path, blockOffset(meta, 0, block) + 30, 1)
+  const { findings } = check(table)
+  assert.equal(findings.length, 101)
+  assert.deepEqual([findings[100]!.firstPartition, findings[100]!.endPartition], [100, 300])
 })
 
 test('checkTable() passes on an error of the disk, and what ends it', () => {

@@ -203,6 +203,67 @@ test('Tables: a damaged block is a wall for merges: flushes go on above it for g
   assert.deepEqual(run.reports(), [], 'It is reported once')
 })
 
+test('Tables: damage that comes to a damaged table is another wall: merges go on beside it', () => {
+  const run = new DamageRun('second', { tags: 6 })
+  run.fill(300)
+  const path = run.paths[0]!
+  const { length } = run.disk.bytesOf(path)
+  run.disk.flipBit(path, Math.floor(length / 3), 2)
+  run.restart()
+  run.readAll()
+  run.rest(5)
+  assert.equal(run.tables.damagedTables, 1)
+  run.disk.flipBit(path, Math.floor((length * 2) / 3), 2)
+  const lost = new Set(run.readAll())
+  const { compactions, flushes } = run.tables
+  for (let round = 0; run.tables.flushes < flushes + runsMax; round++) {
+    assert.ok(round < 40_000, 'Flushes go on')
+    const index = run.random.below(300)
+    if (!lost.has(run.nameOf(index))) run.write(index)
+    else run.pass()
+  }
+  run.rest(10)
+  assert.ok(run.tables.compactions > compactions, 'Merges go on')
+  assert.ok(run.tables.runs < runsMax / 2, `${run.tables.runs} runs`)
+  assert.ok(run.reports().length < 8, 'It is not met again and again')
+  const known = [...run.catalog.scan('damaged/')].map(([key, value]) => damageOf(key, value))
+  assert.ok(known[0]!.length > 1, 'Both are noted')
+})
+
+test('Tables: a table that was missing at the start stays out of use, and out of merges, until the next one', () => {
+  const run = new DamageRun('healed', { tags: 6 })
+  run.fill(300)
+  const path = run.paths[0]!
+  const whole = run.disk.bytesOf(path).slice()
+  run.disk.flipBit(path, Math.floor(whole.length / 3), 2)
+  run.restart()
+  run.readAll()
+  run.rest(5)
+  run.rig.close()
+  run.disk.removeNow(path)
+  run.start()
+  run.rest(2)
+  const lost = run.readAll()
+  assert.ok(lost.length > 0)
+  const file = run.disk.createNow(path)
+  file.writeNow(whole, 0, whole.length, 0)
+  file.syncNow()
+  file.close()
+  run.rest(20)
+  assert.equal(run.tables.damagedTables, 1)
+  for (let index = 1000; index < 1300; index++) run.write(index)
+  run.rest(20)
+  assert.ok(run.paths.includes(path), 'No merge has taken it in')
+  assert.deepEqual(
+    run.readAll().filter((name) => !lost.includes(name)),
+    [],
+  )
+  run.restart()
+  run.rest(20)
+  assert.deepEqual(run.readAll(), [], 'The file is whole')
+  assert.equal(run.tables.damagedTables, 0)
+})
+
 test('Tables: a start without one of its files serves the keys of the others, and names it', () => {
   for (const harm of ['missing', 'cut', 'empty'] as const) {
     const run = new DamageRun(harm)
