@@ -28,6 +28,11 @@ export class BucketRegistry {
     return [...this.#buckets.values()].map((bucket) => this.#inForce(bucket))
   }
 
+  /** Ids that were given out so far are below this. */
+  get below(): number {
+    return this.#record.nextBucketId
+  }
+
   /** A bucket without a limit of its own takes what this server takes; one with, no more than that. */
   #inForce(bucket: StoredBucket): Bucket {
     return { ...bucket, valueBytesMax: Math.min(bucket.valueBytesMax ?? this.#valueBytesMax, this.#valueBytesMax) }

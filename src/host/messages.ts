@@ -30,6 +30,8 @@ export type ThreadSeed = {
   /** Acknowledged writes may not be on stable storage yet. */
   readonly unsyncedNoted: boolean
   readonly buckets: readonly Bucket[]
+  /** Ids of buckets that were given out so far are below this. */
+  readonly bucketsBelow: number
 }
 
 /** What a shard worker starts with besides. */
@@ -76,7 +78,12 @@ export type ToThread =
   | { readonly type: 'shardMemory'; readonly shard: number; readonly memory: ShardMemory }
   | { readonly type: 'unsyncedNoted' }
   | { readonly type: 'actor'; readonly low: number; readonly high: number }
-  | { readonly type: 'buckets'; readonly version: number; readonly buckets: readonly Bucket[] }
+  | {
+      readonly type: 'buckets'
+      readonly version: number
+      readonly buckets: readonly Bucket[]
+      readonly bucketsBelow: number
+    }
   | {
       readonly type: 'adminReply'
       readonly id: number

@@ -439,6 +439,7 @@ export class NodeHost {
       durability: this.#options.config.durability,
       unsyncedNoted: this.#unsyncedNoted,
       buckets: this.#buckets.all,
+      bucketsBelow: this.#buckets.below,
     }
   }
 
@@ -583,7 +584,7 @@ export class NodeHost {
    */
   #tellBuckets(buckets: readonly Bucket[]): Promise<void> {
     const version = ++this.#bucketsVersion
-    this.#broadcast({ type: 'buckets', version, buckets })
+    this.#broadcast({ type: 'buckets', version, buckets, bucketsBelow: this.#buckets.below })
     return new Promise((resolve) => {
       this.#bucketsWaiting.push({ version, resolve })
       this.#settleBuckets()

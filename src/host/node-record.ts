@@ -85,6 +85,11 @@ export class NodeRecord {
     return this.#catalog.scan('buckets/').map(([, bytes]) => this.#parse<StoredBucket>('buckets', bytes))
   }
 
+  /** Ids of buckets are given out in order, and never again. */
+  get nextBucketId(): number {
+    return this.#read<{ next: number }>('bucketId')?.next ?? 1
+  }
+
   putIdentity(identity: Identity): Promise<void> {
     return this.#commit([{ op: 'put', key: 'identity', value: encode(identity) }])
   }
@@ -116,7 +121,7 @@ export class NodeRecord {
 
   /** Stores a bucket; a new one (`id` undefined) gets the next id, which is never used again. */
   async putBucket(bucket: Omit<StoredBucket, 'id'> & { readonly id: Bucket['id'] | undefined }): Promise<StoredBucket> {
-    const next = this.#read<{ next: number }>('bucketId')?.next ?? 1
+    const next = this.nextBucketId
     const stored: StoredBucket = { ...bucket, id: bucket.id ?? bucketIdOf(next) }
     const edits: CatalogEdit[] = [{ op: 'put', key: `buckets/${bucket.name}`, value: encode(stored) }]
     if (bucket.id === undefined) edits.push({ op: 'put', key: 'bucketId', value: encode({ next: next + 1 }) })

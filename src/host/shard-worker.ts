@@ -7,13 +7,14 @@ import { assert } from '../base/assert.ts'
 import { SunwiseError } from '../base/errors.ts'
 import { partitionOfSlot } from '../cluster/slots.ts'
 import { Shard } from '../shard/shard.ts'
+import { isRetired, type KnownBuckets } from '../storage/known-buckets.ts'
 import type { ActorId } from '../storage/log-control.ts'
 import { ControlWord, ShardState } from '../storage/shard-memory.ts'
 import { TableRows } from '../storage/table-rows.ts'
 import { HostDisk } from './disk.ts'
 import { GroupPace } from './group-pace.ts'
 import type { HttpServer } from './http/server.ts'
-import type { ErrorMessage, FromThread, ToThread, WorkerData } from './messages.ts'
+import type { ErrorMessage, FromThread, ThreadSeed, ToThread, WorkerData } from './messages.ts'
 import { nativeCrc32, zstd } from './native-codes.ts'
 import { HostRandom } from './random.ts'
 import { RemoteJobs } from './remote-jobs.ts'
@@ -35,11 +36,15 @@ const describe = (error: unknown): ErrorMessage =>
     ? { code: error.code, message: error.message }
     : { code: 'INTERNAL', message: error instanceof Error ? (error.stack ?? error.message) : String(error) }
 
+function knownBuckets(told: Pick<ThreadSeed, 'buckets' | 'bucketsBelow'>): KnownBuckets {
+  return { live: new Set(told.buckets.map((bucket) => bucket.id as number)), below: told.bucketsBelow }
+}
+
 const memory = seed.memories[own.shard]!
 const control = new Int32Array(memory.control)
 // Answers leave as HTTP, which wants Buffers; small ones come out of Node's pool.
 const runtime = new ThreadRuntime(seed, post, Buffer.allocUnsafe)
-let liveBuckets = new Set(seed.buckets.map((bucket) => bucket.id as number))
+let buckets = knownBuckets(seed)
 const controls = seed.memories.map((shared) => new Int32Array(shared.control))
 let httpServer: HttpServer | undefined
 let closing: (() => void) | undefined
@@ -63,7 +68,7 @@ const shard = new Shard(
     salvage: own.salvage,
     syncedEnd: own.syncedEnd,
     partitionOfSlot,
-    isRetiredBucket: (bucketId) => !liveBuckets.has(bucketId),
+    isRetiredBucket: (bucketId) => isRetired(buckets, bucketId),
     tables: {
       directory: tablesDirectory,
       jobs,
@@ -78,7 +83,7 @@ const shard = new Shard(
       reader: seed.thread,
       pace: runtime.readPace,
       compresses: own.compression === 'zstd',
-      liveBuckets: () => [...liveBuckets],
+      buckets: () => buckets,
       report: (error) => post({ type: 'trouble', error: describe(error) }),
     },
   },
@@ -164,8 +169,10 @@ shard.store.recover(
 
 port.on('message', (message: ToThread) => {
   if (message.type === 'buckets') {
-    liveBuckets = new Set(message.buckets.map((bucket) => bucket.id as number))
-    shard.store.reclaimRetired()
+    const before = buckets
+    buckets = knownBuckets(message)
+    // A new bucket is no reason to look through everything.
+    if ([...before.live].some((bucketId) => isRetired(buckets, bucketId))) shard.store.reclaimRetired()
   }
   if (message.type === 'unsyncedNoted') shard.unsyncedNoted = true
   if (message.type === 'shardMemory') controls[message.shard] = new Int32Array(message.memory.control)

@@ -32,6 +32,7 @@
  */
 import { assert } from '../base/assert.ts'
 import { Limits } from '../config.ts'
+import { isRetired, type KnownBuckets } from './known-buckets.ts'
 import {
   clip,
   type FactsById,
@@ -117,8 +118,8 @@ export type CompactionState = {
   readonly nowMs: number
   /** Tables whose held tombstones may go now, as far as the caller knows; each is to be named until it was rewritten, once. */
   readonly released?: ReadonlySet<string>
-  /** Buckets that were not deleted: records of others may go. Undefined: none was. */
-  readonly liveBuckets?: ReadonlySet<number> | undefined
+  /** Records of buckets that were deleted may go. Undefined: none was. */
+  readonly buckets?: KnownBuckets | undefined
 }
 
 /** Why a compaction was picked; for metrics. */
@@ -406,7 +407,7 @@ class Picking {
     return {
       facts,
       deadPerByte: deadPerByteOf(facts, expired),
-      retiredShare: retiredRecords(facts, this.#state.liveBuckets) / facts.records,
+      retiredShare: retiredRecords(facts, this.#state.buckets) / facts.records,
       removableShare: (facts.tombstones - held + expired) / facts.records,
       isWasteful: wasteBytes > ownBytes / 2 && wasteBytes >= this.#parameters.wasteBytesMin,
     }
@@ -456,9 +457,9 @@ function expiredRecords(facts: TableFacts, nowMs: number): number {
   return facts.expiring * share
 }
 
-function retiredRecords({ buckets }: TableFacts, live: ReadonlySet<number> | undefined): number {
-  if (live === undefined) return 0
-  return buckets.reduce((sum, { bucketId, records }) => sum + (live.has(bucketId) ? 0 : records), 0)
+function retiredRecords({ buckets }: TableFacts, known: KnownBuckets | undefined): number {
+  if (known === undefined) return 0
+  return buckets.reduce((sum, { bucketId, records }) => sum + (isRetired(known, bucketId) ? records : 0), 0)
 }
 
 /** Dead bytes for every byte of records: tombstones and `expired` ones themselves, and what the table replaces in older ones. */
@@ -468,7 +469,7 @@ function deadPerByteOf(facts: TableFacts, expired: number): number {
 }
 
 /**
- * `deadBytes` of the outputs of a merge together, each taking its share by size: what the inputs were thought to replace, less what the
+ * `deadBytes` of the outputs of a merge together, of which each takes its share by size: what the inputs were thought to replace, less what the
  * merge has saved. `outputBytes` is the size of all outputs.
  */
 export function deadBytesAfter(compaction: Compaction, facts: FactsById, outputBytes: number): number {

@@ -7,6 +7,7 @@ import type { Crc32 } from '../base/crc32.ts'
 import { SunwiseError } from '../base/errors.ts'
 import type { DiskFile, JobWorld } from '../env.ts'
 import { abandon, type StorageTools } from './flush.ts'
+import { isRetired, type KnownBuckets } from './known-buckets.ts'
 import type { ActorId } from './log-control.ts'
 import { type LateMergeInput, Merge, type MergeCounts } from './merge.ts'
 import type { TableId } from './sstable.ts'
@@ -42,7 +43,7 @@ export type CompactionInput = {
   readonly isComplete: boolean
   /** Whether blocks of the outputs are compressed, where that makes them shorter. */
   readonly compresses: boolean
-  readonly liveBuckets: readonly number[]
+  readonly buckets: KnownBuckets
 }
 
 export type CompactionOutput = {
@@ -84,13 +85,12 @@ export function compact(input: CompactionInput, world: JobWorld, tools: StorageT
         },
       }
     })
-    const liveBuckets = new Set(input.liveBuckets)
     const merge = new Merge({
       inputs,
       nowMs: input.nowMs,
       graceMs: input.graceMs,
       dropsTombstones: input.dropsTombstones,
-      isRetiredBucket: (bucketId) => !liveBuckets.has(bucketId),
+      isRetiredBucket: (bucketId) => isRetired(input.buckets, bucketId),
     })
     const finish = (): void => {
       outputs.push({ output: outputs.length, table: writer!.finish() })

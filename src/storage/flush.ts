@@ -15,6 +15,7 @@ import { Limits } from '../config.ts'
 import type { JobWorld } from '../env.ts'
 import { Arena, slabWordMask, wordsPerSlabBits } from './arena.ts'
 import { bucketsPerChunk, chunkSlabBits, chunkSlabMask, chunkWords, depthBits, entriesPerBucket } from './hash-index.ts'
+import { isRetired, type KnownBuckets } from './known-buckets.ts'
 import type { ActorId } from './log-control.ts'
 import { RecordFlag, recordBucket, recordHeaderBytes, recordKeyBytes } from './record.ts'
 import { ControlWord, type ShardMemory } from './shard-memory.ts'
@@ -34,8 +35,7 @@ export type FlushInput = {
   readonly endPartition: number
   readonly bitsPerKey: number
   readonly actors: readonly ActorId[]
-  /** Buckets whose data is wanted. */
-  readonly liveBuckets: readonly number[]
+  readonly buckets: KnownBuckets
   /** No table holds anything of the shard: tombstones hide nothing. */
   readonly dropsTombstones: boolean
 }
@@ -119,13 +119,12 @@ export function abandon(world: JobWorld, file: { close(): void }, path: string):
 
 /** Finds the live records of some segments through the index, a partition at a time, in the order of a table. */
 export class SegmentScanner {
-  readonly #input: Pick<FlushInput, 'segments' | 'liveBuckets' | 'dropsTombstones'>
+  readonly #input: Pick<FlushInput, 'segments' | 'buckets' | 'dropsTombstones'>
   readonly #arena: Arena
   readonly #partitions: Int32Array
   readonly #directories: Int32Array
   readonly #chunks: readonly Int32Array[]
   readonly #isWanted: Uint8Array
-  readonly #liveBuckets: ReadonlySet<number>
   #addresses = new Uint32Array(1024)
   #count = 0
   #order = new Float64Array(1024)
@@ -135,7 +134,7 @@ export class SegmentScanner {
   i32: Int32Array
   at = 0
 
-  constructor(input: Pick<FlushInput, 'memory' | 'segments' | 'liveBuckets' | 'dropsTombstones'>) {
+  constructor(input: Pick<FlushInput, 'memory' | 'segments' | 'buckets' | 'dropsTombstones'>) {
     this.#input = input
     this.#arena = new Arena(input.memory.arena)
     this.#partitions = new Int32Array(input.memory.index.partitions)
@@ -143,7 +142,6 @@ export class SegmentScanner {
     this.#chunks = input.memory.index.chunks.map((slab) => new Int32Array(slab))
     this.#isWanted = new Uint8Array(this.#arena.segments)
     for (const segment of input.segments) this.#isWanted[segment] = 1
-    this.#liveBuckets = new Set(input.liveBuckets)
     this.u8 = this.#arena.u8[0]!
     this.i32 = this.#arena.i32[0]!
   }
@@ -195,7 +193,7 @@ export class SegmentScanner {
 
   #add(address: number): void {
     this.#show(address)
-    if (!this.#liveBuckets.has(recordBucket(this.i32, this.at))) return
+    if (isRetired(this.#input.buckets, recordBucket(this.i32, this.at))) return
     if (this.#input.dropsTombstones && this.u8[this.at + 12]! & RecordFlag.tombstone) return
     if (this.#count === this.#addresses.length) {
       const grown = new Uint32Array(this.#count * 2)
@@ -221,6 +219,20 @@ export class SegmentScanner {
       if (end - from > 1) this.#settle(from, end)
       from = end
     }
+    this.#dropDoubles()
+  }
+
+  /** A scan beside a split may meet an entry both where it was and where it went: the version is raised between the two. */
+  #dropDoubles(): void {
+    let kept = 0
+    let last = 0
+    for (let place = 0; place < this.#count; place++) {
+      const address = this.#addresses[this.#order[place]! % placeBits]!
+      if (address === last) continue
+      last = address
+      this.#order[kept++] = this.#order[place]!
+    }
+    this.#count = kept
   }
 
   /** Orders those with the same bits by their whole keys. */

@@ -181,6 +181,7 @@ export class Flusher {
       if (this.#sweepPosition < index.directorySize(partition)) {
         this.#sweepPosition = index.removeSegments(partition, this.#sweepPosition, this.#isGone)
       } else {
+        index.shrink(partition)
         this.#sweepPartition++
         this.#sweepPosition = 0
       }

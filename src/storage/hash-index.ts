@@ -14,7 +14,9 @@
  * the structure version and the version of the home bucket are unchanged afterwards:
  * - replacing an address is one atomic store and bumps nothing: old and new are both right for a moment;
  * - adding and removing bump the home bucket's version before (odd) and after (even);
- * - a split fills the new chunk, repoints the directory, bumps the structure version, and only then clears what moved.
+ * - a split fills the new chunk, repoints the directory, bumps the structure version, and only then clears what moved;
+ * - a table that was built anew takes the place of the old one in the header, the structure version is bumped, and only then are the old
+ *   chunks cleared and given to others.
  */
 import { assert } from '../base/assert.ts'
 import { equalBytes } from '../base/bytes.ts'
@@ -41,6 +43,10 @@ export const chunkSlabMask: number = (1 << chunksPerSlabBits) - 1
 /** Above it a split would use the bits that pick the bucket. */
 const depthMax = 26
 
+/** A partition with less than one entry for so many places is built anew (`shrink`). */
+const shrinkFactor = 8
+const spareHeader = Limits.partitions * 4
+
 /** Reserves memory for at most `chunksMax` chunks. */
 export function createIndexMemory(chunksMax: number): IndexMemory {
   const chunks: SharedArrayBuffer[] = []
@@ -50,7 +56,8 @@ export function createIndexMemory(chunksMax: number): IndexMemory {
   }
   // Directories hold at most one pointer per chunk times the skew of doubling, and every size they ever had.
   return {
-    partitions: new SharedArrayBuffer(Limits.partitions * 16),
+    // One more than there are: the owner builds tables anew under it.
+    partitions: new SharedArrayBuffer((Limits.partitions + 1) * 16),
     directories: new SharedArrayBuffer(4 * Math.max(1 << 16, Math.min(1 << 27, chunksMax * 16))),
     chunks,
   }
@@ -64,7 +71,9 @@ export class HashIndex {
   readonly #chunks: readonly Int32Array[]
   readonly #chunksMax: number
   #chunkDepth: Uint8Array
+  /** Chunks that were ever taken, and those of them that were given back. */
   #chunkCount = 0
+  readonly #freeChunks: number[] = []
   #directoryTop = 16
   /** Freed directories by depth. */
   readonly #freeDirectories: number[][] = Array.from({ length: depthMax + 1 }, () => [])
@@ -91,7 +100,7 @@ export class HashIndex {
 
   /** Bytes of chunks and directories in use. */
   get bytesUsed(): number {
-    return this.#chunkCount * chunkBytes + this.#directoryTop * 4
+    return (this.#chunkCount - this.#freeChunks.length) * chunkBytes + this.#directoryTop * 4
   }
 
   entriesOf(partition: number): number {
@@ -193,6 +202,13 @@ export class HashIndex {
   /** Adds an entry for a key that has none. Returns false when the reserved memory is used up. */
   insert(partition: number, hash: number, address: number): boolean {
     assert(address !== 0, 'An entry points to a record')
+    if (!this.#insert(partition, hash, address)) return false
+    this.#entries++
+    Atomics.add(this.#partitions, partition * 4 + 2, 1)
+    return true
+  }
+
+  #insert(partition: number, hash: number, address: number): boolean {
     for (;;) {
       const packed = this.#partitions[partition * 4 + 1]!
       if (packed === 0) {
@@ -200,21 +216,17 @@ export class HashIndex {
         continue
       }
       const chunk = this.#chunkFor(packed, hash)
-      if (this.#place(chunk, hash, address)) {
-        this.#entries++
-        Atomics.add(this.#partitions, partition * 4 + 2, 1)
-        return true
-      }
+      if (this.#place(chunk, hash, address)) return true
       if (!this.#split(partition, chunk, hash)) return false
     }
   }
 
   /** Whether all that can be staged at once surely fits: at worst it splits a chunk in every partition, twice. */
   hasRoom(): boolean {
-    return this.#chunkCount + 2 * Limits.partitions < this.#chunksMax
+    return this.#chunkCount - this.#freeChunks.length + 2 * Limits.partitions < this.#chunksMax
   }
 
-  /** Number of chunks of a partition; walk them with `chunkAt`. */
+  /** Positions of a partition's directory; walk its chunks with `visitChunk`. */
   directorySize(partition: number): number {
     const packed = this.#partitions[partition * 4 + 1]!
     return packed === 0 ? 0 : 1 << (packed & ((1 << depthBits) - 1))
@@ -241,6 +253,72 @@ export class HashIndex {
     }
     const span = 1 << (depth - this.#chunkDepth[chunk]!)
     return position - (position % span) + span
+  }
+
+  /**
+   * Gives back what a partition that was larger does not need any more. What few entries it has move to chunks of their own, which take the
+   * place of the old ones at once; readers who are in an old one find that the structure has changed.
+   */
+  shrink(partition: number): void {
+    const header = partition * 4
+    const packed = this.#partitions[header + 1]!
+    if (packed === 0) return
+    const entries = this.#partitions[header + 2]!
+    const places = bucketsPerChunk * entriesPerBucket
+    if (entries > 0 && entries * shrinkFactor >= places << (packed & ((1 << depthBits) - 1))) return
+    const old = this.#chunksOf(packed)
+    if (entries > 0 && entries * shrinkFactor >= old.length * places) return
+    if (entries > 0 && (old.length === 1 || !this.#rebuild(old))) return
+    const fresh = entries === 0 ? 0 : this.#partitions[spareHeader + 1]!
+    Atomics.store(this.#partitions, header + 1, fresh)
+    Atomics.add(this.#partitions, header, 1)
+    this.#partitions[spareHeader + 1] = 0
+    this.#giveBack(packed, old)
+  }
+
+  /** Builds a table of the entries of `chunks` beside it, under the spare header. False, and nothing has changed, without room. */
+  #rebuild(chunks: readonly number[]): boolean {
+    for (const chunk of chunks) {
+      const view = this.#chunks[chunk >>> chunkSlabBits]!
+      const base = (chunk & chunkSlabMask) * chunkWords
+      for (let bucket = base; bucket < base + chunkWords; bucket += 16) {
+        for (let word = bucket + 9; word < bucket + 9 + entriesPerBucket; word++) {
+          const address = view[word]! >>> 0
+          if (address === 0 || this.#insert(Limits.partitions, view[word - 7]!, address)) continue
+          const packed = this.#partitions[spareHeader + 1]!
+          if (packed !== 0) this.#giveBack(packed, this.#chunksOf(packed))
+          this.#partitions[spareHeader + 1] = 0
+          return false
+        }
+      }
+    }
+    return true
+  }
+
+  #chunksOf(packed: number): number[] {
+    const chunks: number[] = []
+    const directory = packed >>> depthBits
+    for (let position = 0; position < 1 << (packed & ((1 << depthBits) - 1)); position++) {
+      const chunk = this.#directories[directory + position]!
+      if (chunk !== chunks.at(-1)) chunks.push(chunk)
+    }
+    return chunks
+  }
+
+  /** Nobody finds these chunks any more: they are empty when somebody takes them. */
+  #giveBack(packed: number, chunks: readonly number[]): void {
+    for (const chunk of chunks) {
+      const view = this.#chunks[chunk >>> chunkSlabBits]!
+      const base = (chunk & chunkSlabMask) * chunkWords
+      for (let bucket = base; bucket < base + chunkWords; bucket += 16) {
+        view[bucket + 1] = 0
+        for (let word = bucket + 9; word < bucket + 9 + entriesPerBucket; word++) {
+          if (view[word] !== 0) Atomics.store(view, word, 0)
+        }
+      }
+      this.#freeChunks.push(chunk)
+    }
+    this.#freeDirectories[packed & ((1 << depthBits) - 1)]!.push(packed >>> depthBits)
   }
 
   #isKey(address: number, bucketId: number, key: Uint8Array, keyStart: number, keyBytes: number): boolean {
@@ -280,6 +358,11 @@ export class HashIndex {
   }
 
   #takeChunk(depth: number): number {
+    const free = this.#freeChunks.pop()
+    if (free !== undefined) {
+      this.#chunkDepth[free] = depth
+      return free
+    }
     if (this.#chunkCount >= this.#chunksMax) return -1
     const chunk = this.#chunkCount++
     if (chunk >= this.#chunkDepth.length) {

@@ -560,6 +560,13 @@ export class Store {
       this.refusal = refusalOf(this.#flusher.failure)
       return 0
     }
+    if (purpose === 'grow' && this.#flusher !== undefined && !this.#index.hasRoom()) {
+      this.refusal = new SunwiseError(
+        'OVERLOADED',
+        'Cannot store the value now: the hash table in memory is full, and what is oldest in it is being written to a table; try again',
+      )
+      return 0
+    }
     if (purpose === 'grow' && growthBytes > 0 && this.#isFull(growthBytes)) {
       this.refusal = new SunwiseError(
         'STORE_FULL',

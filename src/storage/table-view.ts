@@ -188,8 +188,8 @@ export class TableView {
       loadMeta(file, foot, u8, i32, start, crc32)
       const base = start >>> 2
       const actors = metaActors(i32, base)
-      const slot = this.#takeSlot(path)
       const indicesWord = this.#noteActors(actors, u8, start + foot.metaBytes)
+      const slot = this.#takeSlot(path)
       const at = slot * slotWords
       this.#slots[at + SlotWord.handle] = file.handle
       this.#slots[at + SlotWord.slab] = slab

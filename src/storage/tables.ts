@@ -19,6 +19,7 @@ import type { CatalogEdit, Disk, Jobs, Random } from '../env.ts'
 import type { CompactionInput, CompactionOutput } from './compaction.ts'
 import { type Compaction, compactionDefaults, deadBytesAfter, debt, pickCompaction } from './compaction-policy.ts'
 import type { FlushInput, FlushOutput } from './flush.ts'
+import type { KnownBuckets } from './known-buckets.ts'
 import type { ActorId } from './log-control.ts'
 import type { MergeInput, RecordSource } from './merge.ts'
 import { mergeRoomBytes } from './merge-room.ts'
@@ -80,7 +81,7 @@ export type TablesOptions = {
   readonly pace: ReadPacing | undefined
   readonly actorIndex: (low: number, high: number) => number
   readonly actors: () => readonly ActorId[]
-  readonly liveBuckets: () => readonly number[]
+  readonly buckets: () => KnownBuckets
   /** Something went wrong beside any request: for the log of the node. */
   readonly report: (error: SunwiseError) => void
 }
@@ -265,7 +266,7 @@ export class Tables {
     segments: readonly number[],
     done: (error: SunwiseError | undefined, prepared: PreparedFlush | undefined) => void,
   ): void {
-    const { memory, directory, random, jobs, actors, liveBuckets } = this.#options
+    const { memory, directory, random, jobs, actors, buckets } = this.#options
     const tableId = { low: random.u32(), high: random.u32() }
     const text = tableIdText(tableId)
     const input: FlushInput = {
@@ -278,7 +279,7 @@ export class Tables {
       endPartition: this.#rows.endPartition,
       bitsPerKey: bitsPerKeyYoung,
       actors: actors(),
-      liveBuckets: liveBuckets(),
+      buckets: buckets(),
       dropsTombstones: this.#rows.rows.length === 0,
     }
     jobs.run('flush', input, (error, output) => {
@@ -445,10 +446,10 @@ export class Tables {
     const leastBytes = this.#options.sliceBytesMin ?? compactionDefaults.sliceBytesMin
     const sliceBytesMin = isScarce || isDiskFull ? 0 : leastBytes
     const parameters = { ...compactionDefaults, ...(isDiskFull ? fullDisk : {}), sliceBytesMin, sliceBytesMax }
-    const liveBuckets = new Set(this.#options.liveBuckets())
+    const buckets = this.#options.buckets()
     for (let picks = 0; picks < picksPerStep && this.#tooLarge.length < tooLargeMax; picks++) {
       const busy = [...this.#health.walls(this.#rows), ...this.#tooLarge]
-      const picked = pickCompaction(this.#rows, this.#facts, { busy, isIdle, nowMs: epochMs, liveBuckets }, parameters)
+      const picked = pickCompaction(this.#rows, this.#facts, { busy, isIdle, nowMs: epochMs, buckets }, parameters)
       if (picked === undefined) return
       const isFreeing = picked.reason === 'dead' || picked.reason === 'rewrite'
       const mergeBytes = roomBytes * (isDiskFull && !isFreeing ? tidyRoomShare : 1)
@@ -478,7 +479,7 @@ export class Tables {
 
   #compact(compaction: Compaction, monotonicMs: number, epochMs: number): void {
     this.#compaction = compaction
-    const { directory, random, jobs, actors, liveBuckets, actorIndex } = this.#options
+    const { directory, random, jobs, actors, buckets, actorIndex } = this.#options
     const outputsMax = Math.ceil(compaction.inputBytes / tableBytesWanted) + 2
     const outputs = Array.from({ length: outputsMax }, () => {
       const tableId = { low: random.u32(), high: random.u32() }
@@ -506,7 +507,7 @@ export class Tables {
       dropsTombstones: compaction.isLast,
       isComplete: compaction.isComplete,
       compresses: this.#options.compresses,
-      liveBuckets: liveBuckets(),
+      buckets: buckets(),
     }
     jobs.run('compact', input, (error, output) => {
       if (this.#isClosed) return
@@ -516,14 +517,16 @@ export class Tables {
       const { tables } = output as CompactionOutput
       this.#exclusively((release) => {
         const { inputs } = compaction
+        const outputBytes = tables.reduce((sum, { table }) => sum + table.fileBytes, 0)
+        const deadPerByte = outputBytes === 0 ? 0 : deadBytesAfter(compaction, this.#facts, outputBytes) / outputBytes
         const add = tables.map(({ output: index, table }) =>
-          this.#merged(tableIdText(outputs[index]!.tableId), table, compaction),
+          this.#merged(tableIdText(outputs[index]!.tableId), table, compaction, deadPerByte),
         )
         this.#change({ remove: inputs, add }, [], (failure) => {
           release()
           if (failure !== undefined) return this.#compactionFailed(compaction, failure, monotonicMs)
           this.compactions++
-          this.bytesCompacted += tables.reduce((sum, { table }) => sum + table.fileBytes, 0)
+          this.bytesCompacted += outputBytes
           this.#compaction = undefined
         })
       })
@@ -561,11 +564,16 @@ export class Tables {
     return { row, facts: { ...table, tableId, heldTombstones: 0, deadBytes, isComplete: true } }
   }
 
-  #merged(tableId: string, table: WrittenTable, compaction: Compaction): { row: TableRow; facts: TableFacts } {
+  #merged(
+    tableId: string,
+    table: WrittenTable,
+    compaction: Compaction,
+    deadPerByte: number,
+  ): { row: TableRow; facts: TableFacts } {
     const { outputSequence, outputLevel, isLast, isComplete } = compaction
     const { firstPartition, endPartition, fileBytes, tombstones } = table
     const row = { tableId, sequence: outputSequence, level: outputLevel, firstPartition, endPartition }
-    const deadBytes = Math.round(deadBytesAfter(compaction, this.#facts, fileBytes))
+    const deadBytes = Math.round(deadPerByte * fileBytes)
     return { row, facts: { ...table, tableId, heldTombstones: isLast ? tombstones : 0, deadBytes, isComplete } }
   }
 

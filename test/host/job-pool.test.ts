@@ -57,7 +57,7 @@ function compactionOf(lows: readonly number[], low: number): CompactionInput {
     dropsTombstones: true,
     isComplete: true,
     compresses: false,
-    liveBuckets: [1],
+    buckets: { live: new Set([1]), below: 2 },
   }
 }
 

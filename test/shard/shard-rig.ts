@@ -208,7 +208,10 @@ export class ShardRig {
       compresses,
       scrubBytesPerSecond,
       sliceBytesMin,
-      liveBuckets: () => [1, 7].filter((bucket) => !this.options.retiredBuckets?.has(bucket)),
+      buckets: () => ({
+        live: new Set([1, 7].filter((bucket) => !this.options.retiredBuckets?.has(bucket))),
+        below: 8,
+      }),
       report: (error) => this.reports.push(error),
     }
   }

@@ -638,10 +638,10 @@ test('CompactionPolicy: what holds much of deleted buckets is rewritten when idl
       { bucketId: 2, records: retired },
     ],
   })
-  const liveBuckets = new Set([1])
+  const buckets = { live: new Set([1]), below: 3 }
   const pick = (old: number, young: number, state: CompactionState): Compaction | undefined => {
     const { rows, facts } = shardOf([tableOf(rowOf(1, 2), 10, counted(old)), tableOf(rowOf(2), 1, counted(young))])
-    return pickCompaction(rows, facts, { ...state, liveBuckets })
+    return pickCompaction(rows, facts, { ...state, buckets })
   }
   assert.equal(pick(1, 1, idle), undefined)
   assert.deepEqual([inputsOf(pick(2, 0, idle)), pick(2, 0, idle)?.reason], [[2, 1], 'settle'])
@@ -650,9 +650,11 @@ test('CompactionPolicy: what holds much of deleted buckets is rewritten when idl
   assert.equal(pick(2, 2, atWork), undefined)
   assert.deepEqual([inputsOf(pick(5, 0, atWork)), pick(5, 0, atWork)?.reason], [[2, 1], 'dead'])
   const { rows, facts } = shardOf([tableOf(rowOf(1, 2), 10, counted(16))])
-  assert.equal(pickCompaction(rows, facts, { ...idle, liveBuckets: new Set([1, 2]) }), undefined)
+  assert.equal(pickCompaction(rows, facts, { ...idle, buckets: { live: new Set([1, 2]), below: 3 } }), undefined)
   assert.equal(pickCompaction(rows, facts, idle), undefined, 'Nothing is known of buckets')
-  assert.deepEqual(inputsOf(pickCompaction(rows, facts, { ...atWork, liveBuckets })), [1])
+  const early = { live: new Set([1]), below: 2 }
+  assert.equal(pickCompaction(rows, facts, { ...idle, buckets: early }), undefined, 'It may be a new one')
+  assert.deepEqual(inputsOf(pickCompaction(rows, facts, { ...atWork, buckets })), [1])
 })
 
 test('CompactionPolicy: the small rest of a large file is rewritten when idle, and the file goes', () => {

@@ -175,7 +175,11 @@ test('HashIndex equals a map, whatever the hashes', () => {
             perHash.set(hash, count + 1)
           }
           if (step % 500 === 0) rig.check()
+          if (random.chance(1, 100)) rig.index.shrink(random.below(2))
         }
+        rig.check()
+        for (const entry of [...rig.entries.values()]) if (random.chance(19, 20)) rig.remove(entry)
+        for (const partition of [0, 1]) rig.index.shrink(partition)
         rig.check()
         for (const entry of [...rig.entries.values()]) rig.remove(entry)
         rig.check()
@@ -184,6 +188,44 @@ test('HashIndex equals a map, whatever the hashes', () => {
     )
     assert.ok(name.length > 0)
   }
+})
+
+test('HashIndex.shrink(): partitions that are large in turn take no more than one of them', (t) => {
+  const rig = new Rig(4096, 600)
+  const random = new SeededRandom('in turn')
+  const used: number[] = []
+  for (let turn = 0; turn < 12; turn++) {
+    const partition = turn * 5
+    for (let key = 0; key < 6000; key++)
+      assert.ok(rig.insert(`${turn} ${key}`, partition, random.u32()), 'There is room')
+    // Most of those before leave, some stay, and the last of them leave later.
+    for (const entry of [...rig.entries.values()]) {
+      const age = turn - entry.partition / 5
+      if (age > 2 || (age === 1 && random.chance(19, 20))) rig.remove(entry)
+    }
+    for (let each = 0; each < Limits.partitions; each++) rig.index.shrink(each)
+    if (turn % 4 === 3) rig.check()
+    used.push(rig.index.bytesUsed)
+  }
+  t.diagnostic(used.map((bytes) => `${bytes >> 10} KiB`).join(', '))
+  assert.ok(used.at(-1)! < 1.2 * used[3]!, `${used}`)
+  for (const entry of [...rig.entries.values()]) rig.remove(entry)
+  for (let each = 0; each < Limits.partitions; each++) rig.index.shrink(each)
+  rig.check()
+  assert.ok(rig.insert('one more', 3, 7))
+  rig.check()
+})
+
+test('HashIndex.shrink(): without room for a table beside the old one nothing changes', () => {
+  const rig = new Rig(70)
+  const random = new SeededRandom('no room')
+  for (let key = 0; rig.insert(`key ${key}`, 1, random.u32()); key++);
+  for (const entry of [...rig.entries.values()].slice(40)) rig.remove(entry)
+  for (let key = 0; rig.insert(`other ${key}`, 100 + key, 1); key++);
+  const { bytesUsed } = rig.index
+  rig.index.shrink(1)
+  rig.check()
+  assert.ok(rig.index.bytesUsed <= bytesUsed)
 })
 
 test('HashIndex.find() tells keys with equal hashes apart, and buckets and partitions, too', () => {
