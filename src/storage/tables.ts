@@ -21,9 +21,10 @@ import { type Compaction, compactionDefaults, deadBytesAfter, debt, pickCompacti
 import type { FlushInput, FlushOutput } from './flush.ts'
 import type { KnownBuckets } from './known-buckets.ts'
 import type { ActorId } from './log-control.ts'
-import type { MergeInput, RecordSource } from './merge.ts'
+import type { MergeInput } from './merge.ts'
 import { mergeRoomBytes } from './merge-room.ts'
 import type { ReadPacing } from './read-pace.ts'
+import { SeekedSource } from './seeked-source.ts'
 import type { ShardMemory } from './shard-memory.ts'
 import { type BlockCodec, isBlock, MetaWord, tableIdOf, tableIdText } from './sstable.ts'
 import { TableIterator } from './sstable-iterator.ts'
@@ -768,48 +769,6 @@ export class Tables {
 
   #pathOf(tableId: string): string {
     return `${this.#options.directory}/${tableFileName(tableId)}`
-  }
-}
-
-/** An iterator that begins at a key. */
-class SeekedSource implements RecordSource {
-  readonly #iterator: TableIterator
-  readonly #seek: () => boolean
-  readonly #failed: () => void
-  #isBegun = false
-
-  /** `failed` is called where it throws. */
-  constructor(iterator: TableIterator, partition: number, bucketId: number, key: Uint8Array, failed: () => void) {
-    this.#iterator = iterator
-    this.#failed = failed
-    this.#seek = () => iterator.seek(partition, bucketId, key)
-  }
-
-  get u8(): Uint8Array {
-    return this.#iterator.u8
-  }
-
-  get i32(): Int32Array {
-    return this.#iterator.i32
-  }
-
-  get at(): number {
-    return this.#iterator.at
-  }
-
-  get partition(): number {
-    return this.#iterator.partition
-  }
-
-  next(): boolean {
-    try {
-      if (this.#isBegun) return this.#iterator.next()
-      this.#isBegun = true
-      return this.#seek()
-    } catch (error) {
-      this.#failed()
-      throw error
-    }
   }
 }
 

@@ -120,6 +120,12 @@ class DamageRun {
     this.rest(10)
   }
 
+  /** Flips a bit of the first table, so far into it. */
+  damage(part: number): void {
+    const path = this.paths[0]!
+    this.disk.flipBit(path, Math.floor(this.disk.bytesOf(path).length * part), 2)
+  }
+
   /** Reads every key. Returns those that answer with damage; all others must answer what was written last. */
   readAll(): string[] {
     const damaged: string[] = []
@@ -175,9 +181,7 @@ test('Tables: a flipped bit anywhere gives its keys TABLE_CORRUPT or their value
 test('Tables: a damaged block is a wall for merges: flushes go on above it for good, and other keys know nothing of it', () => {
   const run = new DamageRun('wall', { tags: 6 })
   run.fill(300)
-  const path = run.paths[0]!
-  const { length } = run.disk.bytesOf(path)
-  run.disk.flipBit(path, Math.floor(length / 3), 2)
+  run.damage(1 / 3)
   run.restart()
   const damaged = run.readAll()
   assert.ok(damaged.length > 0 && damaged.length < 300)
@@ -206,14 +210,12 @@ test('Tables: a damaged block is a wall for merges: flushes go on above it for g
 test('Tables: damage that comes to a damaged table is another wall: merges go on beside it', () => {
   const run = new DamageRun('second', { tags: 6 })
   run.fill(300)
-  const path = run.paths[0]!
-  const { length } = run.disk.bytesOf(path)
-  run.disk.flipBit(path, Math.floor(length / 3), 2)
+  run.damage(1 / 3)
   run.restart()
   run.readAll()
   run.rest(5)
   assert.equal(run.tables.damagedTables, 1)
-  run.disk.flipBit(path, Math.floor((length * 2) / 3), 2)
+  run.damage(2 / 3)
   const lost = new Set(run.readAll())
   const { compactions, flushes } = run.tables
   for (let round = 0; run.tables.flushes < flushes + runsMax; round++) {

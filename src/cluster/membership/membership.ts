@@ -245,7 +245,7 @@ export class Membership {
         this.#pingFor(from, message, nowMs)
         return
       case 'ack':
-        this.#acknowledged(message.sequence, message.sender, nowMs)
+        this.#acknowledged(message.sequence)
         return
       case 'nack':
         if (this.#probe?.sequence === message.sequence) this.#probe.nacks++
@@ -400,7 +400,8 @@ export class Membership {
     this.#change(target, { ...this.#updateOf(target), state: 'suspect', from: this.#self.nodeId }, nowMs)
   }
 
-  #acknowledged(sequence: number, sender: string, _nowMs: number): void {
+  /** An answer to a ping of this node, from its target or through a helper. */
+  #acknowledged(sequence: number): void {
     const relay = this.#relays.get(sequence)
     if (relay !== undefined) {
       this.#relays.delete(sequence)
@@ -408,8 +409,6 @@ export class Membership {
       return
     }
     if (this.#probe?.sequence !== sequence) return
-    // The answer may come through a helper.
-    void sender
     this.#probe = undefined
     this.#awareness = Math.max(0, this.#awareness - 1)
   }
