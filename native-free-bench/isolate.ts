@@ -26,6 +26,8 @@ export type Hosted = {
   /** Told to the parent once open, such as a port. */
   readonly facts?: Readonly<Record<string, number>>
   run?(): Promise<Measurement> | Measurement
+  /** Settles when nothing that the last run left goes on, such as merges: waited for, uncounted, before another contender runs. */
+  settled?(): Promise<void>
   /** Totals that it counts itself, beside those of the process. */
   totals?(): Promise<Totals> | Totals
   close(): Promise<void> | void
@@ -128,6 +130,7 @@ async function measured(hosted: Hosted): Promise<Measurement> {
   const { value, operations, counts } = await hosted.run()
   const processAfter = totalsNow()
   const after = { ...(await hosted.totals?.()), ...processAfter }
+  await hosted.settled?.()
   return { value, operations, counts: { ...perOperation(before, after, operations), ...counts } }
 }
 

@@ -20,7 +20,10 @@ type Options = {
   readonly valueBytes: number
   readonly roundMs: number
   readonly putsPerSecond: number
-  /** Reads per second as a share of this store's own peak at rest; undefined: as fast as they go. */
+  /**
+   * Reads and puts both come at this share of the most that the store reaches: of `putsPerSecond`, and of the reads beside those.
+   * Undefined: reads go as fast as they can.
+   */
   readonly load?: number
 }
 
@@ -91,24 +94,8 @@ export async function open(options: Options): Promise<Hosted> {
       },
     )
   }
-  /** Reads per second at rest, in slices as below. */
-  const peak = async (): Promise<number> => {
-    let reads = 0
-    const start = performance.now()
-    do {
-      const waits: Promise<unknown>[] = []
-      for (const end = performance.now() + sliceMs; performance.now() < end; reads++) {
-        const aside = read()
-        if (aside !== undefined) waits.push(aside)
-      }
-      await Promise.all(waits)
-      await nextTurn()
-    } while (performance.now() - start < roundMs)
-    return (reads * 1000) / (performance.now() - start)
-  }
-  const readsPerMs = load === undefined ? undefined : (load * (await peak())) / 1000
-
-  const run = async (): Promise<Measurement> => {
+  /** One round; without `readsPerMs` reads go as fast as they can. */
+  const round = async (putsPerMs: number, readsPerMs?: number): Promise<Measurement> => {
     histogram.reset()
     asidesOfRound = 0
     const { blockReads } = finderCounts
@@ -124,7 +111,7 @@ export async function open(options: Options): Promise<Hosted> {
         now = performance.now()
         continue
       }
-      const putsDue = Math.floor(((now - start) * putsPerSecond) / 1000)
+      const putsDue = Math.floor((now - start) * putsPerMs)
       // Where the store makes writers wait, the rate is not held: the count of puts says so.
       while (puts < putsDue && waiting < putsWaitingMax) {
         put()
@@ -167,8 +154,16 @@ export async function open(options: Options): Promise<Hosted> {
       'compactions in the round': filled.total(ControlWord.compactions) - compactions,
       runs: filled.total(ControlWord.tableRuns),
     }
-    const value = load === undefined ? counts['reads/s'] : counts['p99 us'] / 1000
+    const value = readsPerMs === undefined ? counts['reads/s'] : counts['p99 us'] / 1000
     return { value, operations: reads, counts }
   }
-  return { run, close: () => filled.close() }
+  const putsPerMs = putsPerSecond / 1000
+  /** Measured by the first run, when all other contenders are at rest. */
+  let readsPerMs: number | undefined
+  const run = async (): Promise<Measurement> => {
+    if (load === undefined) return round(putsPerMs)
+    readsPerMs ??= (load * (await round(putsPerMs)).value) / 1000
+    return round(load * putsPerMs, readsPerMs)
+  }
+  return { run, settled: () => filled.settled(), close: () => filled.close() }
 }
