@@ -58,6 +58,7 @@ export const ErrorTable = {
   SHARD_UNAVAILABLE: row(503, 'The shard that owns the key is restarting', 'none', true, 5),
   QUORUM_NOT_MET: row(503, 'Too few replicas answered', 'unknown', true, 5),
   NOT_READY: row(503, 'The node is starting or stopping', 'none', true, 5),
+  WRONG_EPOCH: row(503, 'The nodes of the cluster do not agree yet on who holds the key', 'none', true, 5),
   CLOCK_UNSURE: row(503, 'The clock of this node is too far from those of its peers', 'none', true, 5),
   TIMEOUT: row(504, 'The deadline passed before the answer', 'unknown', true, 6),
   ABORTED: row(499, 'The caller aborted the request', 'unknown', true, 6),

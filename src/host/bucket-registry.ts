@@ -103,7 +103,8 @@ function checkProperties(bucket: Omit<StoredBucket, 'id'>, valueBytesMax: number
   const bad = (what: string): never => {
     throw new SunwiseError('BAD_BUCKET', `Cannot give bucket "${bucket.name}" ${what}`)
   }
-  if (!Number.isInteger(bucket.n) || bucket.n < 1 || bucket.n > 5) bad(`n=${bucket.n}: it must be 1 to 5`)
+  if (!Number.isInteger(bucket.n) || bucket.n < 1 || bucket.n > Limits.replicasMax)
+    bad(`n=${bucket.n}: it must be 1 to ${Limits.replicasMax}`)
   checkLevel(bucket.r, bucket.n, 'r', bad)
   checkLevel(bucket.w, bucket.n, 'w', bad)
   if (typeof bucket.sloppy !== 'boolean') bad(`sloppy=${String(bucket.sloppy)}: it must be true or false`)

@@ -8,7 +8,7 @@
  */
 import { assert } from '../base/assert.ts'
 import { copyBytes, pad4 } from '../base/bytes.ts'
-import { type ErrorCode, ErrorTable, errorCodeOf, outcomeOf, SunwiseError } from '../base/errors.ts'
+import { errorCodeOf, outcomeOf, SunwiseError } from '../base/errors.ts'
 import { type HashSeed, KeyHash } from '../base/key-hash.ts'
 import { SipHash } from '../base/siphash.ts'
 import { partitionOfSlot, shardOfPartition, slotOfKey, slotOfTag } from '../cluster/slots.ts'
@@ -22,14 +22,13 @@ import {
   ListEnd,
   listCommandBytes,
   recordsReplyBytes,
-  vectorEntryBytes,
   writeCommandBytes,
   writeReplyBytes,
 } from '../shard/command.ts'
+import { encodeGetCommand, encodeWriteCommand, spelledBytes, writeCommandSize } from '../shard/write-command.ts'
 import {
   type Allocate,
   contentTypeCodeOf,
-  contentTypeSpelledOut,
   decodeRecord,
   recordBytesAt,
   recordHeaderBytes,
@@ -40,7 +39,6 @@ import type { KeyReader } from '../storage/shard-reader.ts'
 import { type ContextEntry, decodeContext, encodeContext } from '../versions/context.ts'
 import {
   type ActorTable,
-  type Digest,
   digest,
   digestOfDot,
   digestText,
@@ -50,9 +48,10 @@ import {
   type VersionSet,
   winnerFirst,
 } from '../versions/version-set.ts'
+import { checkContentType, checkKey, checkRequest, checkTtl, messageOf, parseETags } from './checks.ts'
 import { CursorCodec } from './cursor.ts'
 import { PendingTable } from './pending.ts'
-import { acksNeeded, checkLevel } from './quorum.ts'
+import { acksNeeded } from './quorum.ts'
 import type {
   BatchOperation,
   BatchResult,
@@ -63,7 +62,6 @@ import type {
   ListedKey,
   ListOptions,
   ListPage,
-  QuorumLevel,
   ReadAnswer,
   ReadOptions,
   Receipt,
@@ -175,7 +173,7 @@ export class ShardCoordinator implements Coordinator {
   }
 
   get(bucket: Bucket, key: Uint8Array, options: ReadOptions, done: Callback<ReadAnswer>): void {
-    const problem = this.#checkKey(key) ?? this.#checkRequest(options.r ?? bucket.r, bucket.n, 'r', options.timeoutMs)
+    const problem = checkKey(key) ?? checkRequest(options.r ?? bucket.r, bucket.n, 1, 'r', options.timeoutMs)
     if (problem !== undefined) return done(problem, undefined)
     let bytes: number
     try {
@@ -262,7 +260,7 @@ export class ShardCoordinator implements Coordinator {
   }
 
   list(bucket: Bucket, options: ListOptions, done: Callback<ListPage>): void {
-    const problem = this.#checkRequest('one', 1, 'r', options.timeoutMs)
+    const problem = checkRequest('one', 1, 1, 'r', options.timeoutMs)
     if (problem !== undefined) return done(problem, undefined)
     if (!Number.isInteger(options.limit) || options.limit < 1 || options.limit > Limits.listLimitMax) {
       const message = `Cannot list with limit ${options.limit}: it must be an integer from 1 to ${Limits.listLimitMax}`
@@ -354,27 +352,6 @@ export class ShardCoordinator implements Coordinator {
 
   // Checks.
 
-  #checkKey(key: Uint8Array): SunwiseError | undefined {
-    if (key.length >= 1 && key.length <= Limits.keyBytesMax) return undefined
-    return new SunwiseError(
-      'BAD_KEY',
-      `Cannot use a key of ${key.length} bytes: it must have 1 to ${Limits.keyBytesMax}`,
-    )
-  }
-
-  #checkRequest(
-    level: QuorumLevel,
-    n: number,
-    name: 'r' | 'w',
-    timeoutMs: number | undefined,
-  ): SunwiseError | undefined {
-    if (timeoutMs !== undefined && !(timeoutMs > 0 && timeoutMs <= Limits.timeoutMsMax)) {
-      const message = `Cannot use a timeout of ${timeoutMs} ms: it must be above 0 and at most ${Limits.timeoutMsMax}`
-      return new SunwiseError('BAD_TIMEOUT', message)
-    }
-    return typeof level === 'number' ? checkLevel(level, n, 1, name) : undefined
-  }
-
   #deadline(timeoutMs: number | undefined): number {
     return this.#options.clock.monotonicMs() + (timeoutMs ?? Limits.timeoutMsDefault)
   }
@@ -453,7 +430,7 @@ export class ShardCoordinator implements Coordinator {
     behindWrites: boolean,
     done: Callback<ReadAnswer>,
   ): void {
-    const problem = this.#checkKey(key)
+    const problem = checkKey(key)
     if (problem !== undefined) return done(problem, undefined)
     const slot = slotOfKey(key, 0, key.length)
     const shard = shardOfPartition(partitionOfSlot(slot), this.#options.shards.count)
@@ -463,15 +440,7 @@ export class ShardCoordinator implements Coordinator {
     const request: Pending = { kind: 'read', bucketId: bucket.id, key: this.#copyOf(key), done }
     const requestId = this.#pending.add(request, shard, this.#deadline(options.timeoutMs))
     this.#hash.update(bucket.id, key, 0, key.length)
-    const { u8, i32, start } = target
-    const word = start >>> 2
-    i32.fill(0, word, word + writeCommandBytes / 4)
-    i32[word] = FrameKind.get | (behindWrites ? 1 << 8 : 0) | (slot << 16)
-    i32[word + 1] = requestId
-    i32[word + 2] = bucket.id
-    i32[word + 3] = this.#hash.low
-    i32[word + 5] = key.length
-    copyBytes(key, 0, u8, start + writeCommandBytes, key.length)
+    encodeGetCommand(target, slot, requestId, bucket.id, this.#hash.low, key, behindWrites)
     this.#options.shards.commit(shard)
   }
 
@@ -507,8 +476,8 @@ export class ShardCoordinator implements Coordinator {
   ): void {
     const contentType = options.contentType ?? ''
     const problem =
-      this.#checkKey(key) ??
-      this.#checkRequest(options.w ?? bucket.w, bucket.n, 'w', options.timeoutMs) ??
+      checkKey(key) ??
+      checkRequest(options.w ?? bucket.w, bucket.n, 1, 'w', options.timeoutMs) ??
       checkContentType(contentType) ??
       checkTtl(options.ttlMs)
     if (problem !== undefined) return done(problem, undefined)
@@ -526,15 +495,9 @@ export class ShardCoordinator implements Coordinator {
     }
     const matches = parseETags(options.ifMatch)
     const typeCode = contentType === '' ? 0 : contentTypeCodeOf(contentType)
-    const typeBytes = typeCode === contentTypeSpelledOut ? contentType.length : 0
+    const typeBytes = spelledBytes(typeCode, contentType)
     const shard = shardOfPartition(partition, this.#options.shards.count)
-    const bytes =
-      writeCommandBytes +
-      pad4(key.length) +
-      context.length * vectorEntryBytes +
-      matches.length * 8 +
-      pad4(typeBytes) +
-      pad4(value.length)
+    const bytes = writeCommandSize(key.length, context.length, matches.length, typeBytes, value.length)
     const target = this.#begin(shard, bytes)
     if (target instanceof SunwiseError) return done(target, undefined)
     const kept = options.ownsKey === true ? key : this.#copyOf(key)
@@ -544,8 +507,6 @@ export class ShardCoordinator implements Coordinator {
     const expiresAtMs =
       kind === FrameKind.put && ttlMs !== Infinity ? this.#options.clock.epochMs() + Math.ceil(ttlMs) : 0
     this.#hash.update(bucket.id, key, 0, key.length)
-    const { u8, i32, start } = target
-    const word = start >>> 2
     const flags =
       (options.context !== undefined ? CommandFlag.context : 0) |
       (options.ifMatch === '*' ? CommandFlag.ifMatchAny : 0) |
@@ -553,34 +514,25 @@ export class ShardCoordinator implements Coordinator {
       (options.ifMatch !== undefined && options.ifMatch !== '*' ? CommandFlag.ifMatch : 0) |
       (bucket.conflict === 'lww' ? CommandFlag.lastWriteWins : 0)
     const durability = DurabilityNumber[options.durability ?? bucket.durability ?? this.#options.durability]
-    i32[word] = kind | (flags << 8) | (slot << 16)
-    i32[word + 1] = requestId
-    i32[word + 2] = bucket.id
-    i32[word + 3] = this.#hash.low
-    i32[word + 4] = versionSetBytesMax(bucket.valueBytesMax)
-    i32[word + 5] = key.length | (context.length << 16)
-    i32[word + 6] = value.length
-    i32[word + 7] = typeCode | (typeBytes << 8) | (durability << 16) | (matches.length << 24)
-    i32[word + 8] = expiresAtMs
-    i32[word + 9] = highHalf(expiresAtMs)
-    i32[word + 10] = 0
-    i32[word + 11] = 0
-    copyBytes(key, 0, u8, start + writeCommandBytes, key.length)
-    let at = start + writeCommandBytes + pad4(key.length)
-    for (const entry of context) {
-      i32[at >>> 2] = entry.low
-      i32[(at >>> 2) + 1] = entry.high
-      i32[(at >>> 2) + 2] = entry.counter
-      i32[(at >>> 2) + 3] = highHalf(entry.counter)
-      at += vectorEntryBytes
-    }
-    for (const match of matches) {
-      i32[at >>> 2] = match.low
-      i32[(at >>> 2) + 1] = match.high
-      at += 8
-    }
-    for (let index = 0; index < typeBytes; index++) u8[at + index] = contentType.charCodeAt(index)
-    copyBytes(value, 0, u8, at + pad4(typeBytes), value.length)
+    encodeWriteCommand(
+      target,
+      kind,
+      flags,
+      slot,
+      requestId,
+      bucket.id,
+      this.#hash.low,
+      versionSetBytesMax(bucket.valueBytesMax),
+      key,
+      context,
+      matches,
+      typeCode,
+      contentType,
+      typeBytes,
+      durability,
+      expiresAtMs,
+      value,
+    )
     this.#options.shards.commit(shard)
   }
 
@@ -767,42 +719,8 @@ function responseLimit(): SunwiseError {
   return new SunwiseError('RESPONSE_LIMIT', message)
 }
 
-function messageOf(code: ErrorCode): string {
-  if (code === 'PRECONDITION_FAILED') return 'The key is not as If-Match or If-None-Match demands; read it again'
-  return ErrorTable[code].title
-}
-
 function keyText(key: Uint8Array): string {
   let text = ''
   for (const byte of key) text += String.fromCharCode(byte)
   return text
-}
-
-/** Visible ASCII and spaces, as in an HTTP header; anything else could not be given back. */
-function checkContentType(contentType: string): SunwiseError | undefined {
-  let isPlain = contentType.length <= Limits.contentTypeBytesMax
-  for (let index = 0; index < contentType.length && isPlain; index++) {
-    const code = contentType.charCodeAt(index)
-    isPlain = code >= 0x20 && code < 0x7f
-  }
-  if (isPlain) return undefined
-  const message = `Cannot store the content type "${contentType.slice(0, 64)}": it must be visible ASCII of at most ${Limits.contentTypeBytesMax} bytes`
-  return new SunwiseError('BAD_REQUEST', message)
-}
-
-function checkTtl(ttlMs: number | undefined): SunwiseError | undefined {
-  if (ttlMs === undefined || ttlMs === Infinity || (ttlMs > 0 && ttlMs <= Limits.ttlMsMax)) return undefined
-  return new SunwiseError(
-    'BAD_TTL',
-    `Cannot use a time to live of ${ttlMs} ms: it must be above 0 and at most ${Limits.ttlMsMax}`,
-  )
-}
-
-/** The digests of an If-Match list; one that is no digest of ours matches nothing and is left out. */
-function parseETags(ifMatch: readonly ETag[] | '*' | undefined): readonly Digest[] {
-  if (ifMatch === undefined || ifMatch === '*') return []
-  return ifMatch
-    .filter((etag) => /^[0-9a-f]{16}$/.test(etag))
-    .slice(0, 255)
-    .map((etag) => ({ high: Number.parseInt(etag.slice(0, 8), 16), low: Number.parseInt(etag.slice(8), 16) }))
 }

@@ -39,6 +39,8 @@ export type ReadOptions = {
 
 export type WriteOptions = {
   readonly w?: QuorumLevel | undefined
+  /** Other nodes may stand in for replicas that are down; undefined: as the bucket says. The receipt tells whether they did. */
+  readonly sloppy?: boolean | undefined
   readonly timeoutMs?: number | undefined
   /** Opaque bytes from an earlier answer: the write replaces exactly what that answer showed. BAD_CONTEXT if unreadable. */
   readonly context?: Uint8Array | undefined
@@ -55,6 +57,15 @@ export type WriteOptions = {
   readonly ownsKey?: boolean | undefined
 }
 
+/** One node's part in an answer. */
+export type ReceiptNode = {
+  readonly node: string
+  /** It holds the value for a replica that was out of reach. */
+  readonly isFallback: boolean
+  /** What it has was on stable storage when it answered. */
+  readonly isDurable: boolean
+}
+
 /** Which consistency an answer really got. */
 export type Receipt = {
   /** Replicas that answered in time, of those that hold the key. */
@@ -66,6 +77,10 @@ export type Receipt = {
   readonly durable: boolean
   /** Epoch of the topology the answer was made under. */
   readonly epoch: number
+  /** Who answered; undefined where a partition has one replica. */
+  readonly nodes?: readonly ReceiptNode[] | undefined
+  /** Replicas that a read found behind and brought up. */
+  readonly repaired?: number | undefined
 }
 
 export type StoredValue = {

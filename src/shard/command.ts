@@ -11,6 +11,14 @@
  *     48 key padded | contextCount x { u32 actorLow, u32 actorHigh, u32 counterLow, u32 counterHigh }
  *        | ifMatchCount x { u32 low, u32 high } | content type padded | value padded
  *
+ * Merge command (a version set that another replica has): the same head, with setBytes in the place of valueBytes and no contextCount
+ *
+ *     48 key padded | set (versions/set-codec.ts) padded
+ *
+ * Track command (these partitions have replicas elsewhere from now on; with flag 1 this one is new to them):
+ *
+ *      0 u8 kind   1 u8 flag   4 u32 requestId   8 u32 count   12 count x u16 partition
+ *
  * Read command (kind get: the owner's answer where a lock-free read was contended): as above up to the key.
  *
  * List command (keys from one partition on, until enough was looked at):
@@ -24,6 +32,11 @@
  *     12 u16 vectorCount   16 u32 x 2 digest (low, high)   24 u32 x 2 expiresAtMs
  *     32 vectorCount x { u32 actorLow, u32 actorHigh, u32 counterLow, u32 counterHigh }
  *
+ * Reply to a merge or track command, and to a write with the flag `replicated`, which gets the whole set:
+ *
+ *      0 u8 kind   1 u8 outcome   2 u16 error (0: none)   4 u32 requestId   8 u8 durable   12 u32 setBytes
+ *     16 set (versions/set-codec.ts) padded
+ *
  * Reply to a read or list: 0 u8 kind   1 u8 outcome   2 u16 error   4 u32 requestId   8 u32 recordBytes
  *     12 u16 partition where the list goes on   14 u8 ListEnd
  *     16 records (record.ts), one behind the other; actor indices are those of the shard's table
@@ -31,7 +44,17 @@
  */
 
 /** First byte of a frame. */
-export const FrameKind = { put: 1, delete: 2, get: 3, list: 4, writeReply: 129, recordsReply: 130 } as const
+export const FrameKind = {
+  put: 1,
+  delete: 2,
+  get: 3,
+  list: 4,
+  merge: 5,
+  track: 6,
+  writeReply: 129,
+  recordsReply: 130,
+  setReply: 131,
+} as const
 
 /** Where a list goes on. */
 export const ListEnd = {
@@ -53,12 +76,16 @@ export const CommandFlag = {
   lastWriteWins: 8,
   /** The live digest must be among those given. */
   ifMatch: 16,
+  /** Other replicas will get what this write makes: it is told whole, and a delete of nothing leaves a tombstone. */
+  replicated: 32,
 } as const
 
 export const writeCommandBytes = 48
 export const listCommandBytes = 32
 export const writeReplyBytes = 32
 export const recordsReplyBytes = 16
+export const setReplyBytes = 16
+export const trackCommandBytes = 12
 export const vectorEntryBytes = 16
 
 /** A number below 2^53 from two u32 halves. */

@@ -36,12 +36,15 @@ import {
 import { ControlWord, type ShardMemory } from '../storage/shard-memory.ts'
 import { Store, type StoreOptions } from '../storage/store.ts'
 import { type GivenBlock, Seek } from '../storage/table-finder.ts'
+import { decodeSet, encodeSet } from '../versions/set-codec.ts'
 import {
   type ActorTable,
+  counterOf,
   digest,
   emptyVersionSet,
   liveVersions,
   resolveLastWriteWins,
+  syncWithClock,
   update,
   type Vector,
   type Version,
@@ -53,6 +56,8 @@ import {
   highHalf,
   joinHalves,
   ListEnd,
+  setReplyBytes,
+  trackCommandBytes,
   vectorEntryBytes,
   writeCommandBytes,
 } from './command.ts'
@@ -89,6 +94,10 @@ const listPartitionsMax = 256
 /** Ordinals of pending answers that staged nothing: to a write, and to a read. */
 const noOrdinal = -1
 const readOrdinal = -2
+
+/** What a reply tells of the record that a key has now: enough for a client, nothing, or all of it. */
+const AnswerForm = { summary: 0, nothing: 1, set: 2 } as const
+const emptyBytes = new Uint8Array(0)
 
 /** A command that waits, in memory of its own. */
 type WaitingCommand = { readonly thread: number; readonly u8: Uint8Array; readonly i32: Int32Array }
@@ -138,6 +147,8 @@ export class Shard {
   readonly #pendingAddress = new Uint32Array(pendingMax)
   readonly #pendingError = new Uint16Array(pendingMax)
   readonly #pendingDurable = new Uint8Array(pendingMax)
+  /** An AnswerForm: what the reply tells. */
+  readonly #pendingForm = new Uint8Array(pendingMax)
   #pendingHead = 0
   #pendingTail = 0
   #isFailed = false
@@ -223,7 +234,7 @@ export class Shard {
    */
   receive(thread: number, u8: Uint8Array, i32: Int32Array, start: number, bytes: number): void {
     this.#frameBytes = bytes
-    if (this.#cold.size > 0 && u8[start] !== FrameKind.list) {
+    if (this.#cold.size > 0 && u8[start] !== FrameKind.list && u8[start] !== FrameKind.track) {
       const cold = this.#cold.get(i32[(start >>> 2) + 3]!)
       if (cold !== undefined && cold !== this.#resuming) {
         this.#joinCold(cold, this.#copyOf(thread, u8, start))
@@ -245,6 +256,12 @@ export class Shard {
         return
       case FrameKind.list:
         this.#list(thread, u8, i32, start)
+        return
+      case FrameKind.merge:
+        this.#merge(thread, u8, i32, start)
+        return
+      case FrameKind.track:
+        this.#track(thread, u8, i32, start)
         return
       default:
         assert(false, 'A command frame has a known kind')
@@ -574,7 +591,8 @@ export class Shard {
     at += ifMatchCount * 8
     // What has expired is not gone for good yet: a clock set back would show it again.
     const isGone = set.versions.every((version) => version.tombstone)
-    const isNothingToDo = isDelete && isGone && (old === 0 || context === undefined)
+    const isReplicated = (flags & CommandFlag.replicated) !== 0
+    const isNothingToDo = isDelete && isGone && !isReplicated && (old === 0 || context === undefined)
     if (isNothingToDo && this.#mayStayAsItIs(old, u8[start + 30]!)) {
       this.#answerLater(thread, requestId, noOrdinal, old, 0, old === 0 || this.store.isDurableOncePublished)
       return
@@ -630,7 +648,83 @@ export class Shard {
       next,
     )
     const sync = this.#mustSync(u8[start + 30]!)
-    this.#answerLater(thread, requestId, this.store.stage(address, i32[word + 3]! >>> 0, sync), address, 0, sync)
+    const form = isReplicated ? AnswerForm.set : AnswerForm.summary
+    this.#answerLater(thread, requestId, this.store.stage(address, i32[word + 3]! >>> 0, sync), address, 0, sync, form)
+  }
+
+  /** Takes in what another replica has of a key. What was here and was replaced since does not come back: see syncWithClock. */
+  #merge(thread: number, u8: Uint8Array, i32: Int32Array, start: number): void {
+    const word = start >>> 2
+    const requestId = i32[word + 1]! >>> 0
+    const slot = u8[start + 2]! | (u8[start + 3]! << 8)
+    const partition = this.#options.partitionOfSlot(slot)
+    const bucketId = i32[word + 2]! >>> 0
+    const hash = i32[word + 3]! >>> 0
+    const keyBytes = i32[word + 5]! & 0xffff
+    const keyStart = start + writeCommandBytes
+    const setStart = keyStart + pad4(keyBytes)
+    const clock = this.store.clockOf(partition)
+    if (clock === undefined) {
+      const message = `Cannot merge into partition ${partition}: it is not known to have other replicas`
+      return this.#refuse(thread, requestId, new SunwiseError('NOT_READY', message))
+    }
+    let old = this.store.find(partition, hash, bucketId, u8, keyStart, keyBytes)
+    if (old === 0 && this.store.tables !== undefined) {
+      old = this.#fetch(thread, requestId, u8, i32, start, partition, hash, bucketId, keyStart, keyBytes, false)
+      if (old < 0) return
+    }
+    const indexOf = (low: number, high: number): number => this.store.actorIndex(low, high)
+    const incoming = decodeSet(u8, setStart, setStart + (i32[word + 6]! >>> 0), indexOf)
+    if (typeof incoming === 'string') {
+      const isFull = incoming === 'actor'
+      const message = isFull ? 'Cannot note the actors of the versions now' : `The versions are malformed: ${incoming}`
+      return this.#refuse(thread, requestId, new SunwiseError(isFull ? 'OVERLOADED' : 'UNPROCESSABLE', message))
+    }
+    if (counterOf(incoming.vector, this.store.actor) >= this.store.nextCounter(partition)) {
+      this.#events.actorIsStale()
+      return this.#refuse(thread, requestId, new SunwiseError('NOT_READY', 'The node takes a new actor first'))
+    }
+    this.#writes++
+    const local = this.#setAt(old)
+    let next = syncWithClock(local, incoming, clock)
+    if (u8[start + 1]! & CommandFlag.lastWriteWins) next = resolveLastWriteWins(next, this.#actorTable)
+    const isNothingToDo = next === local || (old === 0 && next.versions.length === 0)
+    if (isNothingToDo && this.#mayStayAsItIs(old, u8[start + 30]!)) {
+      const isDurable = old === 0 || this.store.isDurableOncePublished
+      return this.#answerLater(thread, requestId, noOrdinal, old, 0, isDurable, AnswerForm.nothing)
+    }
+    const bytes = recordBytesOf(next, keyBytes)
+    const oldBytes = old === 0 ? 0 : this.#bytesAt(old)
+    const address = this.store.allocate(bytes, bytes - oldBytes, bytes <= oldBytes ? 'delete' : 'grow')
+    if (address === 0) {
+      if (this.#mustPark()) this.#park(thread, u8, start)
+      else this.#refuse(thread, requestId, this.store.refusal!)
+      return
+    }
+    const slab = address >>> wordsPerSlabBits
+    const at = (address & slabWordMask) << 2
+    const { arena } = this.store
+    encodeRecord(arena.u8[slab]!, arena.i32[slab]!, at, slot, bucketId, u8, keyStart, keyBytes, next)
+    const sync = this.#mustSync(u8[start + 30]!)
+    const ordinal = this.store.stage(address, hash, sync)
+    this.#answerLater(thread, requestId, ordinal, address, 0, sync, AnswerForm.nothing)
+  }
+
+  #track(thread: number, u8: Uint8Array, i32: Int32Array, start: number): void {
+    const word = start >>> 2
+    const requestId = i32[word + 1]! >>> 0
+    const count = i32[word + 2]! >>> 0
+    const partitions: number[] = []
+    for (let index = 0; index < count; index++) {
+      const at = start + trackCommandBytes + 2 * index
+      partitions.push(u8[at]! | (u8[at + 1]! << 8))
+    }
+    if (this.store.track(partitions, u8[start + 1] === 1)) {
+      this.#answerLater(thread, requestId, noOrdinal, 0, 0, false, AnswerForm.nothing)
+    } else {
+      const refusal = this.store.failure ?? new SunwiseError('OVERLOADED', 'The log has no room just now; try again')
+      this.#refuse(thread, requestId, refusal)
+    }
   }
 
   #readContext(i32: Int32Array, at: number, count: number): Vector | undefined {
@@ -709,9 +803,11 @@ export class Shard {
     address: number,
     errorNumber: number,
     durable: boolean,
+    form: number = AnswerForm.summary,
   ): void {
     if (ordinal === noOrdinal && this.#pendingHead === this.#pendingTail && this.store.isPublished) {
-      this.#replyToWrite(thread, requestId, errorNumber, OutcomeNumber.none, address, durable)
+      if (form !== AnswerForm.summary) this.#replySet(thread, requestId, form, address, durable)
+      else this.#replyToWrite(thread, requestId, errorNumber, OutcomeNumber.none, address, durable)
       return
     }
     const at = this.#pendingTail++ % pendingMax
@@ -722,6 +818,7 @@ export class Shard {
     this.#pendingAddress[at] = address
     this.#pendingError[at] = errorNumber
     this.#pendingDurable[at] = durable ? 1 : 0
+    this.#pendingForm[at] = form
   }
 
   #answerPublished(through: number): void {
@@ -731,6 +828,17 @@ export class Shard {
       this.#pendingHead++
       if (this.#pendingOrdinal[at] === readOrdinal) {
         this.#replyRecord(this.#pendingThread[at]!, this.#pendingRequest[at]!, this.#pendingAddress[at]!)
+        continue
+      }
+      const form = this.#pendingForm[at]!
+      if (form !== AnswerForm.summary) {
+        this.#replySet(
+          this.#pendingThread[at]!,
+          this.#pendingRequest[at]!,
+          form,
+          this.#pendingAddress[at]!,
+          this.#pendingDurable[at] === 1,
+        )
         continue
       }
       this.#replyToWrite(
@@ -758,6 +866,20 @@ export class Shard {
       this.#replyToWrite(this.#pendingThread[at]!, this.#pendingRequest[at]!, number, outcome, 0, false)
     }
     this.#pendingTail = first
+  }
+
+  /** The reply to a merge or track command, or to a write that other replicas will get. */
+  #replySet(thread: number, requestId: number, form: number, address: number, durable: boolean): void {
+    const set = form === AnswerForm.set ? encodeSet(this.#setAt(address), this.#actorTable) : emptyBytes
+    const target = this.#replies.beginReply(thread, setReplyBytes + pad4(set.length))
+    if (target === undefined) return
+    const word = target.start >>> 2
+    target.i32[word] = FrameKind.setReply
+    target.i32[word + 1] = requestId
+    target.i32[word + 2] = durable ? 1 : 0
+    target.i32[word + 3] = set.length
+    target.u8.set(set, target.start + setReplyBytes)
+    this.#replies.commitReply(thread)
   }
 
   /** `address`: the record that the key has now, or 0. */

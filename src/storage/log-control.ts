@@ -8,13 +8,15 @@
  *   kind 2, actors: u32 first index, u32 count, count x { u32 low, u32 high }
  *   kind 3, clocks: u32 count, count x { u16 partition, u16 actor, u32 counterLow, u32 counterHigh }: the highest counter of
  *     each actor that any record before this one holds, so that retiring old segments never makes a counter go back
+ *   kind 4, tracked clocks: u32 count, count x { u16 partition, u32 bytes, clock (partition-clock.ts) }: of each partition with
+ *     replicas elsewhere the dots that had reached this one, or fewer
  */
 import { ByteReader, ByteWriter, pad4 } from '../base/bytes.ts'
 import { logFormatVersion } from './log-group.ts'
 import { RecordFlag, recordBytesAt, recordHeaderBytes, recordKeyBytes } from './record.ts'
 
 /** Kinds of control records. On disk: never change these values. */
-export const ControlKind = { segmentHead: 1, actors: 2, clocks: 3 } as const
+export const ControlKind = { segmentHead: 1, actors: 2, clocks: 3, trackedClocks: 4 } as const
 
 export type SegmentHead = {
   readonly formatVersion: number
@@ -32,13 +34,24 @@ export type ActorId = { readonly low: number; readonly high: number }
 /** One entry of a clocks record. */
 export type ClockEntry = { readonly partition: number; readonly actor: number; readonly counter: number }
 
-/** The clocks in the head of a segment may take one part in so many of it. */
+/** The clock of a partition with replicas elsewhere, encoded. */
+export type TrackedClock = { readonly partition: number; readonly clock: Uint8Array }
+
+/** The counters in the head of a segment may take one part in so many of it, and the tracked clocks as much. */
 const clocksShare = 8
 const clockEntryBytes = 12
 
 /** How many entries of clocks the head of a segment of `segmentBytes` may hold. */
 export function clockEntriesMax(segmentBytes: number): number {
   return Math.floor(segmentBytes / clocksShare / clockEntryBytes)
+}
+
+/** Bytes of a tracked clock beside the clock itself. */
+export const trackedClockHeadBytes = 6
+
+/** How many bytes of tracked clocks the head of a segment of `segmentBytes` may hold. */
+export function trackedClocksBytesMax(segmentBytes: number): number {
+  return Math.floor(segmentBytes / clocksShare)
 }
 
 /** Wraps a payload into a control record; a multiple of 4 long. */
@@ -86,6 +99,16 @@ export function encodeClocks(entries: readonly ClockEntry[]): Uint8Array {
     writer.u64(entry.counter)
   }
   return controlRecord(ControlKind.clocks, writer.toBytes())
+}
+
+export function encodeTrackedClocks(clocks: readonly TrackedClock[]): Uint8Array {
+  const writer = new ByteWriter()
+  writer.u32(clocks.length)
+  for (const { partition, clock } of clocks) {
+    writer.u16(partition)
+    writer.bytes(clock)
+  }
+  return controlRecord(ControlKind.trackedClocks, writer.toBytes())
 }
 
 export function isControl(u8: Uint8Array, at: number): boolean {
@@ -140,4 +163,14 @@ export function decodeClocks(u8: Uint8Array, i32: Int32Array, at: number): reado
     entries.push({ partition: reader.u16(), actor: reader.u16(), counter: reader.u64() })
   }
   return reader.failed ? undefined : entries
+}
+
+/** The clocks are not looked into. */
+export function decodeTrackedClocks(u8: Uint8Array, i32: Int32Array, at: number): readonly TrackedClock[] | undefined {
+  const reader = payloadReader(u8, i32, at)
+  const count = reader.u32()
+  if (count * trackedClockHeadBytes > reader.remaining) return undefined
+  const clocks: TrackedClock[] = []
+  for (let index = 0; index < count; index++) clocks.push({ partition: reader.u16(), clock: reader.bytes() })
+  return reader.failed ? undefined : clocks
 }

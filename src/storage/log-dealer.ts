@@ -10,6 +10,8 @@ import type { Crc32 } from '../base/crc32.ts'
 import { SunwiseError } from '../base/errors.ts'
 import { Limits } from '../config.ts'
 import type { Disk, DiskFile } from '../env.ts'
+import { PartitionClock } from '../versions/partition-clock.ts'
+import type { ActorTable } from '../versions/version-set.ts'
 import { Arena, createArenaMemory } from './arena.ts'
 import { segmentFileName } from './commit-log.ts'
 import {
@@ -20,13 +22,18 @@ import {
   controlKind,
   decodeActors,
   decodeClocks,
+  decodeTrackedClocks,
   encodeActors,
   encodeClocks,
   encodeSegmentHead,
+  encodeTrackedClocks,
   isControl,
+  type TrackedClock,
+  trackedClocksBytesMax,
 } from './log-control.ts'
 import { groupHeaderBytes, type LogPosition, sealGroup } from './log-group.ts'
 import { type Damage, recoverLog, segmentsOnDisk } from './log-recovery.ts'
+import { fittingClocks } from './partition-clocks.ts'
 import {
   decodeRecord,
   encodeRecord,
@@ -82,6 +89,8 @@ class LogDealer {
   readonly #actorOfId = new Map<string, number>()
   /** Highest counters: partition -> actor -> counter. */
   readonly #clocks = new Map<number, Map<number, number>>()
+  /** Clocks of partitions with replicas elsewhere. */
+  readonly #tracked = new Map<number, PartitionClock>()
   #records = 0
 
   constructor(options: DealOptions) {
@@ -131,7 +140,7 @@ class LogDealer {
     let failed: SunwiseError | undefined
     for (const [shard, writer] of this.#writers.entries()) {
       // Counters outlive their records: a shard without any has clocks all the same.
-      writer.finish(this.#clocksOf(shard).length > 0, (error) => {
+      writer.finish(this.#clocksOf(shard).length > 0 || this.#trackedOf(shard).length > 0, (error) => {
         failed ??= error
         if (--left === 0) done(failed, this.#records)
       })
@@ -147,6 +156,8 @@ class LogDealer {
       for (const { partition, actor, counter } of decodeClocks(u8, i32, at) ?? []) {
         this.#note(partition, this.#mapped(actorMap, actor), counter)
       }
+    } else if (kind === ControlKind.trackedClocks) {
+      for (const { partition, clock } of decodeTrackedClocks(u8, i32, at) ?? []) this.#track(partition, clock)
     }
   }
 
@@ -209,16 +220,46 @@ class LogDealer {
     if (counter > (counters.get(actor) ?? 0)) counters.set(actor, counter)
   }
 
+  #track(partition: number, bytes: Uint8Array): void {
+    const clock = PartitionClock.decode(bytes, 0, bytes.length, (low, high) => this.#actorIndex({ low, high }))
+    if (typeof clock === 'string') {
+      throw new SunwiseError(
+        'LOG_CORRUPT',
+        `The clock of partition ${partition} in the log is damaged (${clock}); restore a backup`,
+      )
+    }
+    const present = this.#tracked.get(partition)
+    if (present === undefined) this.#tracked.set(partition, clock)
+    else present.join(clock)
+  }
+
   /** Actors and clocks for the start of a segment, and again at the end of the log. */
   #head(shard: number): Uint8Array[] {
-    return [encodeActors(0, this.#actors), encodeClocks(this.#clocksOf(shard))]
+    const tracked = this.#trackedOf(shard)
+    return [
+      encodeActors(0, this.#actors),
+      encodeClocks(this.#clocksOf(shard)),
+      ...(tracked.length === 0 ? [] : [encodeTrackedClocks(tracked)]),
+    ]
+  }
+
+  #trackedOf(shard: number): readonly TrackedClock[] {
+    const actors: ActorTable = {
+      lowOf: (index) => this.#actors[index]!.low,
+      highOf: (index) => this.#actors[index]!.high,
+    }
+    const own = [...this.#tracked].filter(([partition]) => this.#shardOfPartition(partition) === shard)
+    return fittingClocks(own, actors, trackedClocksBytesMax(this.#options.newSegmentBytes))
+  }
+
+  #shardOfPartition(partition: number): number {
+    return this.#options.shardOfSlot(partition * (Limits.slots / Limits.partitions))
   }
 
   #clocksOf(shard: number): readonly ClockEntry[] {
     const entries: ClockEntry[] = []
-    const slotsPerPartition = Limits.slots / Limits.partitions
     for (const [partition, counters] of this.#clocks) {
-      if (this.#options.shardOfSlot(partition * slotsPerPartition) !== shard) continue
+      if (this.#shardOfPartition(partition) !== shard) continue
       for (const [actor, counter] of counters) entries.push({ partition, actor, counter })
     }
     const most = clockEntriesMax(this.#options.newSegmentBytes)

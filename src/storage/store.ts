@@ -19,7 +19,8 @@ import { SunwiseError } from '../base/errors.ts'
 import { type HashSeed, KeyHash } from '../base/key-hash.ts'
 import { Limits } from '../config.ts'
 import type { Disk } from '../env.ts'
-import { expire } from '../versions/version-set.ts'
+import { PartitionClock } from '../versions/partition-clock.ts'
+import { type ActorTable, expire } from '../versions/version-set.ts'
 import { Arena, slabWordMask, wordsPerSlabBits } from './arena.ts'
 import { CommitLog, segmentFileName } from './commit-log.ts'
 import { Flusher, growthReserve } from './flusher.ts'
@@ -27,20 +28,23 @@ import { HashIndex } from './hash-index.ts'
 import { type HeldSegment, type HeldShard, heldHeadBytes } from './hold.ts'
 import {
   type ActorId,
-  type ClockEntry,
   ControlKind,
   clockEntriesMax,
   controlKind,
   decodeActors,
   decodeClocks,
   decodeSegmentHead,
+  decodeTrackedClocks,
   encodeActors,
   encodeClocks,
   encodeSegmentHead,
+  encodeTrackedClocks,
   isControl,
+  trackedClocksBytesMax,
 } from './log-control.ts'
 import { groupBytes, groupHeaderBytes, groupSequence, isGroup, type LogPosition } from './log-group.ts'
 import { listSegments, type RecoveredLog, recoverLog } from './log-recovery.ts'
+import { PartitionClocks } from './partition-clocks.ts'
 import {
   decodeRecord,
   encodeRecord,
@@ -51,8 +55,6 @@ import {
   recordHeaderBytes,
   recordKeyBytes,
   recordSlot,
-  simpleActor,
-  simpleCounter,
   simpleExpiry,
 } from './record.ts'
 import { ControlWord, type ShardMemory } from './shard-memory.ts'
@@ -145,10 +147,13 @@ export class Store {
   readonly tables: Tables | undefined
   #flusher: Flusher | undefined
 
-  /** Highest counter of this run's actor per partition. */
-  readonly #counters = new Float64Array(Limits.partitions)
-  /** Highest counters of other actors per partition: partition -> actor -> counter. */
-  readonly #otherCounters = new Map<number, Map<number, number>>()
+  readonly #clocks = new PartitionClocks()
+  /** Partitions whose clocks begin in the open group. */
+  readonly #trackedOpen: number[] = []
+  readonly #actorTable: ActorTable = {
+    lowOf: (index) => this.actorLow(index),
+    highOf: (index) => this.actorHigh(index),
+  }
 
   // Staged records, a ring by ordinal.
   readonly #stagedAddress = new Uint32Array(stagedMax)
@@ -502,12 +507,47 @@ export class Store {
 
   /** Counter for the next write of this run's actor in a partition. */
   nextCounter(partition: number): number {
-    return this.#counters[partition]! + 1
+    return this.#clocks.nextCounter(partition)
   }
 
   useCounter(partition: number, counter: number): void {
-    assert(counter > this.#counters[partition]!, 'A counter never goes back')
-    this.#counters[partition] = counter
+    this.#clocks.useCounter(partition, counter)
+  }
+
+  /** The clock of a partition with replicas elsewhere; undefined where `track` has not begun one. */
+  clockOf(partition: number): PartitionClock | undefined {
+    return this.#clocks.clockOf(partition)
+  }
+
+  /**
+   * From now on partitions have replicas elsewhere; their clocks begin, and stand in the log before any version from there. `areEmpty`:
+   * this replica is new to them and has nothing. False without room in the log: none is tracked then; try again later.
+   */
+  track(partitions: readonly number[], areEmpty: boolean): boolean {
+    const fresh = partitions.filter((partition) => this.#clocks.clockOf(partition) === undefined)
+    if (fresh.length === 0) return true
+    const clocks = fresh.map((partition) => ({ partition, clock: this.#clocks.begun(partition, areEmpty) }))
+    const log = this.#openLog
+    if (log.failure !== undefined) return false
+    const groupsBefore = log.groups
+    try {
+      if (!this.#defineActors()) return false
+      const encoded = clocks.map(({ partition, clock }) => ({ partition, clock: clock.encode(this.#actorTable) }))
+      if (!this.#appendControl(encodeTrackedClocks(encoded))) return false
+    } catch (error) {
+      this.#dropUnwritten(error as SunwiseError)
+      return false
+    }
+    if (log.groups !== groupsBefore) this.#noteWritten()
+    for (const { partition, clock } of clocks) this.#clocks.take(partition, clock)
+    this.#trackedOpen.push(...fresh)
+    return true
+  }
+
+  /** What was staged and tracked so far stands in the log. */
+  #noteWritten(): void {
+    this.#written = this.#staged
+    this.#trackedOpen.length = 0
   }
 
   /** The index of an actor named by a context, adding it to the table if it is new; -1 if the table is full. */
@@ -520,14 +560,10 @@ export class Store {
 
   /** Takes a new actor for this run, once recovered: the one before may have named writes that this log does not hold. */
   changeActor(actor: ActorId): void {
-    for (let partition = 0; partition < Limits.partitions; partition++) {
-      const counter = this.#counters[partition]!
-      if (counter > 0) this.#noteCounter(partition, this.#actor, counter)
-    }
-    this.#counters.fill(0)
     const index = this.actorIndex(actor.low, actor.high)
     assert(index >= 0, 'The actor table has room for one more incarnation')
     this.#actor = index
+    this.#clocks.changeActor(index)
   }
 
   actorLow(index: number): number {
@@ -602,7 +638,7 @@ export class Store {
       this.#dropUnwritten(this.refusal)
       return 0
     }
-    if (log.groups !== groupsBefore) this.#written = this.#staged
+    if (log.groups !== groupsBefore) this.#noteWritten()
     if (address === 0) {
       this.refusal =
         log.failure ??
@@ -621,11 +657,16 @@ export class Store {
     for (let index = first; index < this.#actorCount; index++) {
       ids.push({ low: this.actorLow(index), high: this.actorHigh(index) })
     }
-    const record = encodeActors(first, ids)
+    if (!this.#appendControl(encodeActors(first, ids))) return false
+    this.#actorsDefined = this.#actorCount
+    return true
+  }
+
+  /** Writes a control record into the open group. False without room. */
+  #appendControl(record: Uint8Array): boolean {
     const address = this.#openLog.append(record.length)
     if (address === 0) return false
     this.#arena.u8[address >>> wordsPerSlabBits]!.set(record, (address & slabWordMask) << 2)
-    this.#actorsDefined = this.#actorCount
     return true
   }
 
@@ -643,7 +684,7 @@ export class Store {
     if (this.#written !== this.#staged || log.openBytes > 0) {
       try {
         log.write()
-        this.#written = this.#staged
+        this.#noteWritten()
         this.#actorsSafe = this.#actorsDefined
       } catch (error) {
         this.#dropUnwritten(error as SunwiseError)
@@ -941,6 +982,8 @@ export class Store {
     const byte = (address & slabWordMask) << 2
     const u8 = this.#arena.u8[slab]!
     const i32 = this.#arena.i32[slab]!
+    if (this.#clocks.isAnyTracked)
+      this.#clocks.notePublished(this.#options.partitionOfSlot(recordSlot(u8, byte)), u8, i32, byte)
     const old = this.#stagedOld[at]!
     if (old !== 0 && this.#index.replaceAt(this.#stagedSlab[at]!, this.#stagedWord[at]!, old, address)) {
       this.#countOut(old)
@@ -1012,6 +1055,7 @@ export class Store {
   #dropUnwritten(error: SunwiseError): void {
     const from = this.#written
     this.#actorsDefined = this.#actorsSafe
+    for (const partition of this.#trackedOpen.splice(0)) this.#clocks.untrack(partition)
     this.#forget(from)
     this.#events.failed(from, error)
     if (this.#openLog.failure !== undefined) this.#failAll(this.#openLog.failure)
@@ -1060,7 +1104,7 @@ export class Store {
   #replay(address: number, u8: Uint8Array, i32: Int32Array, at: number, sequence: number): SunwiseError | undefined {
     if (isControl(u8, at)) return this.#replayControl(u8, i32, at)
     const partition = this.#options.partitionOfSlot(recordSlot(u8, at))
-    this.#noteCounters(partition, u8, i32, at)
+    this.#clocks.noteReplayed(partition, u8, i32, at)
     // It stands in a table, or what took its place does; here it would hide what was written to tables later.
     if (this.tables !== undefined && sequence <= this.tables.flushedThrough) return undefined
     // All versions of a key lie in one bucket, so nothing older shows through.
@@ -1090,7 +1134,14 @@ export class Store {
     } else if (kind === ControlKind.clocks) {
       const entries = decodeClocks(u8, i32, at)
       if (entries === undefined) return this.#damagedControl('clocks')
-      for (const entry of entries) this.#noteCounter(entry.partition, entry.actor, entry.counter)
+      for (const entry of entries) this.#clocks.noteCounter(entry.partition, entry.actor, entry.counter)
+    } else if (kind === ControlKind.trackedClocks) {
+      const indexOf = (low: number, high: number): number => this.actorIndex(low, high)
+      for (const { partition, clock: bytes } of decodeTrackedClocks(u8, i32, at) ?? []) {
+        const clock = PartitionClock.decode(bytes, 0, bytes.length, indexOf)
+        if (typeof clock === 'string' || partition >= Limits.partitions) return this.#damagedControl('tracked clocks')
+        this.#clocks.take(partition, clock)
+      }
     } else if (kind === ControlKind.segmentHead) {
       const { shard, shards, directory } = this.#options
       const head = decodeSegmentHead(u8, i32, at)
@@ -1107,23 +1158,6 @@ export class Store {
       'LOG_CORRUPT',
       `Cannot recover the commit log in "${this.#options.directory}": its ${what} record contradicts itself; restore a backup`,
     )
-  }
-
-  #noteCounters(partition: number, u8: Uint8Array, i32: Int32Array, at: number): void {
-    if (u8[at + 12]! & RecordFlag.simple) {
-      this.#noteCounter(partition, simpleActor(u8, at), simpleCounter(u8, i32, at))
-      return
-    }
-    for (const entry of decodeRecord(u8, i32, at).vector) this.#noteCounter(partition, entry.actor, entry.counter)
-  }
-
-  #noteCounter(partition: number, actor: number, counter: number): void {
-    let counters = this.#otherCounters.get(partition)
-    if (counters === undefined) {
-      counters = new Map()
-      this.#otherCounters.set(partition, counters)
-    }
-    if (counter > (counters.get(actor) ?? 0)) counters.set(actor, counter)
   }
 
   #addActor(low: number, high: number): number {
@@ -1144,10 +1178,7 @@ export class Store {
     // A new one is written with the head of the segment that this run opens before its first record.
     this.#actorsDefined = this.#actorCount
     this.#actorsSafe = this.#actorCount
-    for (const [partition, counters] of this.#otherCounters) {
-      this.#counters[partition] = counters.get(this.#actor) ?? 0
-      counters.delete(this.#actor)
-    }
+    this.#clocks.adopt(this.#actor)
   }
 
   #segmentHead(previousSequence: number, previousBytes: number, oldestSequence: number): Uint8Array {
@@ -1158,17 +1189,10 @@ export class Store {
     for (let index = 0; index < this.#actorCount; index++) {
       ids.push({ low: this.actorLow(index), high: this.actorHigh(index) })
     }
-    const clocks: ClockEntry[] = []
     // An actor of an earlier run issues no dot again: where a great many runs ended uncleanly, the oldest are left out.
     const actorsKept = Math.floor(clockEntriesMax(this.#arena.segmentBytes) / Limits.partitions)
     const oldestActor = this.#actorCount - Math.max(1, actorsKept)
-    for (let partition = 0; partition < Limits.partitions; partition++) {
-      const counter = this.#counters[partition]!
-      if (counter > 0) clocks.push({ partition, actor: this.#actor, counter })
-      const others = this.#otherCounters.get(partition)
-      if (others === undefined) continue
-      for (const [actor, other] of others) if (actor >= oldestActor) clocks.push({ partition, actor, counter: other })
-    }
+    const tracked = this.#clocks.tracked(this.#actorTable, trackedClocksBytesMax(this.#arena.segmentBytes))
     const parts = [
       encodeSegmentHead({
         segmentBytes: this.#arena.segmentBytes,
@@ -1180,7 +1204,8 @@ export class Store {
         partitions: Limits.partitions,
       }),
       encodeActors(0, ids),
-      encodeClocks(clocks),
+      encodeClocks(this.#clocks.counters(oldestActor)),
+      ...(tracked.length === 0 ? [] : [encodeTrackedClocks(tracked)]),
     ]
     const head = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
     let at = 0
@@ -1351,7 +1376,10 @@ export class Store {
     if (this.find(partition, hash, bucketId, u8, keyStart, keyBytes) !== address) return true
     // Still staged itself: come back when it is published.
     if (this.#index.find(partition, hash, bucketId, u8, keyStart, keyBytes) !== address) return false
-    const isDead = (u8[at + 12]! & RecordFlag.tombstone) !== 0 || this.#isExpired(address, epochMs)
+    // Other replicas may still have what a tombstone replaced.
+    const isDead =
+      this.#clocks.clockOf(partition) === undefined &&
+      ((u8[at + 12]! & RecordFlag.tombstone) !== 0 || this.#isExpired(address, epochMs))
     const isGone =
       this.#options.isRetiredBucket(bucketId) ||
       (isDead && !this.mayBeInTables(partition, bucketId, u8, keyStart, keyBytes))

@@ -44,8 +44,16 @@ function assertFrame(frame: SentFrame, parts: readonly string[]): void {
 }
 
 test('Command: the numbers of frames and flags, and the sizes of heads', () => {
-  assert.deepEqual(FrameKind, { put: 1, delete: 2, get: 3, list: 4, writeReply: 129, recordsReply: 130 })
-  assert.deepEqual(CommandFlag, { context: 1, ifMatchAny: 2, ifNoneMatch: 4, lastWriteWins: 8, ifMatch: 16 })
+  const commands = { put: 1, delete: 2, get: 3, list: 4, merge: 5, track: 6 }
+  assert.deepEqual(FrameKind, { ...commands, writeReply: 129, recordsReply: 130, setReply: 131 })
+  assert.deepEqual(CommandFlag, {
+    context: 1,
+    ifMatchAny: 2,
+    ifNoneMatch: 4,
+    lastWriteWins: 8,
+    ifMatch: 16,
+    replicated: 32,
+  })
   assert.deepEqual(
     [writeCommandBytes, listCommandBytes, writeReplyBytes, recordsReplyBytes, vectorEntryBytes],
     [48, 32, 32, 16, 16],

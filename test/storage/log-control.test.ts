@@ -28,7 +28,7 @@ const head = {
 }
 
 test('LogControl: the kinds are frozen, since they stand on disk', () => {
-  assert.deepEqual(ControlKind, { segmentHead: 1, actors: 2, clocks: 3 })
+  assert.deepEqual(ControlKind, { segmentHead: 1, actors: 2, clocks: 3, trackedClocks: 4 })
 })
 
 test('LogControl: a segment head has exactly these bytes', () => {

@@ -1,0 +1,301 @@
+/**
+ * This node's own replica of partitions that others have, too, as the thread sees it that speaks for the node: it writes, merges and reads
+ * through the shards that own them, and gives version sets in the form in which they travel (versions/set-codec.ts). An object
+ * without a thread: requests with a callback, `receive` replies, `tick`.
+ *
+ * It knows nothing of other nodes, levels or receipts.
+ */
+import { assert } from '../base/assert.ts'
+import { pad4 } from '../base/bytes.ts'
+import { errorCodeOf, outcomeOf, SunwiseError } from '../base/errors.ts'
+import { type HashSeed, KeyHash } from '../base/key-hash.ts'
+import { partitionOfSlot, shardOfPartition, slotOfKey } from '../cluster/slots.ts'
+import { type Durability, DurabilityNumber, Limits, versionSetBytesMax } from '../config.ts'
+import type { Clock, FrameTarget, Shards } from '../env.ts'
+import { CommandFlag, FrameKind, recordsReplyBytes, setReplyBytes, writeCommandBytes } from '../shard/command.ts'
+import {
+  encodeGetCommand,
+  encodeMergeCommand,
+  encodeTrackCommand,
+  encodeWriteCommand,
+  mergeCommandSize,
+  spelledBytes,
+  trackCommandSize,
+  writeCommandSize,
+} from '../shard/write-command.ts'
+import { contentTypeCodeOf, decodeRecord } from '../storage/record.ts'
+import { ReadResult } from '../storage/resident-reader.ts'
+import type { KeyReader } from '../storage/shard-reader.ts'
+import type { ContextEntry } from '../versions/context.ts'
+import { encodeSet } from '../versions/set-codec.ts'
+import { type Digest, emptyVersionSet, type VersionSet } from '../versions/version-set.ts'
+import { messageOf } from './checks.ts'
+import { PendingTable } from './pending.ts'
+
+export type LocalReplicaOptions = {
+  readonly clock: Clock
+  readonly shards: Shards
+  /** This thread's reader of a shard; replaced when the shard's memory is. */
+  readonly readerOf: (shard: number) => KeyReader
+  readonly hashSeed: HashSeed
+}
+
+/** A write as its coordinator applies it to its own replica. */
+export type LocalWrite = {
+  readonly isDelete: boolean
+  readonly bucketId: number
+  readonly valueBytesMax: number
+  readonly lastWriteWins: boolean
+  readonly key: Uint8Array
+  readonly value: Uint8Array
+  /** Undefined: replaces what is there. */
+  readonly context: readonly ContextEntry[] | undefined
+  readonly ifMatch: readonly Digest[] | '*' | undefined
+  readonly ifNoneMatch: boolean
+  readonly contentType: string
+  readonly expiresAtMs: number
+  readonly durability: Durability
+}
+
+/** What a replica has of a key: the whole set, encoded, and whether it is on stable storage. */
+export type HeldSet = { readonly set: Uint8Array; readonly isDurable: boolean }
+
+type Done<Answer> = (error: SunwiseError | undefined, answer: Answer | undefined) => void
+
+type Pending =
+  | { readonly kind: 'write'; readonly done: Done<HeldSet> }
+  | { readonly kind: 'merge'; readonly done: Done<{ readonly isDurable: boolean }> }
+  | { readonly kind: 'read'; readonly shard: number; readonly done: Done<HeldSet> }
+
+/** The bytes of a key that was never written. */
+export const emptySet = encodeSet(emptyVersionSet, { lowOf: () => 0, highOf: () => 0 })
+
+export class LocalReplica {
+  readonly #options: LocalReplicaOptions
+  readonly #hash: KeyHash
+  readonly #pending = new PendingTable<Pending>()
+  #scratch = new Int32Array(16 * 1024)
+  #scratchBytes = new Uint8Array(this.#scratch.buffer)
+
+  constructor(options: LocalReplicaOptions) {
+    this.#options = options
+    this.#hash = new KeyHash(options.hashSeed)
+  }
+
+  /** Requests under way. */
+  get pendingCount(): number {
+    return this.#pending.count
+  }
+
+  /** Settles what the shards did not answer in time. */
+  tick(): void {
+    this.#pending.sweep(this.#options.clock.monotonicMs(), (request) => {
+      const message = 'The shard did not answer before the deadline'
+      request.done(new SunwiseError('TIMEOUT', message, { outcome: outcomeFor(request) }), undefined)
+    })
+  }
+
+  /** Settles what waited for a shard that is gone. */
+  shardDown(shard: number): void {
+    this.#pending.failShard(shard, (request) => {
+      const message = `Shard ${shard} stopped before it answered`
+      request.done(new SunwiseError('SHARD_UNAVAILABLE', message, { outcome: outcomeFor(request) }), undefined)
+    })
+  }
+
+  /** Applies a write here, and gives what the key has then. */
+  write(write: LocalWrite, timeoutMs: number, done: Done<HeldSet>): void {
+    const { key, value, contentType, ifMatch } = write
+    const context = write.context ?? []
+    const matches = ifMatch === undefined || ifMatch === '*' ? [] : ifMatch
+    const typeCode = contentType === '' ? 0 : contentTypeCodeOf(contentType)
+    const typeBytes = spelledBytes(typeCode, contentType)
+    const slot = slotOfKey(key, 0, key.length)
+    const shard = this.#shardOf(slot)
+    const target = this.#begin(
+      shard,
+      writeCommandSize(key.length, context.length, matches.length, typeBytes, value.length),
+    )
+    if (target instanceof SunwiseError) return done(target, undefined)
+    const requestId = this.#add({ kind: 'write', done }, shard, timeoutMs)
+    this.#hash.update(write.bucketId, key, 0, key.length)
+    const flags =
+      CommandFlag.replicated |
+      (write.context !== undefined ? CommandFlag.context : 0) |
+      (ifMatch === '*' ? CommandFlag.ifMatchAny : 0) |
+      (ifMatch !== undefined && ifMatch !== '*' ? CommandFlag.ifMatch : 0) |
+      (write.ifNoneMatch ? CommandFlag.ifNoneMatch : 0) |
+      (write.lastWriteWins ? CommandFlag.lastWriteWins : 0)
+    encodeWriteCommand(
+      target,
+      write.isDelete ? FrameKind.delete : FrameKind.put,
+      flags,
+      slot,
+      requestId,
+      write.bucketId,
+      this.#hash.low,
+      versionSetBytesMax(write.valueBytesMax),
+      key,
+      context,
+      matches,
+      typeCode,
+      contentType,
+      typeBytes,
+      DurabilityNumber[write.durability],
+      write.expiresAtMs,
+      value,
+    )
+    this.#options.shards.commit(shard)
+  }
+
+  /** Takes in what another replica has of a key. */
+  merge(
+    bucketId: number,
+    key: Uint8Array,
+    set: Uint8Array,
+    lastWriteWins: boolean,
+    durability: Durability,
+    timeoutMs: number,
+    done: Done<{ readonly isDurable: boolean }>,
+  ): void {
+    const slot = slotOfKey(key, 0, key.length)
+    const shard = this.#shardOf(slot)
+    const target = this.#begin(shard, mergeCommandSize(key.length, set.length))
+    if (target instanceof SunwiseError) return done(target, undefined)
+    const requestId = this.#add({ kind: 'merge', done }, shard, timeoutMs)
+    this.#hash.update(bucketId, key, 0, key.length)
+    const flags = lastWriteWins ? CommandFlag.lastWriteWins : 0
+    const level = DurabilityNumber[durability]
+    encodeMergeCommand(target, flags, slot, requestId, bucketId, this.#hash.low, key, level, set)
+    this.#options.shards.commit(shard)
+  }
+
+  /** What this replica has of a key, encoded; the empty set where it has nothing. */
+  read(bucketId: number, key: Uint8Array, timeoutMs: number, done: Done<HeldSet>): void {
+    const slot = slotOfKey(key, 0, key.length)
+    const shard = this.#shardOf(slot)
+    let found: Uint8Array | undefined
+    try {
+      found = this.#readResident(shard, partitionOfSlot(slot), bucketId, key)
+    } catch (error) {
+      // Damage of a table, or of the disk below it: this key cannot be read here, others can.
+      if (error instanceof SunwiseError) return done(error, undefined)
+      throw error
+    }
+    if (found !== undefined) return done(undefined, this.#held(found, shard))
+    const target = this.#begin(shard, writeCommandBytes + pad4(key.length))
+    if (target instanceof SunwiseError) return done(target, undefined)
+    const requestId = this.#add({ kind: 'read', shard, done }, shard, timeoutMs)
+    this.#hash.update(bucketId, key, 0, key.length)
+    encodeGetCommand(target, slot, requestId, bucketId, this.#hash.low, key, false)
+    this.#options.shards.commit(shard)
+  }
+
+  /** From now on these partitions have replicas elsewhere; `areEmpty`: this one is new to them. `done` once every shard knows. */
+  track(
+    partitions: readonly number[],
+    areEmpty: boolean,
+    timeoutMs: number,
+    done: (error: SunwiseError | undefined) => void,
+  ): void {
+    const { shards } = this.#options
+    const groups = Array.from({ length: shards.count }, (): number[] => [])
+    for (const partition of partitions) groups[shardOfPartition(partition, shards.count)]!.push(partition)
+    let left = 1
+    let failure: SunwiseError | undefined
+    const settle = (error: SunwiseError | undefined): void => {
+      failure ??= error
+      if (--left === 0) done(failure)
+    }
+    for (const [shard, group] of groups.entries()) {
+      if (group.length === 0) continue
+      left++
+      const target = this.#begin(shard, trackCommandSize(group.length))
+      if (target instanceof SunwiseError) {
+        settle(target)
+        continue
+      }
+      const requestId = this.#add({ kind: 'merge', done: (error) => settle(error) }, shard, timeoutMs)
+      encodeTrackCommand(target, requestId, group, areEmpty)
+      shards.commit(shard)
+    }
+    settle(undefined)
+  }
+
+  /** A reply frame for this thread; the bytes belong to this object until it returns. False: it answers none of its requests. */
+  receive(u8: Uint8Array, i32: Int32Array, start: number): boolean {
+    const word = start >>> 2
+    const request = this.#pending.take(i32[word + 1]! >>> 0)
+    if (request === undefined) return false
+    const errorNumber = u8[start + 2]! | (u8[start + 3]! << 8)
+    if (errorNumber !== 0) {
+      const code = errorCodeOf(errorNumber)
+      const outcome = request.kind === 'read' ? 'none' : outcomeOf(u8[start + 1]!)
+      request.done(new SunwiseError(code, messageOf(code), { outcome }), undefined)
+      return true
+    }
+    if (request.kind === 'read') {
+      assert(u8[start] === FrameKind.recordsReply, 'A read is answered by a records reply')
+      const at = start + recordsReplyBytes
+      const set = i32[word + 2]! > 0 ? decodeRecord(u8, i32, at) : undefined
+      request.done(undefined, this.#held(this.#encoded(set, request.shard), request.shard))
+      return true
+    }
+    assert(u8[start] === FrameKind.setReply, 'A write for other replicas is answered by a set reply')
+    const isDurable = u8[start + 8] === 1
+    if (request.kind === 'merge') request.done(undefined, { isDurable })
+    else {
+      const at = start + setReplyBytes
+      request.done(undefined, { set: u8.slice(at, at + (i32[word + 3]! >>> 0)), isDurable })
+    }
+    return true
+  }
+
+  #shardOf(slot: number): number {
+    return shardOfPartition(partitionOfSlot(slot), this.#options.shards.count)
+  }
+
+  /** Undefined where only the owner can tell. */
+  #readResident(shard: number, partition: number, bucketId: number, key: Uint8Array): Uint8Array | undefined {
+    const reader = this.#options.readerOf(shard)
+    this.#hash.update(bucketId, key, 0, key.length)
+    for (;;) {
+      const bytes = reader.readRecord(partition, this.#hash.low, bucketId, key, 0, key.length, this.#scratch)
+      if (bytes > 0) return this.#encoded(decodeRecord(this.#scratchBytes, this.#scratch, 0), shard)
+      if (bytes === ReadResult.absent) return emptySet
+      if (bytes !== ReadResult.tooSmall) return undefined
+      this.#scratch = new Int32Array(1 << Math.ceil(Math.log2(reader.neededBytes >>> 2) + 0.01))
+      this.#scratchBytes = new Uint8Array(this.#scratch.buffer)
+    }
+  }
+
+  #held(set: Uint8Array, shard: number): HeldSet {
+    return { set, isDurable: !this.#options.readerOf(shard).mayHoldUnsynced }
+  }
+
+  #encoded(set: VersionSet | undefined, shard: number): Uint8Array {
+    return set === undefined ? emptySet : encodeSet(set, this.#options.readerOf(shard).actors)
+  }
+
+  #add(request: Pending, shard: number, timeoutMs: number): number {
+    return this.#pending.add(request, shard, this.#options.clock.monotonicMs() + timeoutMs)
+  }
+
+  /** Room for a frame, or why there is none: in both cases nothing was sent. */
+  #begin(shard: number, bytes: number): FrameTarget | SunwiseError {
+    const { shards } = this.#options
+    if (!shards.isUp(shard)) {
+      return new SunwiseError('SHARD_UNAVAILABLE', `Shard ${shard}, which owns the key, is recovering; try again`)
+    }
+    if (this.#pending.isFull) {
+      return new SunwiseError('OVERLOADED', `Cannot take the request: ${Limits.pendingRequestsMax} are under way here`)
+    }
+    const target = shards.begin(shard, bytes)
+    return target ?? new SunwiseError('OVERLOADED', `Cannot take the request: the queue to shard ${shard} is full`)
+  }
+}
+
+/** A write that was sent may take effect; a read never does. */
+function outcomeFor(request: Pending): 'unknown' | 'none' {
+  return request.kind === 'read' ? 'none' : 'unknown'
+}

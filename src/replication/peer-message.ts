@@ -1,0 +1,362 @@
+/**
+ * What coordinators and replicas of different nodes say to each other about keys. One message is one operation; the transport packs many
+ * into a frame, and adds checksum, cluster and sender. Little-endian, version 1:
+ *
+ *      0 u8 version   1 u8 type   2 u16 0   4 u32 requestId   8 u32 epoch   12 u32 timeoutMs (answers: 0)
+ *
+ *   1 write     take in what another replica has of a key
+ *     16 u32 bucketId   20 u8 flags: 1 last write wins, 2 hint   21 u8 durability   22 u16 0   24 key | set | (hint) target
+ *   2 read      what have you of a key
+ *     16 u32 bucketId   20 u8 flags: 1 the set, not only its digest   21 u8 0   22 u16 0   24 key
+ *   3 written   answer to 1
+ *     16 failure | u8 durable
+ *   4 found     answer to 2
+ *     16 failure | u8 flags: 1 the set, 2 durable | u32 digestLow | u32 digestHigh | (1) set
+ *   5 forward   coordinate this operation
+ *     16 u32 bucketId   20 u8 operation: 1 put, 2 delete, 3 get   21 u8 flags: 1 context, 2 ifMatch any, 4 ifMatch, 8 ifNoneMatch,
+ *        16 ttl, 32 durability, 64 sloppy, 128 not sloppy   22 u8 level   23 u8 durability   24 key | value | content type
+ *        | (1) context | (4) u8 count, count x { u32 low, u32 high } | (16) u64 ttlMs, 0: none
+ *   6 forwarded answer to 5
+ *     16 failure | u8 flags: 1 set, 2 sloppy, 4 durable | u16 repaired | u16 replicas | u8 acks, each { u8 flags: 1 fallback,
+ *        2 durable; node } | (1) set
+ *
+ * A failure is { u8 codeBytes (0: none failed), code of the error table, u8 outcome }: codes are for ever, their numbers are not. Key, set, value, context, target, node and content type are each a u32 length and the bytes. Level: 0 the bucket's, 1 one, 2 quorum,
+ * 3 all, 4 + k: k replicas. A decoder takes this form only and never throws.
+ */
+import { ByteReader, ByteWriter } from '../base/bytes.ts'
+import { type ErrorCode, ErrorTable, type Outcome, OutcomeNumber, outcomeOf } from '../base/errors.ts'
+import { type Durability, DurabilityNumber, Limits } from '../config.ts'
+import type { Digest } from '../versions/version-set.ts'
+import type { QuorumLevel, ReceiptNode } from './requests.ts'
+
+export const peerMessageVersion = 1
+
+type Head = { readonly requestId: number; readonly epoch: number; readonly timeoutMs: number }
+
+/** Why something failed, as another node tells it. */
+export type PeerFailure = { readonly code: ErrorCode; readonly outcome: Outcome }
+
+export type WriteMessage = Head & {
+  readonly type: 'write'
+  readonly bucketId: number
+  readonly lastWriteWins: boolean
+  readonly durability: Durability
+  readonly key: Uint8Array
+  readonly set: Uint8Array
+  /** The replica that this is a hint for. */
+  readonly hintFor: string | undefined
+}
+export type ReadMessage = Head & {
+  readonly type: 'read'
+  readonly bucketId: number
+  readonly key: Uint8Array
+  readonly wantsSet: boolean
+}
+export type WrittenMessage = Head & {
+  readonly type: 'written'
+  readonly failure: PeerFailure | undefined
+  readonly isDurable: boolean
+}
+export type FoundMessage = Head & {
+  readonly type: 'found'
+  readonly failure: PeerFailure | undefined
+  readonly isDurable: boolean
+  readonly digest: Digest
+  readonly set: Uint8Array | undefined
+}
+export type ForwardMessage = Head & {
+  readonly type: 'forward'
+  readonly operation: 'put' | 'delete' | 'get'
+  readonly bucketId: number
+  readonly key: Uint8Array
+  readonly value: Uint8Array
+  readonly contentType: string
+  readonly context: Uint8Array | undefined
+  readonly ifMatch: readonly Digest[] | '*' | undefined
+  readonly ifNoneMatch: boolean
+  /** Undefined: the bucket's; Infinity: none. */
+  readonly ttlMs: number | undefined
+  readonly durability: Durability | undefined
+  readonly sloppy: boolean | undefined
+  readonly level: QuorumLevel | undefined
+}
+export type ForwardedMessage = Head & {
+  readonly type: 'forwarded'
+  readonly failure: PeerFailure | undefined
+  readonly set: Uint8Array | undefined
+  readonly sloppy: boolean
+  readonly isDurable: boolean
+  readonly repaired: number
+  readonly replicas: number
+  readonly acks: readonly ReceiptNode[]
+}
+export type PeerMessage = WriteMessage | ReadMessage | WrittenMessage | FoundMessage | ForwardMessage | ForwardedMessage
+
+export const PeerMessageType = { write: 1, read: 2, written: 3, found: 4, forward: 5, forwarded: 6 } as const
+const operations = ['put', 'delete', 'get'] as const
+const durabilities = Object.keys(DurabilityNumber) as Durability[]
+const ForwardFlag = {
+  context: 1,
+  ifMatchAny: 2,
+  ifMatch: 4,
+  ifNoneMatch: 8,
+  ttl: 16,
+  durability: 32,
+  sloppy: 64,
+  strict: 128,
+} as const
+const nameBytesMax = 256
+
+export function encodePeerMessage(message: PeerMessage): Uint8Array {
+  const writer = new ByteWriter(128)
+  writer.u8(peerMessageVersion)
+  writer.u8(PeerMessageType[message.type])
+  writer.u16(0)
+  writer.u32(message.requestId)
+  writer.u32(message.epoch)
+  writer.u32(message.timeoutMs)
+  switch (message.type) {
+    case 'write':
+      writer.u32(message.bucketId)
+      writer.u8((message.lastWriteWins ? 1 : 0) | (message.hintFor === undefined ? 0 : 2))
+      writer.u8(DurabilityNumber[message.durability])
+      writer.u16(0)
+      writer.bytes(message.key)
+      writer.bytes(message.set)
+      if (message.hintFor !== undefined) writer.bytes(ascii(message.hintFor))
+      break
+    case 'read':
+      writer.u32(message.bucketId)
+      writer.u8(message.wantsSet ? 1 : 0)
+      writer.u8(0)
+      writer.u16(0)
+      writer.bytes(message.key)
+      break
+    case 'written':
+      writeFailure(writer, message.failure)
+      writer.u8(message.isDurable ? 1 : 0)
+      break
+    case 'found':
+      writeFailure(writer, message.failure)
+      writer.u8((message.set === undefined ? 0 : 1) | (message.isDurable ? 2 : 0))
+      writer.u32(message.digest.low)
+      writer.u32(message.digest.high)
+      if (message.set !== undefined) writer.bytes(message.set)
+      break
+    case 'forward':
+      writeForward(writer, message)
+      break
+    case 'forwarded':
+      writeFailure(writer, message.failure)
+      writer.u8((message.set === undefined ? 0 : 1) | (message.sloppy ? 2 : 0) | (message.isDurable ? 4 : 0))
+      writer.u16(message.repaired)
+      writer.u16(message.replicas)
+      writer.u8(message.acks.length)
+      for (const ack of message.acks) {
+        writer.u8((ack.isFallback ? 1 : 0) | (ack.isDurable ? 2 : 0))
+        writer.bytes(ascii(ack.node))
+      }
+      if (message.set !== undefined) writer.bytes(message.set)
+      break
+  }
+  return writer.toBytes()
+}
+
+/** The message that `encodePeerMessage` wrote; undefined for any other bytes. */
+export function decodePeerMessage(bytes: Uint8Array): PeerMessage | undefined {
+  const reader = new ByteReader(bytes)
+  const version = reader.u8()
+  const type = reader.u8()
+  const reserved = reader.u16()
+  const head: Head = { requestId: reader.u32(), epoch: reader.u32(), timeoutMs: reader.u32() }
+  if (reader.failed || version !== peerMessageVersion || reserved !== 0) return undefined
+  const message = readBody(reader, type, head)
+  return reader.failed || reader.remaining !== 0 ? undefined : message
+}
+
+function readBody(reader: ByteReader, type: number, head: Head): PeerMessage | undefined {
+  switch (type) {
+    case PeerMessageType.write: {
+      const bucketId = reader.u32()
+      const flags = reader.u8()
+      const durability = durabilityOf(reader.u8())
+      if (flags > 3 || durability === undefined || reader.u16() !== 0) return undefined
+      const key = reader.bytes()
+      const set = reader.bytes()
+      const hintFor = (flags & 2) !== 0 ? textOf(reader.bytes()) : undefined
+      if (!isKey(key) || ((flags & 2) !== 0 && hintFor === undefined)) return undefined
+      return { ...head, type: 'write', bucketId, lastWriteWins: (flags & 1) !== 0, durability, key, set, hintFor }
+    }
+    case PeerMessageType.read: {
+      const bucketId = reader.u32()
+      const flags = reader.u8()
+      if (flags > 1 || reader.u8() !== 0 || reader.u16() !== 0) return undefined
+      const key = reader.bytes()
+      if (!isKey(key)) return undefined
+      return { ...head, type: 'read', bucketId, key, wantsSet: flags === 1 }
+    }
+    case PeerMessageType.written: {
+      const failure = readFailure(reader)
+      const durable = reader.u8()
+      if (failure === null || durable > 1) return undefined
+      return { ...head, type: 'written', failure, isDurable: durable === 1 }
+    }
+    case PeerMessageType.found: {
+      const failure = readFailure(reader)
+      const flags = reader.u8()
+      if (failure === null || flags > 3) return undefined
+      const digest = { low: reader.u32(), high: reader.u32() }
+      const set = (flags & 1) !== 0 ? reader.bytes() : undefined
+      return { ...head, type: 'found', failure, isDurable: (flags & 2) !== 0, digest, set }
+    }
+    case PeerMessageType.forward:
+      return readForward(reader, head)
+    case PeerMessageType.forwarded: {
+      const failure = readFailure(reader)
+      const flags = reader.u8()
+      if (failure === null || flags > 7) return undefined
+      const repaired = reader.u16()
+      const replicas = reader.u16()
+      const count = reader.u8()
+      const acks: ReceiptNode[] = []
+      for (let index = 0; index < count && !reader.failed; index++) {
+        const ackFlags = reader.u8()
+        const node = textOf(reader.bytes())
+        if (ackFlags > 3 || node === undefined) return undefined
+        acks.push({ node, isFallback: (ackFlags & 1) !== 0, isDurable: (ackFlags & 2) !== 0 })
+      }
+      const set = (flags & 1) !== 0 ? reader.bytes() : undefined
+      const answer = { sloppy: (flags & 2) !== 0, isDurable: (flags & 4) !== 0, repaired, replicas, acks }
+      return { ...head, type: 'forwarded', failure, set, ...answer }
+    }
+    default:
+      return undefined
+  }
+}
+
+function writeForward(writer: ByteWriter, message: ForwardMessage): void {
+  const { operation, context, ifMatch, ifNoneMatch, ttlMs, durability, sloppy } = message
+  writer.u32(message.bucketId)
+  writer.u8(operations.indexOf(operation) + 1)
+  writer.u8(
+    (context === undefined ? 0 : ForwardFlag.context) |
+      (ifMatch === '*' ? ForwardFlag.ifMatchAny : 0) |
+      (ifMatch !== undefined && ifMatch !== '*' ? ForwardFlag.ifMatch : 0) |
+      (ifNoneMatch ? ForwardFlag.ifNoneMatch : 0) |
+      (ttlMs === undefined ? 0 : ForwardFlag.ttl) |
+      (durability === undefined ? 0 : ForwardFlag.durability) |
+      (sloppy === true ? ForwardFlag.sloppy : 0) |
+      (sloppy === false ? ForwardFlag.strict : 0),
+  )
+  writer.u8(levelNumber(message.level))
+  writer.u8(durability === undefined ? 0 : DurabilityNumber[durability])
+  writer.bytes(message.key)
+  writer.bytes(message.value)
+  writer.bytes(ascii(message.contentType))
+  if (context !== undefined) writer.bytes(context)
+  if (ifMatch !== undefined && ifMatch !== '*') {
+    writer.u8(ifMatch.length)
+    for (const { low, high } of ifMatch) {
+      writer.u32(low)
+      writer.u32(high)
+    }
+  }
+  if (ttlMs !== undefined) writer.u64(ttlMs === Number.POSITIVE_INFINITY ? 0 : Math.ceil(ttlMs))
+}
+
+function readForward(reader: ByteReader, head: Head): ForwardMessage | undefined {
+  const bucketId = reader.u32()
+  const operation = operations[reader.u8() - 1]
+  const flags = reader.u8()
+  const levelCode = reader.u8()
+  const durabilityCode = reader.u8()
+  if (operation === undefined || levelCode > 4 + Limits.replicasMax) return undefined
+  const durability = (flags & ForwardFlag.durability) !== 0 ? durabilityOf(durabilityCode) : undefined
+  if ((flags & ForwardFlag.durability) !== 0 ? durability === undefined : durabilityCode !== 0) return undefined
+  const key = reader.bytes()
+  const value = reader.bytes()
+  const contentType = textOf(reader.bytes())
+  if (!isKey(key) || contentType === undefined) return undefined
+  const context = (flags & ForwardFlag.context) !== 0 ? reader.bytes() : undefined
+  let ifMatch: readonly Digest[] | '*' | undefined = (flags & ForwardFlag.ifMatchAny) !== 0 ? '*' : undefined
+  if ((flags & ForwardFlag.ifMatch) !== 0) {
+    if (ifMatch !== undefined) return undefined
+    const digests: Digest[] = []
+    for (let left = reader.u8(); left > 0; left--) digests.push({ low: reader.u32(), high: reader.u32() })
+    ifMatch = digests
+  }
+  const ttl = (flags & ForwardFlag.ttl) !== 0 ? reader.u64() : undefined
+  const isBoth = (flags & ForwardFlag.sloppy) !== 0 && (flags & ForwardFlag.strict) !== 0
+  if (isBoth) return undefined
+  return {
+    ...head,
+    type: 'forward',
+    operation,
+    bucketId,
+    key,
+    value,
+    contentType,
+    context,
+    ifMatch,
+    ifNoneMatch: (flags & ForwardFlag.ifNoneMatch) !== 0,
+    ttlMs: ttl === 0 ? Number.POSITIVE_INFINITY : ttl,
+    durability,
+    sloppy: (flags & ForwardFlag.sloppy) !== 0 ? true : (flags & ForwardFlag.strict) !== 0 ? false : undefined,
+    level: levelOf(levelCode),
+  }
+}
+
+function writeFailure(writer: ByteWriter, failure: PeerFailure | undefined): void {
+  const code = failure?.code ?? ''
+  writer.u8(code.length)
+  writer.raw(ascii(code))
+  if (failure !== undefined) writer.u8(OutcomeNumber[failure.outcome])
+}
+
+/** Null: the bytes are malformed. A code that this release does not know is an error of the other node. */
+function readFailure(reader: ByteReader): PeerFailure | undefined | null {
+  const codeBytes = reader.u8()
+  if (codeBytes === 0) return undefined
+  const code = textOf(reader.raw(codeBytes))
+  const outcome = reader.u8()
+  if (code === undefined || outcome > OutcomeNumber.unknown) return null
+  return { code: isErrorCode(code) ? code : 'INTERNAL', outcome: outcomeOf(outcome) }
+}
+
+function isErrorCode(code: string): code is ErrorCode {
+  return Object.hasOwn(ErrorTable, code)
+}
+
+function levelNumber(level: QuorumLevel | undefined): number {
+  if (level === undefined) return 0
+  if (typeof level === 'number') return 4 + level
+  return { one: 1, quorum: 2, all: 3 }[level]
+}
+
+function levelOf(code: number): QuorumLevel | undefined {
+  if (code > 4) return code - 4
+  return ([undefined, 'one', 'quorum', 'all', undefined] as const)[code]
+}
+
+function durabilityOf(number: number): Durability | undefined {
+  return durabilities.find((durability) => DurabilityNumber[durability] === number)
+}
+
+function isKey(key: Uint8Array): boolean {
+  return key.length > 0 && key.length <= Limits.keyBytesMax
+}
+
+function ascii(text: string): Uint8Array {
+  return Uint8Array.from(text, (character) => character.charCodeAt(0))
+}
+
+/** Visible ASCII of a name or a content type. */
+function textOf(bytes: Uint8Array): string | undefined {
+  if (bytes.length > nameBytesMax) return undefined
+  let text = ''
+  for (const byte of bytes) {
+    if (byte < 0x20 || byte >= 0x7f) return undefined
+    text += String.fromCharCode(byte)
+  }
+  return text
+}

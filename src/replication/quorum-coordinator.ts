@@ -1,0 +1,869 @@
+/**
+ * The coordinator of keys with replicas on several nodes (Dynamo, DeCandia et al., SOSP 2007). A put or delete is coordinated by a replica,
+ * which applies it to its own copy first and sends the version set that this made to all others; it is answered when enough have it. Any node
+ * coordinates a read: one replica is asked for the set, others for its digest; where those differ all are fetched and merged, and replicas
+ * that are behind get the merged set before the answer, so that a read never shows what a later one may not.
+ *
+ *   put       origin -> first live replica (forward)    its own shard    write -> replicas    W acks -> answer
+ *   get       replicas: set from one, digests            merge, repair    R equal ones -> answer
+ *
+ * Writes without a context and those with a precondition go to the first live replica, so that writers one after the other make no
+ * siblings. In a move a write needs its level among the old owners and among the new ones; if the topology changed meanwhile, the answer
+ * waits for those who own the key then. Replicas that did not take a write get a hint (hints.ts).
+ *
+ * What it says of a failure is true: `none` only where nothing was sent or applied, `partial` where at least one replica has the write.
+ * An object without a thread: requests with a callback, `receive`, `tick`. It decides nothing about who is alive or who owns what.
+ */
+import { SunwiseError } from '../base/errors.ts'
+import { SipHash } from '../base/siphash.ts'
+import { partitionOfSlot, slotOfKey } from '../cluster/slots.ts'
+import { type Durability, Limits } from '../config.ts'
+import type { Clock } from '../env.ts'
+import { ActorRegistry } from '../versions/actor-registry.ts'
+import { decodeContext, encodeContext } from '../versions/context.ts'
+import { decodeSet, encodeSet } from '../versions/set-codec.ts'
+import {
+  type Digest,
+  digest,
+  digestText,
+  emptyVersionSet,
+  liveVersions,
+  resolveLastWriteWins,
+  sync,
+  type VersionSet,
+  winnerFirst,
+} from '../versions/version-set.ts'
+import { checkContentType, checkKey, checkRequest, checkTtl, messageOf, parseETags } from './checks.ts'
+import type { HintKeeper } from './hints.ts'
+import type { LocalReplica } from './local-replica.ts'
+import {
+  encodePeerMessage,
+  type ForwardedMessage,
+  type ForwardMessage,
+  type FoundMessage,
+  type PeerMessage,
+  type WrittenMessage,
+} from './peer-message.ts'
+import { acksNeeded } from './quorum.ts'
+import type {
+  Bucket,
+  Callback,
+  QuorumLevel,
+  ReadAnswer,
+  ReadOptions,
+  Receipt,
+  ReceiptNode,
+  StoredValue,
+  WriteAnswer,
+  WriteOptions,
+} from './requests.ts'
+import type { Routing } from './routing.ts'
+
+export type QuorumCoordinatorOptions = {
+  /** This node. */
+  readonly self: string
+  readonly clock: Clock
+  readonly replica: LocalReplica
+  readonly hints: HintKeeper
+  /** The topology as it is now. */
+  readonly routing: () => Routing
+  readonly bucketOf: (id: number) => Bucket | undefined
+  /** Queues a message for a node; false where it cannot be sent now. */
+  readonly send: (node: string, bytes: Uint8Array) => boolean
+  /** 16 bytes that all nodes of the cluster share. */
+  readonly clusterKey: Uint8Array
+  /** Durability of buckets that name none. */
+  readonly durability: Durability
+}
+
+/** What the key has after a write, and which consistency that got. */
+type Written = { readonly set: VersionSet; readonly receipt: Receipt }
+type Found = Written
+
+/** A write under way, once this node's replica has it. */
+type WriteOperation = {
+  readonly kind: 'write'
+  readonly bucket: Bucket
+  readonly key: Uint8Array
+  readonly partition: number
+  readonly set: VersionSet
+  readonly bytes: Uint8Array
+  readonly durability: Durability
+  readonly level: QuorumLevel
+  readonly sloppy: boolean
+  readonly deadlineMs: number
+  groups: readonly (readonly string[])[]
+  epoch: number
+  /** Replicas that have it. */
+  readonly acks: Map<string, ReceiptNode>
+  /** Nodes that were sent it and have not answered; a fallback with the replica that it stands in for. */
+  readonly waiting: Map<string, string | undefined>
+  /** Replicas that will not take it: to be hinted. */
+  readonly missed: Set<string>
+  /** Replicas for which a fallback has it. */
+  readonly stoodIn: Set<string>
+  /** Undefined once it was answered. */
+  done: Callback<Written> | undefined
+}
+
+type Reply = { readonly digest: Digest; readonly set: VersionSet | undefined; isDurable: boolean }
+
+/** A read under way. */
+type ReadOperation = {
+  readonly kind: 'read'
+  readonly bucket: Bucket
+  readonly key: Uint8Array
+  readonly partition: number
+  readonly needed: number
+  readonly replicas: number
+  readonly epoch: number
+  readonly deadlineMs: number
+  readonly replies: Map<string, Reply>
+  readonly waiting: Set<string>
+  /** Replicas that may still be asked, the preferred first. */
+  readonly others: string[]
+  failure: SunwiseError | undefined
+  hedgeAtMs: number
+  /** Once replies differ: what they make together. */
+  merged: VersionSet | undefined
+  readonly repairing: Set<string>
+  repaired: number
+  readonly done: Callback<Found>
+}
+
+/** An operation that another node coordinates. */
+type ForwardOperation = {
+  readonly kind: 'forward'
+  readonly to: string
+  readonly isWrite: boolean
+  readonly deadlineMs: number
+  readonly done: Callback<Written>
+}
+
+type Operation = WriteOperation | ReadOperation | ForwardOperation
+
+/** A put or delete before it is applied, with everything that its coordinator needs. */
+type WriteRequest = Omit<ForwardMessage, 'type' | 'requestId' | 'epoch' | 'timeoutMs' | 'bucketId' | 'operation'> & {
+  readonly operation: 'put' | 'delete'
+}
+
+/** A read asks one more replica when an answer takes longer than this. */
+const hedgeMs = 50
+const emptyBytes = new Uint8Array(0)
+
+export class QuorumCoordinator {
+  readonly #options: QuorumCoordinatorOptions
+  readonly #mac: SipHash
+  readonly #actors = new ActorRegistry()
+  readonly #operations = new Map<number, Operation>()
+  /** Requests whose local write or read is under way: they are in no table of operations yet. */
+  #beginning = 0
+  #lastRequestId = 0
+  readonly #contextScratch = new Uint8Array(Limits.contextBytesMax + 64)
+
+  constructor(options: QuorumCoordinatorOptions) {
+    this.#options = options
+    this.#mac = new SipHash(options.clusterKey)
+  }
+
+  /** Requests that are not finished: answered ones that still wait for replicas among them. */
+  get pendingCount(): number {
+    return this.#operations.size + this.#beginning
+  }
+
+  get(bucket: Bucket, key: Uint8Array, options: ReadOptions, done: Callback<ReadAnswer>): void {
+    const problem = checkKey(key) ?? this.#checkLevel(bucket, key, options.r, 'r', options.timeoutMs)
+    if (problem !== undefined) return done(problem, undefined)
+    this.#read(bucket, key.slice(), options.r ?? bucket.r, this.#deadline(options.timeoutMs), (error, found) => {
+      if (found === undefined) done(error, undefined)
+      else done(undefined, this.#readAnswer(bucket, key, found))
+    })
+  }
+
+  put(bucket: Bucket, key: Uint8Array, value: Uint8Array, options: WriteOptions, done: Callback<WriteAnswer>): void {
+    if (value.length > bucket.valueBytesMax) {
+      const message = `Cannot store a value of ${value.length} bytes: bucket "${bucket.name}" takes at most ${bucket.valueBytesMax}`
+      return done(new SunwiseError('VALUE_TOO_LARGE', message, { extra: { limit: bucket.valueBytesMax } }), undefined)
+    }
+    this.#write('put', bucket, key, value, options, done)
+  }
+
+  delete(bucket: Bucket, key: Uint8Array, options: WriteOptions, done: Callback<WriteAnswer>): void {
+    this.#write('delete', bucket, key, emptyBytes, options, done)
+  }
+
+  /** A message of another node that answers one of ours, or asks this node to coordinate. */
+  receive(from: string, message: PeerMessage): void {
+    if (message.type === 'forward') return this.#coordinateForwarded(from, message)
+    const operation = this.#operations.get(message.requestId)
+    if (operation === undefined) return
+    if (message.type === 'written') {
+      if (operation.kind === 'write') this.#receiveWritten(message.requestId, operation, from, message)
+      else if (operation.kind === 'read') this.#receiveRepaired(message.requestId, operation, from, message)
+    } else if (message.type === 'found') {
+      if (operation.kind === 'read') this.#receiveFound(message.requestId, operation, from, message)
+    } else if (message.type === 'forwarded' && operation.kind === 'forward' && operation.to === from) {
+      this.#receiveForwarded(message.requestId, operation, message)
+    }
+  }
+
+  /** Deadlines and hedges. */
+  tick(): void {
+    const nowMs = this.#options.clock.monotonicMs()
+    for (const [requestId, operation] of this.#operations) {
+      if (operation.deadlineMs <= nowMs) this.#expire(requestId, operation)
+      else if (operation.kind === 'read' && operation.merged === undefined && operation.hedgeAtMs <= nowMs) {
+        operation.hedgeAtMs = nowMs + hedgeMs
+        this.#askNext(requestId, operation)
+      }
+    }
+  }
+
+  // Writes.
+
+  #write(
+    operation: 'put' | 'delete',
+    bucket: Bucket,
+    key: Uint8Array,
+    value: Uint8Array,
+    options: WriteOptions,
+    done: Callback<WriteAnswer>,
+  ): void {
+    const contentType = options.contentType ?? ''
+    const problem =
+      checkKey(key) ??
+      this.#checkLevel(bucket, key, options.w, 'w', options.timeoutMs) ??
+      checkContentType(contentType) ??
+      checkTtl(options.ttlMs)
+    if (problem !== undefined) return done(problem, undefined)
+    const ifMatch = options.ifMatch === '*' ? '*' : parseETags(options.ifMatch)
+    const request: WriteRequest = {
+      operation,
+      key: key.slice(),
+      value: value.slice(),
+      contentType,
+      context: options.context?.slice(),
+      ifMatch: options.ifMatch === undefined ? undefined : ifMatch,
+      ifNoneMatch: options.ifNoneMatch === '*',
+      ttlMs: options.ttlMs,
+      durability: options.durability,
+      sloppy: options.sloppy,
+      level: options.w,
+    }
+    const answered: Callback<Written> = (error, written) => {
+      if (written === undefined) done(error, undefined)
+      else done(undefined, this.#writeAnswer(bucket, key, written))
+    }
+    const deadlineMs = this.#deadline(options.timeoutMs)
+    const coordinator = this.#coordinatorOf(bucket, request)
+    if (coordinator instanceof SunwiseError) return answered(coordinator, undefined)
+    if (coordinator === this.#options.self) return this.#coordinate(bucket, request, deadlineMs, answered)
+    this.#forward(coordinator, bucket, request, deadlineMs, answered)
+  }
+
+  /** Who applies a write first: this node where it may, else the first replica that answers. */
+  #coordinatorOf(bucket: Bucket, request: WriteRequest): string | SunwiseError {
+    const routing = this.#options.routing()
+    const partition = partitionOf(request.key)
+    const writers = routing.writersOf(partition, bucket.n).flat()
+    const first = writers.find((node) => routing.isAlive(node))
+    if (first === undefined) return quorumNotMet(1, 0, writers.length, 'none')
+    const mustBeFirst = request.context === undefined || request.ifMatch !== undefined || request.ifNoneMatch
+    return !mustBeFirst && writers.includes(this.#options.self) ? this.#options.self : first
+  }
+
+  #forward(to: string, bucket: Bucket, request: WriteRequest, deadlineMs: number, done: Callback<Written>): void {
+    const full = this.#isFull()
+    if (full !== undefined) return done(full, undefined)
+    const requestId = this.#newId()
+    const message: ForwardMessage = {
+      ...request,
+      type: 'forward',
+      requestId,
+      epoch: this.#options.routing().epoch,
+      timeoutMs: this.#leftMs(deadlineMs),
+      bucketId: bucket.id,
+    }
+    if (!this.#options.send(to, encodePeerMessage(message))) {
+      return done(
+        new SunwiseError('QUORUM_NOT_MET', `Cannot reach ${to}, which holds the key`, { outcome: 'none' }),
+        undefined,
+      )
+    }
+    this.#operations.set(requestId, { kind: 'forward', to, isWrite: true, deadlineMs, done })
+  }
+
+  /** A request that another node took from its client. It is coordinated here or refused, never sent on. */
+  #coordinateForwarded(from: string, message: ForwardMessage): void {
+    const { requestId, bucketId, key, operation, timeoutMs } = message
+    const answer: Callback<Written> = (error, written) => {
+      const { receipt } = written ?? {}
+      this.#options.send(
+        from,
+        encodePeerMessage({
+          type: 'forwarded',
+          requestId,
+          epoch: this.#options.routing().epoch,
+          timeoutMs: 0,
+          failure: error === undefined ? undefined : { code: error.code, outcome: error.outcome },
+          set: written === undefined ? undefined : encodeSet(written.set, this.#actors),
+          sloppy: receipt?.sloppy ?? false,
+          isDurable: receipt?.durable ?? false,
+          repaired: receipt?.repaired ?? 0,
+          replicas: receipt?.replicas ?? 0,
+          acks: receipt?.nodes ?? [],
+        }),
+      )
+    }
+    const bucket = this.#options.bucketOf(bucketId)
+    if (bucket === undefined) {
+      return answer(new SunwiseError('BUCKET_NOT_FOUND', `There is no bucket with id ${bucketId} here`), undefined)
+    }
+    const deadlineMs = this.#options.clock.monotonicMs() + timeoutMs
+    if (operation === 'get') return this.#read(bucket, key, message.level ?? bucket.r, deadlineMs, answer)
+    const writers = this.#options.routing().writersOf(partitionOf(key), bucket.n).flat()
+    if (!writers.includes(this.#options.self)) return answer(wrongEpoch(), undefined)
+    this.#coordinate(bucket, { ...message, operation }, deadlineMs, answer)
+  }
+
+  /** Applies a write to this node's own replica, and spreads what that makes. */
+  #coordinate(bucket: Bucket, request: WriteRequest, deadlineMs: number, done: Callback<Written>): void {
+    const routing = this.#options.routing()
+    const { key } = request
+    const partition = partitionOf(key)
+    const groups = routing.writersOf(partition, bucket.n)
+    const sloppy = request.sloppy ?? bucket.sloppy
+    const level = request.level ?? bucket.w
+    const problem = this.#isFull() ?? (sloppy ? undefined : unreachable(groups, level, routing))
+    if (problem !== undefined) return done(problem, undefined)
+    const context = this.#contextOf(bucket, key, partition, request.context)
+    if (context instanceof SunwiseError) return done(context, undefined)
+    const ttlMs = request.ttlMs ?? bucket.ttlMs ?? Number.POSITIVE_INFINITY
+    const isDelete = request.operation === 'delete'
+    const expires = !isDelete && ttlMs !== Number.POSITIVE_INFINITY
+    const durability = request.durability ?? bucket.durability ?? this.#options.durability
+    this.#beginning++
+    this.#options.replica.write(
+      {
+        isDelete,
+        bucketId: bucket.id,
+        valueBytesMax: bucket.valueBytesMax,
+        lastWriteWins: bucket.conflict === 'lww',
+        key,
+        value: request.value,
+        context,
+        ifMatch: request.ifMatch,
+        ifNoneMatch: request.ifNoneMatch,
+        contentType: request.contentType,
+        expiresAtMs: expires ? this.#options.clock.epochMs() + Math.ceil(ttlMs) : 0,
+        durability,
+      },
+      this.#leftMs(deadlineMs),
+      (error, written) => {
+        this.#beginning--
+        if (written === undefined) return done(error, undefined)
+        const set = this.#decoded(written.set)
+        if (set instanceof SunwiseError) return done(set, undefined)
+        const { self } = this.#options
+        const operation: WriteOperation = {
+          kind: 'write',
+          bucket,
+          key,
+          partition,
+          set,
+          bytes: written.set,
+          durability,
+          level,
+          sloppy,
+          deadlineMs,
+          groups,
+          epoch: routing.epoch,
+          acks: new Map([[self, { node: self, isFallback: false, isDurable: written.isDurable }]]),
+          waiting: new Map(),
+          missed: new Set(),
+          stoodIn: new Set(),
+          done,
+        }
+        const requestId = this.#newId()
+        this.#operations.set(requestId, operation)
+        this.#spread(requestId, operation)
+        this.#judge(requestId, operation)
+      },
+    )
+  }
+
+  /** Sends a write to every owner that was not sent it yet. */
+  #spread(requestId: number, operation: WriteOperation): void {
+    const routing = this.#options.routing()
+    for (const node of new Set(operation.groups.flat())) {
+      if (operation.acks.has(node) || operation.waiting.has(node) || operation.missed.has(node)) continue
+      if (routing.isAlive(node) && this.#sendWrite(requestId, operation, node, undefined)) {
+        operation.waiting.set(node, undefined)
+      } else this.#miss(requestId, operation, node)
+    }
+  }
+
+  #sendWrite(requestId: number, operation: WriteOperation, node: string, hintFor: string | undefined): boolean {
+    const { bucket, key, bytes, durability, deadlineMs } = operation
+    return this.#options.send(
+      node,
+      encodePeerMessage({
+        type: 'write',
+        requestId,
+        epoch: this.#options.routing().epoch,
+        timeoutMs: this.#leftMs(deadlineMs),
+        bucketId: bucket.id,
+        lastWriteWins: bucket.conflict === 'lww',
+        durability,
+        key,
+        set: bytes,
+        hintFor,
+      }),
+    )
+  }
+
+  /** A replica is out of reach: another node stands in for it where that is allowed, and it gets a hint in any case. */
+  #miss(requestId: number, operation: WriteOperation, node: string): void {
+    operation.missed.add(node)
+    if (!operation.sloppy || operation.done === undefined) return
+    const routing = this.#options.routing()
+    for (const fallback of routing.fallbacksOf(operation.partition, operation.bucket.n)) {
+      if (operation.acks.has(fallback) || operation.waiting.has(fallback) || !routing.isAlive(fallback)) continue
+      if (!this.#sendWrite(requestId, operation, fallback, node)) continue
+      operation.waiting.set(fallback, node)
+      return
+    }
+  }
+
+  #receiveWritten(requestId: number, operation: WriteOperation, from: string, message: WrittenMessage): void {
+    if (!operation.waiting.has(from)) return
+    const hintFor = operation.waiting.get(from)
+    operation.waiting.delete(from)
+    if (message.failure !== undefined) {
+      if (hintFor === undefined) this.#miss(requestId, operation, from)
+    } else {
+      operation.acks.set(from, { node: from, isFallback: hintFor !== undefined, isDurable: message.isDurable })
+      if (hintFor !== undefined) operation.stoodIn.add(hintFor)
+    }
+    this.#judge(requestId, operation)
+  }
+
+  /** Answers a write when enough replicas have it, or when they never will; ends it when nobody is waited for. */
+  #judge(requestId: number, operation: WriteOperation): void {
+    if (operation.done !== undefined) {
+      if (this.#isMet(operation)) {
+        const routing = this.#options.routing()
+        if (routing.epoch !== operation.epoch) {
+          // Who owns the key now must have it, not who owned it then.
+          operation.epoch = routing.epoch
+          operation.groups = routing.writersOf(operation.partition, operation.bucket.n)
+          this.#spread(requestId, operation)
+        }
+        if (this.#isMet(operation)) this.#answerWrite(operation)
+      }
+      if (operation.done !== undefined && operation.waiting.size === 0) this.#failWrite(operation)
+    }
+    if (operation.waiting.size === 0) this.#endWrite(requestId, operation)
+  }
+
+  /** Whether every group has enough acks. */
+  #isMet({ groups, level, acks, stoodIn, sloppy }: WriteOperation): boolean {
+    return groups.every((group) => {
+      let count = 0
+      for (const node of group) {
+        const ack = acks.get(node)
+        if ((ack !== undefined && !ack.isFallback) || (sloppy && stoodIn.has(node))) count++
+      }
+      return count >= acksNeeded(level, group.length)
+    })
+  }
+
+  #answerWrite(operation: WriteOperation): void {
+    const { done, set } = operation
+    operation.done = undefined
+    done?.(undefined, { set, receipt: this.#receiptOf(operation) })
+  }
+
+  #receiptOf({ acks, groups, epoch }: WriteOperation): Receipt {
+    const nodes = [...acks.values()]
+    return {
+      acks: nodes.filter(({ isFallback }) => !isFallback).length,
+      replicas: new Set(groups.flat()).size,
+      sloppy: nodes.some(({ isFallback }) => isFallback),
+      durable: nodes.every(({ isDurable }) => isDurable),
+      epoch,
+      nodes,
+    }
+  }
+
+  #failWrite(operation: WriteOperation): void {
+    const { done, acks, level, groups } = operation
+    operation.done = undefined
+    const needed = Math.max(...groups.map((group) => acksNeeded(level, group.length)))
+    done?.(quorumNotMet(needed, acks.size, new Set(groups.flat()).size, 'partial'), undefined)
+  }
+
+  /** Nobody is waited for any more: replicas that did not take it get it later. */
+  #endWrite(requestId: number, operation: WriteOperation): void {
+    this.#operations.delete(requestId)
+    const { bucket, key, missed, waiting, stoodIn } = operation
+    for (const [node, hintFor] of waiting) if (hintFor === undefined) missed.add(node)
+    for (const node of missed) if (!stoodIn.has(node)) this.#options.hints.missed(node, bucket.id, key)
+  }
+
+  // Reads.
+
+  #read(bucket: Bucket, key: Uint8Array, level: QuorumLevel, deadlineMs: number, done: Callback<Found>): void {
+    const routing = this.#options.routing()
+    const partition = partitionOf(key)
+    const readers = routing.readersOf(partition, bucket.n)
+    const needed = acksNeeded(level, readers.length)
+    const { self } = this.#options
+    const reachable = readers.filter((node) => node === self || routing.isAlive(node))
+    const problem =
+      this.#isFull() ??
+      (reachable.length < needed ? quorumNotMet(needed, reachable.length, readers.length, 'none') : undefined)
+    if (problem !== undefined) return done(problem, undefined)
+    // Its own replica costs nothing to ask.
+    const others = reachable.includes(self) ? [self, ...reachable.filter((node) => node !== self)] : reachable
+    const requestId = this.#newId()
+    const operation: ReadOperation = {
+      kind: 'read',
+      bucket,
+      key,
+      partition,
+      needed,
+      replicas: readers.length,
+      epoch: routing.epoch,
+      deadlineMs,
+      replies: new Map(),
+      waiting: new Set(),
+      others,
+      failure: undefined,
+      hedgeAtMs: this.#options.clock.monotonicMs() + hedgeMs,
+      merged: undefined,
+      repairing: new Set(),
+      repaired: 0,
+      done,
+    }
+    this.#operations.set(requestId, operation)
+    for (let count = 0; count < needed; count++) this.#askNext(requestId, operation)
+  }
+
+  /** Asks one more replica: for the set where nobody was asked for it yet, else for its digest. */
+  #askNext(requestId: number, operation: ReadOperation): void {
+    const node = operation.others.shift()
+    if (node === undefined) return this.#judgeRead(requestId, operation)
+    const isFirst = operation.replies.size === 0 && operation.waiting.size === 0
+    this.#ask(requestId, operation, node, isFirst)
+  }
+
+  #ask(requestId: number, operation: ReadOperation, node: string, wantsSet: boolean): void {
+    const { bucket, key, deadlineMs } = operation
+    operation.waiting.add(node)
+    if (node === this.#options.self) {
+      this.#options.replica.read(bucket.id, key, this.#leftMs(deadlineMs), (error, held) => {
+        if (this.#operations.get(requestId) !== operation) return
+        this.#take(requestId, operation, node, held === undefined ? error! : this.#replyOf(held.set, held.isDurable))
+      })
+      return
+    }
+    const epoch = this.#options.routing().epoch
+    const timeoutMs = this.#leftMs(deadlineMs)
+    const message = { type: 'read', requestId, epoch, timeoutMs, bucketId: bucket.id, key, wantsSet } as const
+    if (this.#options.send(node, encodePeerMessage(message))) return
+    this.#take(
+      requestId,
+      operation,
+      node,
+      new SunwiseError('QUORUM_NOT_MET', `Cannot reach ${node}`, { outcome: 'none' }),
+    )
+  }
+
+  #receiveFound(requestId: number, operation: ReadOperation, from: string, message: FoundMessage): void {
+    const { failure, set, digest, isDurable } = message
+    if (failure !== undefined) this.#take(requestId, operation, from, errorOf(failure, from))
+    else if (set === undefined) this.#take(requestId, operation, from, { digest, set, isDurable })
+    else this.#take(requestId, operation, from, this.#replyOf(set, isDurable))
+  }
+
+  #replyOf(bytes: Uint8Array, isDurable: boolean): Reply | SunwiseError {
+    const set = this.#decoded(bytes)
+    return set instanceof SunwiseError ? set : { digest: digest(set, this.#actors), set, isDurable }
+  }
+
+  #take(requestId: number, operation: ReadOperation, from: string, reply: Reply | SunwiseError): void {
+    if (!operation.waiting.delete(from)) return
+    if (reply instanceof SunwiseError) {
+      operation.failure = reply
+      operation.replies.delete(from)
+      return this.#askNext(requestId, operation)
+    }
+    operation.replies.set(from, reply)
+    this.#judgeRead(requestId, operation)
+  }
+
+  #judgeRead(requestId: number, operation: ReadOperation): void {
+    const { replies, waiting, needed } = operation
+    if (operation.merged !== undefined) return
+    if (replies.size < needed) {
+      if (replies.size + waiting.size + operation.others.length >= needed) return
+      const { failure } = operation
+      const isTold = failure !== undefined && failure.code !== 'QUORUM_NOT_MET'
+      return this.#endRead(
+        requestId,
+        operation,
+        isTold ? failure : quorumNotMet(needed, replies.size, operation.replicas, 'none'),
+      )
+    }
+    const whole = [...replies.values()].find(({ set }) => set !== undefined)
+    if (whole !== undefined && [...replies.values()].every((reply) => sameDigest(reply.digest, whole.digest))) {
+      return this.#answerRead(requestId, operation, whole.set!)
+    }
+    let isMissing = false
+    for (const [node, reply] of replies) {
+      if (reply.set !== undefined) continue
+      isMissing = true
+      // Counted again when its set is here.
+      if (!waiting.has(node)) this.#ask(requestId, operation, node, true)
+    }
+    if (!isMissing) this.#repair(requestId, operation)
+  }
+
+  /** Replies differ: what they make together goes to those that are behind, and is answered once enough have it. */
+  #repair(requestId: number, operation: ReadOperation): void {
+    const { bucket, key, replies, deadlineMs } = operation
+    let merged = emptyVersionSet
+    for (const { set } of replies.values()) merged = sync(merged, set!)
+    if (bucket.conflict === 'lww') merged = resolveLastWriteWins(merged, this.#actors)
+    operation.merged = merged
+    const target = digest(merged, this.#actors)
+    const bytes = encodeSet(merged, this.#actors)
+    const lastWriteWins = bucket.conflict === 'lww'
+    const durability = bucket.durability ?? this.#options.durability
+    const timeoutMs = this.#leftMs(deadlineMs)
+    const stale = [...replies].filter(([, reply]) => !sameDigest(reply.digest, target)).map(([node]) => node)
+    for (const node of stale) operation.repairing.add(node)
+    for (const node of stale) {
+      if (node === this.#options.self) {
+        this.#options.replica.merge(bucket.id, key, bytes, lastWriteWins, durability, timeoutMs, (error, held) => {
+          if (this.#operations.get(requestId) !== operation) return
+          this.#repairEnded(requestId, operation, node, held === undefined ? error! : held)
+        })
+        continue
+      }
+      const epoch = this.#options.routing().epoch
+      const head = { type: 'write', requestId, epoch, timeoutMs, bucketId: bucket.id } as const
+      const message = { ...head, lastWriteWins, durability, key, set: bytes, hintFor: undefined }
+      if (this.#options.send(node, encodePeerMessage(message))) continue
+      this.#repairEnded(requestId, operation, node, new SunwiseError('QUORUM_NOT_MET', `Cannot reach ${node}`))
+    }
+    this.#judgeRepair(requestId, operation)
+  }
+
+  #receiveRepaired(requestId: number, operation: ReadOperation, from: string, message: WrittenMessage): void {
+    if (!operation.repairing.has(from)) return
+    const { failure } = message
+    this.#repairEnded(requestId, operation, from, failure === undefined ? message : errorOf(failure, from))
+  }
+
+  #repairEnded(
+    requestId: number,
+    operation: ReadOperation,
+    node: string,
+    result: { readonly isDurable: boolean } | SunwiseError,
+  ): void {
+    operation.repairing.delete(node)
+    if (result instanceof SunwiseError) {
+      operation.failure = result
+      operation.replies.delete(node)
+    } else {
+      operation.repaired++
+      operation.replies.get(node)!.isDurable = result.isDurable
+    }
+    this.#judgeRepair(requestId, operation)
+  }
+
+  #judgeRepair(requestId: number, operation: ReadOperation): void {
+    if (this.#operations.get(requestId) !== operation) return
+    const { replies, repairing, needed } = operation
+    if (replies.size - repairing.size >= needed) return this.#answerRead(requestId, operation, operation.merged!)
+    if (replies.size >= needed) return
+    this.#endRead(requestId, operation, quorumNotMet(needed, replies.size, operation.replicas, 'none'))
+  }
+
+  #answerRead(requestId: number, operation: ReadOperation, set: VersionSet): void {
+    this.#operations.delete(requestId)
+    const { replies, repairing, replicas, epoch, repaired } = operation
+    const nodes: ReceiptNode[] = []
+    for (const [node, { isDurable }] of replies) {
+      if (!repairing.has(node)) nodes.push({ node, isFallback: false, isDurable })
+    }
+    const durable = nodes.every(({ isDurable }) => isDurable)
+    const receipt = { acks: nodes.length, replicas, sloppy: false, durable, epoch, nodes, repaired }
+    operation.done(undefined, { set, receipt })
+  }
+
+  #endRead(requestId: number, operation: ReadOperation, error: SunwiseError): void {
+    this.#operations.delete(requestId)
+    operation.done(error, undefined)
+  }
+
+  // Both.
+
+  #receiveForwarded(requestId: number, operation: ForwardOperation, message: ForwardedMessage): void {
+    this.#operations.delete(requestId)
+    const { failure, set, acks, replicas, sloppy, isDurable, epoch, repaired } = message
+    if (failure !== undefined) return operation.done(errorOf(failure, operation.to), undefined)
+    const decoded = set === undefined ? emptyVersionSet : this.#decoded(set)
+    if (decoded instanceof SunwiseError) {
+      return operation.done(new SunwiseError(decoded.code, decoded.message, { outcome: 'unknown' }), undefined)
+    }
+    const primaries = acks.filter(({ isFallback }) => !isFallback).length
+    const receipt = { acks: primaries, replicas, sloppy, durable: isDurable, epoch, nodes: acks, repaired }
+    operation.done(undefined, { set: decoded, receipt })
+  }
+
+  #expire(requestId: number, operation: Operation): void {
+    if (operation.kind === 'forward') {
+      this.#operations.delete(requestId)
+      const outcome = operation.isWrite ? 'unknown' : 'none'
+      const message = `${operation.to}, which holds the key, did not answer before the deadline`
+      return operation.done(new SunwiseError('TIMEOUT', message, { outcome }), undefined)
+    }
+    if (operation.kind === 'read') {
+      const message = `${operation.replies.size} of the ${operation.needed} replicas asked for answered before the deadline`
+      return this.#endRead(requestId, operation, new SunwiseError('TIMEOUT', message, { outcome: 'none' }))
+    }
+    if (operation.done !== undefined) this.#failWrite(operation)
+    this.#endWrite(requestId, operation)
+  }
+
+  #readAnswer(bucket: Bucket, key: Uint8Array, { set, receipt }: Found): ReadAnswer {
+    if (set.vector.length === 0) return { values: [], etag: undefined, context: undefined, receipt }
+    const live = liveVersions(set, this.#options.clock.epochMs())
+    const values = winnerFirst(live, this.#actors).map(
+      ({ value, contentType, expiresAtMs }): StoredValue => ({
+        value,
+        contentType,
+        expiresAtMs: expiresAtMs === 0 ? undefined : expiresAtMs,
+      }),
+    )
+    return { values, etag: this.#etagOf(set), context: this.#tokenOf(bucket, key, set), receipt }
+  }
+
+  #writeAnswer(bucket: Bucket, key: Uint8Array, { set, receipt }: Written): WriteAnswer {
+    const live = liveVersions(set, this.#options.clock.epochMs())
+    const expiresAtMs = live.length === 1 ? live[0]!.expiresAtMs : 0
+    return {
+      etag: this.#etagOf(set),
+      context: this.#tokenOf(bucket, key, set),
+      siblings: live.length,
+      expiresAtMs: expiresAtMs === 0 ? undefined : expiresAtMs,
+      receipt,
+    }
+  }
+
+  #etagOf(set: VersionSet): string {
+    return digestText(digest(set, this.#actors))
+  }
+
+  /** Undefined where the vector names more actors than a token holds: the next write is then blind. */
+  #tokenOf(bucket: Bucket, key: Uint8Array, { vector }: VersionSet): Uint8Array | undefined {
+    const into = this.#contextScratch
+    const partition = partitionOf(key)
+    const bytes = encodeContext(this.#mac, into, 0, partition, bucket.id, key, 0, key.length, vector, this.#actors)
+    return bytes === 0 ? undefined : into.slice(0, bytes)
+  }
+
+  #contextOf(
+    bucket: Bucket,
+    key: Uint8Array,
+    partition: number,
+    token: Uint8Array | undefined,
+  ): Exclude<ReturnType<typeof decodeContext>, string> | undefined | SunwiseError {
+    if (token === undefined) return undefined
+    const decoded = decodeContext(this.#mac, token, 0, token.length, partition, bucket.id, key, 0, key.length)
+    if (typeof decoded !== 'string') return decoded
+    const message = `Cannot use the context (${decoded}): send the one of the last read of this key, unchanged`
+    return new SunwiseError('BAD_CONTEXT', message)
+  }
+
+  #checkLevel(
+    bucket: Bucket,
+    key: Uint8Array,
+    level: QuorumLevel | undefined,
+    name: 'r' | 'w',
+    timeoutMs: number | undefined,
+  ): SunwiseError | undefined {
+    const routing = this.#options.routing()
+    const partition = partitionOf(key)
+    const groups = name === 'r' ? [routing.readersOf(partition, bucket.n)] : routing.writersOf(partition, bucket.n)
+    const replicas = Math.min(...groups.map((group) => group.length))
+    return checkRequest(level ?? bucket[name], bucket.n, replicas, name, timeoutMs)
+  }
+
+  #decoded(bytes: Uint8Array): VersionSet | SunwiseError {
+    const set = decodeSet(bytes, 0, bytes.length, this.#actors.indexOf)
+    if (typeof set !== 'string') return set
+    return new SunwiseError('INTERNAL', `Cannot read the versions that a replica sent: ${set}`)
+  }
+
+  #isFull(): SunwiseError | undefined {
+    if (this.pendingCount < Limits.pendingRequestsMax) return undefined
+    const message = `Cannot take the request: ${Limits.pendingRequestsMax} are under way here`
+    return new SunwiseError('OVERLOADED', message, { outcome: 'none' })
+  }
+
+  #newId(): number {
+    do this.#lastRequestId = (this.#lastRequestId + 1) & 0x7fff_ffff
+    while (this.#operations.has(this.#lastRequestId))
+    return this.#lastRequestId
+  }
+
+  #deadline(timeoutMs: number | undefined): number {
+    return this.#options.clock.monotonicMs() + (timeoutMs ?? Limits.timeoutMsDefault)
+  }
+
+  #leftMs(deadlineMs: number): number {
+    return Math.max(1, Math.ceil(deadlineMs - this.#options.clock.monotonicMs()))
+  }
+}
+
+function partitionOf(key: Uint8Array): number {
+  return partitionOfSlot(slotOfKey(key, 0, key.length))
+}
+
+function sameDigest(a: Digest, b: Digest): boolean {
+  return a.low === b.low && a.high === b.high
+}
+
+/** Why a level cannot be reached with the replicas that answer now; undefined where it can. */
+function unreachable(
+  groups: readonly (readonly string[])[],
+  level: QuorumLevel,
+  routing: Routing,
+): SunwiseError | undefined {
+  for (const group of groups) {
+    const alive = group.filter((node) => routing.isAlive(node)).length
+    const needed = acksNeeded(level, group.length)
+    if (alive < needed) return quorumNotMet(needed, alive, group.length, 'none')
+  }
+  return undefined
+}
+
+function quorumNotMet(needed: number, acks: number, replicas: number, outcome: 'none' | 'partial'): SunwiseError {
+  const message = `Cannot reach ${needed} of the key's ${replicas} replicas: ${acks} ${acks === 1 ? 'answers' : 'answer'}`
+  return new SunwiseError('QUORUM_NOT_MET', message, { outcome, extra: { needed, acks, replicas } })
+}
+
+function wrongEpoch(): SunwiseError {
+  return new SunwiseError('WRONG_EPOCH', 'This node does not hold the key any more; try again')
+}
+
+function errorOf(
+  { code, outcome }: { code: SunwiseError['code']; outcome: SunwiseError['outcome'] },
+  node: string,
+): SunwiseError {
+  return new SunwiseError(code, `${messageOf(code)} (${node})`, { outcome })
+}

@@ -1,0 +1,92 @@
+/**
+ * What this node does for coordinators on others: takes in what they have of a key, tells what it has, and keeps hints. A request under an
+ * epoch in which the partition lies elsewhere is refused with WRONG_EPOCH, before anything is done. It has no state of its own.
+ */
+import { SunwiseError } from '../base/errors.ts'
+import { partitionOfSlot, slotOfKey } from '../cluster/slots.ts'
+import { ActorRegistry } from '../versions/actor-registry.ts'
+import { decodeSet } from '../versions/set-codec.ts'
+import { type Digest, digest } from '../versions/version-set.ts'
+import type { HintKeeper } from './hints.ts'
+import type { LocalReplica } from './local-replica.ts'
+import { encodePeerMessage, type ReadMessage, type WriteMessage } from './peer-message.ts'
+import type { Routing } from './routing.ts'
+
+export type ReplicaOptions = {
+  readonly replica: LocalReplica
+  readonly hints: HintKeeper
+  readonly routing: () => Routing
+  readonly send: (node: string, bytes: Uint8Array) => boolean
+}
+
+const noDigest: Digest = { low: 0, high: 0 }
+
+export class Replica {
+  readonly #options: ReplicaOptions
+  readonly #actors = new ActorRegistry()
+
+  constructor(options: ReplicaOptions) {
+    this.#options = options
+  }
+
+  receive(from: string, message: WriteMessage | ReadMessage): void {
+    const { key } = message
+    const routing = this.#options.routing()
+    const isServed = routing.accepts(message.epoch, partitionOfSlot(slotOfKey(key, 0, key.length)))
+    if (message.type === 'write') this.#write(from, message, isServed ? undefined : wrongEpoch())
+    else this.#read(from, message, isServed ? undefined : wrongEpoch())
+  }
+
+  #write(from: string, message: WriteMessage, refusal: SunwiseError | undefined): void {
+    const { bucketId, key, set, lastWriteWins, durability, hintFor, timeoutMs } = message
+    const answer = (error: SunwiseError | undefined, isDurable: boolean): void => {
+      const failure = error === undefined ? undefined : { code: error.code, outcome: error.outcome }
+      this.#answer(from, { ...this.#headOf(message), type: 'written', failure, isDurable })
+    }
+    if (refusal !== undefined) return answer(refusal, false)
+    if (hintFor !== undefined) return this.#options.hints.keep(hintFor, bucketId, key, set, durability, answer)
+    this.#options.replica.merge(bucketId, key, set, lastWriteWins, durability, timeoutMs, (error, held) =>
+      answer(error, held?.isDurable ?? false),
+    )
+  }
+
+  #read(from: string, message: ReadMessage, refusal: SunwiseError | undefined): void {
+    const { bucketId, key, wantsSet, timeoutMs } = message
+    const fail = ({ code, outcome }: SunwiseError): void => {
+      const failure = { code, outcome }
+      const head = this.#headOf(message)
+      this.#answer(from, { ...head, type: 'found', failure, isDurable: false, digest: noDigest, set: undefined })
+    }
+    if (refusal !== undefined) return fail(refusal)
+    this.#options.replica.read(bucketId, key, timeoutMs, (error, held) => {
+      if (held === undefined) return fail(error!)
+      const decoded = decodeSet(held.set, 0, held.set.length, this.#actors.indexOf)
+      if (typeof decoded === 'string') {
+        return fail(
+          new SunwiseError('INTERNAL', `Cannot read what this replica holds: ${decoded}`, { outcome: 'none' }),
+        )
+      }
+      this.#answer(from, {
+        ...this.#headOf(message),
+        type: 'found',
+        failure: undefined,
+        isDurable: held.isDurable,
+        digest: digest(decoded, this.#actors),
+        set: wantsSet ? held.set : undefined,
+      })
+    })
+  }
+
+  #headOf({ requestId }: WriteMessage | ReadMessage): { requestId: number; epoch: number; timeoutMs: number } {
+    return { requestId, epoch: this.#options.routing().epoch, timeoutMs: 0 }
+  }
+
+  /** An answer that cannot be sent is lost: who asked ends by its deadline. */
+  #answer(to: string, message: Parameters<typeof encodePeerMessage>[0]): void {
+    this.#options.send(to, encodePeerMessage(message))
+  }
+}
+
+function wrongEpoch(): SunwiseError {
+  return new SunwiseError('WRONG_EPOCH', 'This node and the sender disagree on who holds the key', { outcome: 'none' })
+}

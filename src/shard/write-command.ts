@@ -1,0 +1,147 @@
+/** Writes commands of command.ts into the room that was reserved for them: the one place that knows where their fields lie. */
+import { copyBytes, pad4 } from '../base/bytes.ts'
+import type { FrameTarget } from '../env.ts'
+import { contentTypeSpelledOut } from '../storage/record.ts'
+import type { ContextEntry } from '../versions/context.ts'
+import type { Digest } from '../versions/version-set.ts'
+import { FrameKind, highHalf, trackCommandBytes, vectorEntryBytes, writeCommandBytes } from './command.ts'
+
+/** Bytes of a content type as a command spells it out. */
+export function spelledBytes(typeCode: number, contentType: string): number {
+  return typeCode === contentTypeSpelledOut ? contentType.length : 0
+}
+
+/** Bytes of a write command. */
+export function writeCommandSize(
+  keyBytes: number,
+  contextEntries: number,
+  matches: number,
+  typeBytes: number,
+  valueBytes: number,
+): number {
+  const context = contextEntries * vectorEntryBytes
+  return writeCommandBytes + pad4(keyBytes) + context + matches * 8 + pad4(typeBytes) + pad4(valueBytes)
+}
+
+/** A put or delete. `typeBytes`: as `spelledBytes` says. */
+export function encodeWriteCommand(
+  { u8, i32, start }: FrameTarget,
+  kind: number,
+  flags: number,
+  slot: number,
+  requestId: number,
+  bucketId: number,
+  hash: number,
+  versionSetBytesMax: number,
+  key: Uint8Array,
+  context: readonly ContextEntry[],
+  matches: readonly Digest[],
+  typeCode: number,
+  contentType: string,
+  typeBytes: number,
+  durability: number,
+  expiresAtMs: number,
+  value: Uint8Array,
+): void {
+  const word = start >>> 2
+  i32[word] = kind | (flags << 8) | (slot << 16)
+  i32[word + 1] = requestId
+  i32[word + 2] = bucketId
+  i32[word + 3] = hash
+  i32[word + 4] = versionSetBytesMax
+  i32[word + 5] = key.length | (context.length << 16)
+  i32[word + 6] = value.length
+  i32[word + 7] = typeCode | (typeBytes << 8) | (durability << 16) | (matches.length << 24)
+  i32[word + 8] = expiresAtMs
+  i32[word + 9] = highHalf(expiresAtMs)
+  i32[word + 10] = 0
+  i32[word + 11] = 0
+  copyBytes(key, 0, u8, start + writeCommandBytes, key.length)
+  let at = start + writeCommandBytes + pad4(key.length)
+  for (const entry of context) {
+    i32[at >>> 2] = entry.low
+    i32[(at >>> 2) + 1] = entry.high
+    i32[(at >>> 2) + 2] = entry.counter
+    i32[(at >>> 2) + 3] = highHalf(entry.counter)
+    at += vectorEntryBytes
+  }
+  for (const match of matches) {
+    i32[at >>> 2] = match.low
+    i32[(at >>> 2) + 1] = match.high
+    at += 8
+  }
+  for (let index = 0; index < typeBytes; index++) u8[at + index] = contentType.charCodeAt(index)
+  copyBytes(value, 0, u8, at + pad4(typeBytes), value.length)
+}
+
+/** A read by the owner; `isBehindWrites`: in order with the writes before it. */
+export function encodeGetCommand(
+  { u8, i32, start }: FrameTarget,
+  slot: number,
+  requestId: number,
+  bucketId: number,
+  hash: number,
+  key: Uint8Array,
+  isBehindWrites: boolean,
+): void {
+  const word = start >>> 2
+  i32.fill(0, word, word + writeCommandBytes / 4)
+  i32[word] = FrameKind.get | (isBehindWrites ? 1 << 8 : 0) | (slot << 16)
+  i32[word + 1] = requestId
+  i32[word + 2] = bucketId
+  i32[word + 3] = hash
+  i32[word + 5] = key.length
+  copyBytes(key, 0, u8, start + writeCommandBytes, key.length)
+}
+
+/** Bytes of a merge command. */
+export function mergeCommandSize(keyBytes: number, setBytes: number): number {
+  return writeCommandBytes + pad4(keyBytes) + pad4(setBytes)
+}
+
+/** What another replica has of a key, encoded by versions/set-codec.ts. */
+export function encodeMergeCommand(
+  { u8, i32, start }: FrameTarget,
+  flags: number,
+  slot: number,
+  requestId: number,
+  bucketId: number,
+  hash: number,
+  key: Uint8Array,
+  durability: number,
+  set: Uint8Array,
+): void {
+  const word = start >>> 2
+  i32.fill(0, word, word + writeCommandBytes / 4)
+  i32[word] = FrameKind.merge | (flags << 8) | (slot << 16)
+  i32[word + 1] = requestId
+  i32[word + 2] = bucketId
+  i32[word + 3] = hash
+  i32[word + 5] = key.length
+  i32[word + 6] = set.length
+  i32[word + 7] = durability << 16
+  copyBytes(key, 0, u8, start + writeCommandBytes, key.length)
+  copyBytes(set, 0, u8, start + writeCommandBytes + pad4(key.length), set.length)
+}
+
+/** Bytes of a track command. */
+export function trackCommandSize(partitions: number): number {
+  return trackCommandBytes + pad4(2 * partitions)
+}
+
+/** Partitions that have replicas elsewhere from now on; `areEmpty`: this one is new to them and has nothing. */
+export function encodeTrackCommand(
+  { u8, i32, start }: FrameTarget,
+  requestId: number,
+  partitions: readonly number[],
+  areEmpty: boolean,
+): void {
+  const word = start >>> 2
+  i32[word] = FrameKind.track | (areEmpty ? 1 << 8 : 0)
+  i32[word + 1] = requestId
+  i32[word + 2] = partitions.length
+  for (const [index, partition] of partitions.entries()) {
+    u8[start + trackCommandBytes + 2 * index] = partition
+    u8[start + trackCommandBytes + 2 * index + 1] = partition >>> 8
+  }
+}

@@ -1,0 +1,442 @@
+/**
+ * A whole ring in one thread and one seed: the product's nodes over simulated networks, disks and clocks, clients that read and write, and
+ * faults drawn by the seed. First faults and load together; then all is healed, load ends, and replicas must agree.
+ */
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import type { SunwiseError } from '../../../src/base/errors.ts'
+import type { BucketId } from '../../../src/base/ids.ts'
+import { SeededRandom } from '../../../src/base/seeded-random.ts'
+import { partitionOfSlot, slotOfKey } from '../../../src/cluster/slots.ts'
+import { type Durability, Limits } from '../../../src/config.ts'
+import type { Bucket, ReadAnswer, WriteAnswer } from '../../../src/replication/requests.ts'
+import type { Routing } from '../../../src/replication/routing.ts'
+import { ActorRegistry } from '../../../src/versions/actor-registry.ts'
+import { decodeSet } from '../../../src/versions/set-codec.ts'
+import { EventQueue } from './event-queue.ts'
+import { History, HistoryViolation } from './history.ts'
+import { SimNetwork } from './sim-network.ts'
+import { SimNode } from './sim-node.ts'
+
+export const faultKinds = ['loss', 'delay', 'partition', 'kill', 'power', 'pause', 'skew'] as const
+export type FaultKind = (typeof faultKinds)[number]
+
+export type RingSimOptions = {
+  readonly seed: string
+  readonly nodes: number
+  readonly operations: number
+  readonly faults: readonly FaultKind[]
+  /** Replicas per key; default 3, or as many as there are nodes. */
+  readonly n?: number
+  readonly durability?: Durability
+  readonly sloppy?: boolean
+  readonly keys?: number
+  readonly clients?: number
+}
+
+export type RingSimResult = {
+  readonly seed: string
+  readonly nodes: number
+  readonly ops: number
+  readonly acked: number
+  readonly faults: Readonly<Record<string, number>>
+  readonly hash: string
+  readonly violations: readonly string[]
+  readonly simulatedSeconds: number
+  readonly wallSeconds: number
+}
+
+type Client = {
+  readonly index: number
+  /** By key, what it saw last. */
+  readonly seen: Map<string, { readonly context: Uint8Array | undefined; readonly values: readonly number[] }>
+}
+
+const bucketId = 1 as BucketId
+const phaseTwoMs = 120_000
+const detectMs = 1500
+const thinkMsMax = 20
+
+export class RingSim {
+  readonly options: RingSimOptions
+  readonly random: SeededRandom
+  readonly events = new EventQueue()
+  readonly network: SimNetwork
+  readonly nodes: SimNode[] = []
+  readonly history = new History()
+  readonly faultCounts: Record<string, number> = {}
+  readonly bucket: Bucket
+  readonly #keys: readonly string[]
+  readonly #hash = createHash('sha256')
+  #started = 0
+  #finished = 0
+  acked = 0
+  #isHealed = false
+  readonly violations: string[] = []
+  /** Since when each node sees another as it is: [observer][subject]. */
+  readonly #sees = new Map<string, { isAlive: boolean; sinceMs: number }>()
+
+  constructor(options: RingSimOptions) {
+    this.options = options
+    this.random = new SeededRandom(options.seed)
+    this.network = new SimNetwork(this.events, this.random.fork('network'))
+    this.bucket = {
+      id: bucketId,
+      name: 'default',
+      n: Math.min(options.n ?? 3, options.nodes),
+      r: 'quorum',
+      w: 'quorum',
+      sloppy: options.sloppy ?? false,
+      conflict: 'siblings',
+      durability: undefined,
+      ttlMs: undefined,
+      valueBytesMax: Limits.valueBytesDefault,
+    }
+    this.#keys = Array.from({ length: options.keys ?? 12 }, (_, index) => `{tag${index % 4}}key${index}`)
+    const partitions = [...new Set(this.#keys.map((key) => partitionOfKey(key)))]
+    const ids = Array.from({ length: options.nodes }, (_, index) => `n${index}`)
+    for (const nodeId of ids) {
+      this.nodes.push(
+        new SimNode({
+          nodeId,
+          events: this.events,
+          random: this.random.fork(nodeId),
+          durability: options.durability ?? 'sync',
+          partitions,
+          routing: () => this.#routingOf(nodeId, ids),
+          bucketOf: (id) => (id === bucketId ? this.bucket : undefined),
+          send: (to, bytes) => this.network.send(nodeId, to, bytes),
+        }),
+      )
+    }
+    this.network.deliver = (from, to, bytes) => {
+      this.#note('m', from, to, bytes.length)
+      this.#nodeOf(to).receive(from, bytes)
+    }
+  }
+
+  /** Runs both phases and all checks. */
+  run(): RingSimResult {
+    const beganMs = performance.now()
+    try {
+      for (const node of this.nodes) node.start()
+      const clients = this.options.clients ?? 6
+      for (let index = 0; index < clients; index++) this.#next({ index, seen: new Map() })
+      if (this.options.faults.length > 0) this.#planFault()
+      this.#runUntil(() => this.#finished >= this.options.operations, 3_600_000)
+      this.#heal()
+      this.#settle()
+      this.history.check(this.#finalValues(), this.bucket.sloppy === false)
+    } catch (error) {
+      if (!(error instanceof Error)) throw error
+      this.violations.push(error instanceof HistoryViolation ? error.message : (error.stack ?? error.message))
+    }
+    return {
+      seed: this.options.seed,
+      nodes: this.options.nodes,
+      ops: this.#finished,
+      acked: this.acked,
+      faults: this.faultCounts,
+      hash: this.#hash.digest('hex').slice(0, 16),
+      violations: this.violations,
+      simulatedSeconds: Math.round(this.events.nowMs) / 1000,
+      wallSeconds: Math.round(performance.now() - beganMs) / 1000,
+    }
+  }
+
+  #runUntil(isDone: () => boolean, limitMs: number): void {
+    const endMs = this.events.nowMs + limitMs
+    while (!isDone()) {
+      if (!this.events.step(endMs)) throw new Error(`stuck: ${this.#finished} of ${this.options.operations} operations`)
+    }
+  }
+
+  // The view of a node: preference lists by partition, and who is alive, which it learns late.
+
+  #routingOf(self: string, ids: readonly string[]): Routing {
+    const listOf = (partition: number, n: number): readonly string[] =>
+      Array.from({ length: Math.min(n, ids.length) }, (_, index) => ids[(partition + index) % ids.length]!)
+    return {
+      epoch: 1,
+      readersOf: listOf,
+      writersOf: (partition, n) => [listOf(partition, n)],
+      fallbacksOf: (partition, n) =>
+        Array.from({ length: ids.length - n }, (_, index) => ids[(partition + n + index) % ids.length]!),
+      isAlive: (node) => this.#isSeenAlive(self, node),
+      accepts: (epoch) => epoch === 1,
+    }
+  }
+
+  #isSeenAlive(self: string, other: string): boolean {
+    if (self === other) return true
+    const subject = this.#nodeOf(other)
+    const isAlive =
+      subject.isUp && !subject.isPaused && !this.network.isCut(self, other) && !this.network.isCut(other, self)
+    const name = `${self}>${other}`
+    const view = this.#sees.get(name)
+    if (view === undefined || view.isAlive === isAlive) {
+      this.#sees.set(name, { isAlive, sinceMs: this.events.nowMs })
+      return isAlive
+    }
+    if (this.events.nowMs - view.sinceMs < detectMs) return view.isAlive
+    this.#sees.set(name, { isAlive, sinceMs: this.events.nowMs })
+    return isAlive
+  }
+
+  #nodeOf(nodeId: string): SimNode {
+    return this.nodes.find((node) => node.nodeId === nodeId)!
+  }
+
+  // Clients.
+
+  #next(client: Client): void {
+    if (this.#started >= this.options.operations || this.#isHealed) return
+    this.#started++
+    this.events.after(this.random.fraction() * thinkMsMax, () => this.#operate(client))
+  }
+
+  #operate(client: Client): void {
+    const { random } = this
+    const key = random.pick(this.#keys)
+    const up = this.nodes.filter((node) => node.isUp)
+    if (up.length === 0) {
+      this.events.after(50, () => this.#operate(client))
+      return
+    }
+    const at = random.pick(up)
+    const draw = random.below(100)
+    const known = client.seen.get(key)
+    let isAnswered = false
+    const answered = (note: () => void): void => {
+      if (isAnswered) return
+      isAnswered = true
+      note()
+      this.#finished++
+      this.#next(client)
+    }
+    if (draw < 45 || (known === undefined && draw < 80)) this.#get(at, client, key, answered)
+    else this.#write(at, client, key, draw < 92 ? 'put' : 'delete', draw < 82 ? known : undefined, answered)
+  }
+
+  #get(at: SimNode, client: Client, key: string, answered: (note: () => void) => void): void {
+    const beganMs = this.events.nowMs
+    this.#giveUp(answered, () => {})
+    at.act((node) =>
+      node.coordinator.get(this.bucket, bytesOf(key), { timeoutMs: 1000 }, (error, answer) =>
+        answered(() => {
+          this.#note('r', key, error?.code ?? '', answer?.values.length ?? 0)
+          if (answer === undefined) return
+          const values = valuesOf(answer)
+          this.history.reads.push({ key, values, beganMs, endedMs: this.events.nowMs })
+          client.seen.set(key, { context: answer.context, values })
+        }),
+      ),
+    )
+  }
+
+  #write(
+    at: SimNode,
+    client: Client,
+    key: string,
+    kind: 'put' | 'delete',
+    known: { readonly context: Uint8Array | undefined; readonly values: readonly number[] } | undefined,
+    answered: (note: () => void) => void,
+  ): void {
+    const hasContext = known?.context !== undefined
+    const seen = hasContext ? this.history.coveredBy(known.values) : undefined
+    const record = this.history.begin(key, kind, seen, this.events.nowMs)
+    const done = (error: SunwiseError | undefined, answer: WriteAnswer | undefined): void => {
+      if (answer !== undefined) {
+        record.outcome = 'acked'
+        record.endedMs = this.events.nowMs
+      } else if (error?.outcome === 'none') record.outcome = 'none'
+      answered(() => {
+        this.#note('w', key, error?.code ?? '', record.id)
+        if (answer !== undefined) this.acked++
+      })
+    }
+    this.#giveUp(answered, () => {})
+    const options = { timeoutMs: 1000, context: hasContext ? known.context : undefined }
+    at.act(({ coordinator }) => {
+      if (kind === 'put') coordinator.put(this.bucket, bytesOf(key), bytesOf(String(record.id)), options, done)
+      else coordinator.delete(this.bucket, bytesOf(key), options, done)
+    })
+    client.seen.delete(key)
+  }
+
+  /** A client whose node died hears nothing. */
+  #giveUp(answered: (note: () => void) => void, note: () => void): void {
+    this.events.after(3000, () => answered(note))
+  }
+
+  // Faults.
+
+  #planFault(): void {
+    this.events.after(50 + this.random.fraction() * 1500, () => {
+      if (this.#isHealed) return
+      this.#strike(this.random.pick(this.options.faults))
+      this.#planFault()
+    })
+  }
+
+  #strike(kind: FaultKind): void {
+    const { random } = this
+    const node = random.pick(this.nodes)
+    this.faultCounts[kind] = (this.faultCounts[kind] ?? 0) + 1
+    this.#note('f', kind, node.nodeId, 0)
+    switch (kind) {
+      case 'loss':
+        this.network.faults.lossOneIn = random.pick([0, 0, 3, 10, 50])
+        this.network.faults.repeatOneIn = random.pick([0, 5, 50])
+        this.network.faults.damageOneIn = random.pick([0, 0, 40])
+        break
+      case 'delay':
+        this.network.faults.delayMsMax = random.pick([0, 5, 50, 400])
+        this.network.clog(node.nodeId, random.pick(this.nodes).nodeId, random.fraction() * 1500)
+        break
+      case 'partition':
+        this.#cutSome()
+        break
+      case 'kill':
+      case 'power':
+        this.#stop(node, kind)
+        break
+      case 'pause':
+        if (node.isUp) node.pause(random.fraction() * 4000)
+        break
+      case 'skew':
+        node.clock.jumpEpoch((random.fraction() - 0.5) * 7_200_000)
+        node.clock.setRate(0.9 + random.fraction() * 0.2)
+        break
+    }
+  }
+
+  #stop(node: SimNode, kind: 'kill' | 'power'): void {
+    if (!node.isUp) return
+    if (kind === 'power') node.cutPower()
+    else node.kill()
+    this.events.after(50 + this.random.fraction() * 4000, () => {
+      if (!node.isUp) node.start()
+    })
+  }
+
+  /** Halves, one alone, a bridge, or single directions; mended after a while. */
+  #cutSome(): void {
+    const { random, network } = this
+    const ids = random.shuffle(this.nodes.map(({ nodeId }) => nodeId))
+    const shape = random.pick(['halves', 'one', 'bridge', 'oneWay', 'mend'] as const)
+    if (shape === 'mend') return network.mend()
+    const size = shape === 'one' ? 1 : Math.max(1, Math.floor(ids.length / 2))
+    const bridge = shape === 'bridge' ? ids.at(-1) : undefined
+    for (const left of ids.slice(0, size)) {
+      for (const right of ids.slice(size)) {
+        if (left === bridge || right === bridge) continue
+        network.cut(left, right)
+        if (shape !== 'oneWay') network.cut(right, left)
+      }
+    }
+    this.events.after(200 + random.fraction() * 4000, () => network.mend())
+  }
+
+  // The end.
+
+  #heal(): void {
+    this.#isHealed = true
+    this.network.mend()
+    this.network.faults = { lossOneIn: 0, repeatOneIn: 0, damageOneIn: 0, delayMsMax: 0 }
+    for (const node of this.nodes) if (!node.isUp) node.start()
+    // Operations under way, retries and hints come to their ends.
+    this.#pass(20_000)
+  }
+
+  #pass(durationMs: number): void {
+    const endMs = this.events.nowMs + durationMs
+    while (this.events.step(endMs));
+    this.events.nowMs = endMs
+  }
+
+  /** Reads of all replicas until nothing has to be repaired any more; then nothing is under way anywhere. */
+  #settle(): void {
+    const endMs = this.events.nowMs + phaseTwoMs
+    for (let quiet = 0; quiet < 2; ) {
+      assert.ok(this.events.nowMs < endMs, 'Replicas do not converge')
+      let repaired = 0
+      let pending = 0
+      for (const key of this.#keys) {
+        pending++
+        const at = this.random.pick(this.nodes)
+        at.act((node) =>
+          node.coordinator.get(this.bucket, bytesOf(key), { r: 'all', timeoutMs: 5000 }, (error, answer) => {
+            pending--
+            if (error !== undefined)
+              throw new Error(`A read of all replicas failed when all was healed: ${error.message}`)
+            repaired += answer!.receipt.repaired ?? 0
+          }),
+        )
+      }
+      this.#runUntil(() => pending === 0, 20_000)
+      quiet = repaired === 0 ? quiet + 1 : 0
+    }
+    this.#pass(15_000)
+    for (const { nodeId, node } of this.nodes) {
+      assert.equal(node.coordinator.pendingCount, 0, `${nodeId} has operations left`)
+      assert.equal(node.replica.pendingCount, 0, `${nodeId} has local requests left`)
+      assert.equal(node.hints.count, 0, `${nodeId} has hints left`)
+    }
+  }
+
+  /** Live values by key, after a look at every replica's own bytes. */
+  #finalValues(): Map<string, readonly number[]> {
+    const final = new Map<string, readonly number[]>()
+    for (const key of this.#keys) {
+      let first: string | undefined
+      for (const nodeId of this.#routingOf(
+        'n0',
+        this.nodes.map((node) => node.nodeId),
+      ).readersOf(partitionOfKey(key), this.bucket.n)) {
+        const bytes = this.#held(this.#nodeOf(nodeId), key)
+        const text = Buffer.from(bytes).toString('hex')
+        first ??= text
+        assert.equal(text, first, `Replicas differ on ${key}, ${nodeId} among them`)
+        const set = decodeSet(bytes, 0, bytes.length, new ActorRegistry().indexOf)
+        assert.ok(typeof set !== 'string')
+        const values = set.versions.filter(({ tombstone }) => !tombstone).map(({ value }) => numberOf(value))
+        final.set(key, values)
+      }
+      this.#note('e', key, first ?? '', 0)
+    }
+    return final
+  }
+
+  #held(at: SimNode, key: string): Uint8Array {
+    let held: Uint8Array | undefined
+    at.act((node) =>
+      node.replica.read(bucketId, bytesOf(key), 1000, (_, found) => {
+        held = found?.set
+      }),
+    )
+    this.#runUntil(() => held !== undefined, 5000)
+    return held!
+  }
+
+  #note(kind: string, first: string, second: string, number: number): void {
+    this.#hash.update(`${kind} ${this.events.nowMs} ${first} ${second} ${number}\n`)
+  }
+}
+
+function bytesOf(text: string): Uint8Array {
+  return new TextEncoder().encode(text)
+}
+
+function numberOf(value: Uint8Array): number {
+  return Number(new TextDecoder().decode(value))
+}
+
+function valuesOf(answer: ReadAnswer): number[] {
+  return answer.values.map(({ value }) => numberOf(value))
+}
+
+function partitionOfKey(key: string): number {
+  const bytes = bytesOf(key)
+  return partitionOfSlot(slotOfKey(bytes, 0, bytes.length))
+}

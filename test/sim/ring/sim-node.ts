@@ -1,0 +1,315 @@
+/**
+ * One node of the simulated ring: the product's own Node and Shards over a simulated disk, clock and links between threads. It may be
+ * killed, cut from power, paused, and lose its disk; what it starts with again is what the disk kept.
+ */
+import assert from 'node:assert/strict'
+import type { SunwiseError } from '../../../src/base/errors.ts'
+import type { SeededRandom } from '../../../src/base/seeded-random.ts'
+import { partitionOfSlot } from '../../../src/cluster/slots.ts'
+import type { Durability } from '../../../src/config.ts'
+import { zstd } from '../../../src/host/native-codes.ts'
+import { Node } from '../../../src/node.ts'
+import type { Bucket } from '../../../src/replication/requests.ts'
+import type { Routing } from '../../../src/replication/routing.ts'
+import { Shard } from '../../../src/shard/shard.ts'
+import type { ActorId } from '../../../src/storage/log-control.ts'
+import { ResidentReader } from '../../../src/storage/resident-reader.ts'
+import { ControlWord, createShardMemory, ShardState } from '../../../src/storage/shard-memory.ts'
+import { ShardReader } from '../../../src/storage/shard-reader.ts'
+import { TableFinder } from '../../../src/storage/table-finder.ts'
+import { crc32 } from '../../storage/store-rig.ts'
+import { SimClock } from '../sim-clock.ts'
+import { SimDisk } from '../sim-disk.ts'
+import { SimShards } from '../sim-shards.ts'
+import type { EventQueue } from './event-queue.ts'
+
+export type SimNodeOptions = {
+  readonly nodeId: string
+  readonly events: EventQueue
+  readonly random: SeededRandom
+  readonly durability: Durability
+  /** Partitions that this ring uses: all of them have replicas on several nodes. */
+  readonly partitions: readonly number[]
+  readonly routing: () => Routing
+  readonly bucketOf: (id: number) => Bucket | undefined
+  readonly send: (to: string, bytes: Uint8Array) => boolean
+}
+
+const segmentBytes = 32 * 1024
+const segments = 48
+/** For segments, the table over them, and what is kept in reserve. */
+const budgetBytes = 4 * 1024 * 1024
+const tickMs = 50
+const turnMsMax = 0.3
+const hashSeed = { low: 5, high: 6 }
+
+/** What lives from a start to the end of the process. */
+type Run = { readonly node: Node; readonly shard: Shard; readonly links: SimShards }
+
+export class SimNode {
+  readonly nodeId: string
+  readonly disk: SimDisk
+  readonly clock: SimClock
+  readonly #options: SimNodeOptions
+  readonly #random: SeededRandom
+  #actor: ActorId
+  /** The catalog says that writes below `sync` may be missing after a stop. */
+  #mayMissWrites = false
+  #isNewHere = false
+  #run: Run | undefined
+  #turnPlanned = false
+  #pausedUntilMs = 0
+  readonly #whilePaused: (() => void)[] = []
+  starts = 0
+
+  constructor(options: SimNodeOptions) {
+    this.#options = options
+    this.nodeId = options.nodeId
+    this.#random = options.random
+    this.disk = new SimDisk({ random: options.random.fork('disk') })
+    this.clock = new SimClock()
+    this.#actor = this.#newActor()
+  }
+
+  get isUp(): boolean {
+    return this.#run !== undefined
+  }
+
+  get isPaused(): boolean {
+    return this.#pausedUntilMs > this.#options.events.nowMs
+  }
+
+  /** The node while it is up. */
+  get node(): Node {
+    assert.ok(this.#run !== undefined, `${this.nodeId} is up`)
+    return this.#run.node
+  }
+
+  get shard(): Shard {
+    assert.ok(this.#run !== undefined, `${this.nodeId} is up`)
+    return this.#run.shard
+  }
+
+  /** Starts it from what its disk holds. */
+  start(): void {
+    assert.ok(this.#run === undefined, `${this.nodeId} is down`)
+    this.starts++
+    if (this.#mayMissWrites) {
+      this.#actor = this.#newActor()
+      this.#mayMissWrites = false
+    }
+    const { events, bucketOf, routing, send } = this.#options
+    this.clock.advanceTo(events.nowMs)
+    this.disk.makeDirectoryNow('log/0')
+    const memory = createShardMemory({ segmentBytes, segments, chunksMax: 2560, budgetBytes })
+    const links = new SimShards({
+      shards: 1,
+      random: this.#random.fork(`links ${this.starts}`),
+      onQueued: () => this.#planTurn(),
+    })
+    const finder = new TableFinder({
+      disk: this.disk,
+      memory: memory.tables,
+      crc32,
+      codec: zstd,
+      reader: 0,
+      pace: undefined,
+    })
+    const reader = new ShardReader(new ResidentReader(memory, false), finder)
+    const node = new Node({
+      nodeId: this.nodeId,
+      clock: this.clock,
+      shards: links.door(0),
+      readerOf: () => reader,
+      hashSeed,
+      clusterKey: new Uint8Array(16).fill(7),
+      durability: this.#options.durability,
+      routing,
+      bucketOf,
+      send,
+    })
+    let run: Run | undefined
+    const shard = new Shard(
+      {
+        disk: this.disk,
+        directory: 'log/0',
+        memory,
+        budgetBytes,
+        crc32,
+        hashSeed,
+        shard: 0,
+        shards: 1,
+        actor: this.#actor,
+        preallocate: true,
+        syncIntervalMs: 100,
+        salvage: false,
+        partitionOfSlot,
+        isRetiredBucket: () => false,
+      },
+      this.clock,
+      links.replies(0),
+      {
+        unsyncedWanted: () => {
+          this.#mayMissWrites = true
+          shard.unsyncedNoted = true
+        },
+        actorIsStale: () => {
+          this.#actor = this.#newActor()
+          shard.store.changeActor(this.#actor)
+        },
+        resumed: () => this.#planTurn(),
+        failed: () => {
+          if (this.#run === run) this.kill()
+        },
+      },
+    )
+    let failure: SunwiseError | undefined
+    let isRecovered = false
+    shard.store.recover(
+      () => {},
+      (error) => {
+        failure = error
+        isRecovered = true
+      },
+    )
+    assert.ok(isRecovered, 'Recovery has ended')
+    if (failure !== undefined) throw failure
+    Atomics.store(new Int32Array(memory.control), ControlWord.state, ShardState.up)
+    links.serve(
+      0,
+      (thread, u8, i32, start, bytes) => shard.receive(thread, u8, i32, start, bytes),
+      () => shard.canAccept,
+    )
+    links.listen(0, (u8, i32, start) => node.receiveReply(u8, i32, start))
+    run = { node, shard, links }
+    this.#run = run
+    this.#track(run, 0)
+    this.#planTick(run)
+  }
+
+  /** All partitions have other replicas; tried again where the log has no room yet. */
+  #track(run: Run, delayMs: number): void {
+    this.#options.events.after(delayMs, () => {
+      if (this.#run !== run) return
+      run.node.replica.track(this.#options.partitions, this.#isNewHere, 1000, (error) => {
+        if (error !== undefined) this.#track(run, 10)
+      })
+      this.#planTurn()
+    })
+  }
+
+  /** A message that reached it. */
+  receive(from: string, bytes: Uint8Array): void {
+    const run = this.#run
+    if (run === undefined) return
+    this.#whenAwake(run, () => {
+      run.node.receive(from, bytes)
+      this.#planTurn()
+    })
+  }
+
+  /** Does something on the node's thread, now or at the end of its pause. */
+  act(action: (node: Node) => void): void {
+    const run = this.#run
+    if (run === undefined) return
+    this.#whenAwake(run, () => {
+      action(run.node)
+      this.#planTurn()
+    })
+  }
+
+  #whenAwake(run: Run, action: () => void): void {
+    if (this.isPaused) {
+      this.#whilePaused.push(() => {
+        if (this.#run === run) action()
+      })
+      return
+    }
+    this.clock.advanceTo(this.#options.events.nowMs)
+    action()
+  }
+
+  /** Nothing of it runs for a while; what comes meanwhile waits. */
+  pause(forMs: number): void {
+    if (this.isPaused) return
+    this.#pausedUntilMs = this.#options.events.nowMs + forMs
+    this.#options.events.after(forMs, () => {
+      this.clock.advanceTo(this.#options.events.nowMs)
+      for (const action of this.#whilePaused.splice(0)) action()
+      this.#planTurn()
+    })
+  }
+
+  /** Ends the process. What was written stays. */
+  kill(): void {
+    this.#end()
+    this.disk.kill(this.#random)
+  }
+
+  /** Ends the process and whatever was not on stable storage. */
+  cutPower(): void {
+    this.#end()
+    this.disk.crash(this.#random)
+  }
+
+  /** The disk is gone; it comes back with an empty one, and has nothing of its partitions. */
+  loseDisk(): void {
+    if (this.isUp) this.kill()
+    this.disk.wipe()
+    this.#actor = this.#newActor()
+    this.#mayMissWrites = false
+    this.#isNewHere = true
+  }
+
+  #end(): void {
+    assert.ok(this.#run !== undefined, `${this.nodeId} is up`)
+    this.#run = undefined
+    this.#whilePaused.length = 0
+    this.#pausedUntilMs = 0
+  }
+
+  #planTick(run: Run): void {
+    this.#options.events.after(tickMs, () => {
+      if (this.#run !== run) return
+      if (!this.isPaused) {
+        this.clock.advanceTo(this.#options.events.nowMs)
+        run.shard.tick()
+        run.node.tick()
+        this.#planTurn()
+      }
+      this.#planTick(run)
+    })
+  }
+
+  #planTurn(): void {
+    const run = this.#run
+    if (run === undefined || this.#turnPlanned) return
+    this.#turnPlanned = true
+    this.#options.events.after(this.#random.fraction() * turnMsMax, () => {
+      this.#turnPlanned = false
+      if (this.#run === run && !this.isPaused) this.#turn(run)
+      else if (this.#run !== undefined && this.#run !== run) this.#planTurn()
+    })
+  }
+
+  /** A turn of every thread: what was committed is seen, applied, made durable, answered. */
+  #turn(run: Run): void {
+    this.clock.advanceTo(this.#options.events.nowMs)
+    for (let round = 0; this.#run === run; round++) {
+      assert.ok(round < 10_000, 'A turn comes to an end')
+      run.links.publish(0)
+      const isMoved = run.links.step()
+      run.shard.flush()
+      run.links.publish(1)
+      if (!isMoved && run.links.pending === 0) return
+      if (!isMoved) {
+        // The shard takes nothing just now: its own tick goes on with what holds it up.
+        return
+      }
+    }
+  }
+
+  #newActor(): ActorId {
+    return { low: this.#random.u32(), high: this.#random.u32() }
+  }
+}
