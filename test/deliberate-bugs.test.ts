@@ -8,8 +8,10 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { type DeliberateBug, deliberateBugs, type Patch } from './sim/deliberate-bugs.ts'
+import { deliberateBugs as bugsOfOneNode, type DeliberateBug, type Patch } from './sim/deliberate-bugs.ts'
+import { ringBugs } from './sim/ring/ring-bugs.ts'
 
+const deliberateBugs: readonly DeliberateBug[] = [...bugsOfOneNode, ...ringBugs]
 const root = join(import.meta.dirname, '..')
 const outputCharactersMax = 100_000
 

@@ -80,6 +80,11 @@ export class HintStore implements HintKeeper {
     return this.#bytes
   }
 
+  /** How many wait, by target. */
+  counts(): readonly (readonly [target: string, count: number])[] {
+    return [...this.#hints].map(([target, hints]): [string, number] => [target, hints.size])
+  }
+
   missed(target: string, bucketId: number, key: Uint8Array): void {
     if (this.#put(target, bucketId, key, undefined) === undefined) this.dropped++
   }

@@ -23,8 +23,8 @@ export type SimShardsOptions = {
   readonly random?: SeededRandom
   /** Bytes that may wait between two threads; more is refused. */
   readonly queueBytesMax?: number
-  /** One `begin` in so many is refused although there is room; 0: none. */
-  readonly refusalOneIn?: number
+  /** One `begin` in so many is refused although there is room; 0: none. A function may change it meanwhile. */
+  readonly refusalOneIn?: number | (() => number)
   /** Called when frames became visible: somebody must `step`. */
   readonly onQueued?: () => void
 }
@@ -176,7 +176,8 @@ export class SimShards {
     assert.ok(Number.isInteger(bytes) && bytes > 0, 'A frame has bytes')
     lane.reserved = undefined
     if (lane.bytes + bytes > (this.#options.queueBytesMax ?? queueBytesDefault)) return undefined
-    const oneIn = this.#options.refusalOneIn ?? 0
+    const { refusalOneIn = 0 } = this.#options
+    const oneIn = typeof refusalOneIn === 'number' ? refusalOneIn : refusalOneIn()
     if (oneIn > 0 && this.#random.chance(1, oneIn)) return undefined
     lane.reserved = { ...this.#lend(bytes), bytes }
     return lane.reserved

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { faultKinds, RingSim, type RingSimOptions } from './ring-sim.ts'
+import { faultKinds, losingKinds, RingSim, type RingSimOptions } from './ring-sim.ts'
 
 const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
 
@@ -41,4 +41,40 @@ test('RingSim: with sloppy quorums nothing acknowledged is lost', () => {
 test('RingSim: below sync nothing acknowledged is lost when processes are killed', () => {
   const faults = faultKinds.filter((kind) => kind !== 'power')
   for (let seed = 0; seed < 20 * scale; seed++) run({ seed: `os ${seed}`, durability: 'os', faults })
+})
+
+test('RingSim: what one node loses, its disk or unsynced writes, is not lost', () => {
+  for (let seed = 0; seed < 30 * scale; seed++) {
+    const others = faultKinds.filter((kind) => kind !== 'power' && kind !== 'diskError')
+    run({ seed: `losing ${seed}`, durability: 'os', faults: [...others, ...losingKinds] })
+  }
+})
+
+test('RingSim: hints reach their targets although messages are lost', () => {
+  for (let seed = 0; seed < 5 * scale; seed++) {
+    const keys = Array.from({ length: 40 }, (_, index) => `{tag${index % 4}}key${index}`)
+    const sim = new RingSim({ seed: `hints ${seed}`, nodes: 3, operations: 0, faults: [], keys })
+    sim.start()
+    sim.pass(500)
+    const [writer, , sleeper] = sim.nodes
+    sleeper!.kill()
+    sim.pass(2000)
+    let acked = 0
+    for (const key of keys) {
+      const bytes = Buffer.from(key)
+      const done = (error: Error | undefined): void => {
+        assert.equal(error, undefined)
+        acked++
+      }
+      writer!.act(({ coordinator }) => coordinator.put(sim.bucket, bytes, bytes, {}, done))
+    }
+    assert.ok(sim.passUntil(() => acked === keys.length, 5000))
+    assert.ok(writer!.node.hints.count + sim.nodes[1]!.node.hints.count >= keys.length, 'Each write left a hint')
+    sim.network.faults.lossOneIn = 3
+    sleeper!.start()
+    sim.pass(60_000)
+    for (const key of keys)
+      assert.ok(Buffer.from(sim.held(sleeper!, key)).includes(key), `seed ${seed}: ${key} is there`)
+    for (const { node } of sim.nodes) assert.equal(node.hints.count, 0)
+  }
 })

@@ -18,8 +18,25 @@ import { History, HistoryViolation } from './history.ts'
 import { SimNetwork } from './sim-network.ts'
 import { SimNode } from './sim-node.ts'
 
-export const faultKinds = ['loss', 'delay', 'partition', 'kill', 'power', 'pause', 'skew'] as const
-export type FaultKind = (typeof faultKinds)[number]
+/** Faults that take nothing that was acknowledged `sync` from any node. */
+export const faultKinds = [
+  'loss',
+  'delay',
+  'partition',
+  'kill',
+  'power',
+  'pause',
+  'skew',
+  'busy',
+  'diskFull',
+  'diskError',
+] as const
+/**
+ * Faults that take what a node had acknowledged: they strike one node of a run, so that with a quorum of writes another one still
+ * has it (the atlas of the design: at most W - 1 of the nodes that acknowledged a datum).
+ */
+export const losingKinds = ['lostWrites', 'lostDisk'] as const
+export type FaultKind = (typeof faultKinds)[number] | (typeof losingKinds)[number]
 
 export type RingSimOptions = {
   readonly seed: string
@@ -30,7 +47,8 @@ export type RingSimOptions = {
   readonly n?: number
   readonly durability?: Durability
   readonly sloppy?: boolean
-  readonly keys?: number
+  /** Keys that clients use; default: a dozen in four partitions. */
+  readonly keys?: readonly string[]
   readonly clients?: number
 }
 
@@ -72,6 +90,7 @@ export class RingSim {
   #finished = 0
   acked = 0
   #isHealed = false
+  readonly #victim: number
   readonly violations: string[] = []
   /** Since when each node sees another as it is: [observer][subject]. */
   readonly #sees = new Map<string, { isAlive: boolean; sinceMs: number }>()
@@ -92,7 +111,8 @@ export class RingSim {
       ttlMs: undefined,
       valueBytesMax: Limits.valueBytesDefault,
     }
-    this.#keys = Array.from({ length: options.keys ?? 12 }, (_, index) => `{tag${index % 4}}key${index}`)
+    this.#victim = this.random.below(options.nodes)
+    this.#keys = options.keys ?? Array.from({ length: 12 }, (_, index) => `{tag${index % 4}}key${index}`)
     const partitions = [...new Set(this.#keys.map((key) => partitionOfKey(key)))]
     const ids = Array.from({ length: options.nodes }, (_, index) => `n${index}`)
     for (const nodeId of ids) {
@@ -106,6 +126,7 @@ export class RingSim {
           routing: () => this.#routingOf(nodeId, ids),
           bucketOf: (id) => (id === bucketId ? this.bucket : undefined),
           send: (to, bytes) => this.network.send(nodeId, to, bytes),
+          died: (node) => this.#startLater(node),
         }),
       )
     }
@@ -119,14 +140,15 @@ export class RingSim {
   run(): RingSimResult {
     const beganMs = performance.now()
     try {
-      for (const node of this.nodes) node.start()
+      this.start()
       const clients = this.options.clients ?? 6
       for (let index = 0; index < clients; index++) this.#next({ index, seen: new Map() })
       if (this.options.faults.length > 0) this.#planFault()
       this.#runUntil(() => this.#finished >= this.options.operations, 3_600_000)
       this.#heal()
       this.#settle()
-      this.history.check(this.#finalValues(), this.bucket.sloppy === false)
+      const mayMiss = this.bucket.sloppy || losingKinds.some((kind) => this.options.faults.includes(kind))
+      this.history.check(this.#finalValues(), !mayMiss)
     } catch (error) {
       if (!(error instanceof Error)) throw error
       this.violations.push(error instanceof HistoryViolation ? error.message : (error.stack ?? error.message))
@@ -144,11 +166,34 @@ export class RingSim {
     }
   }
 
-  #runUntil(isDone: () => boolean, limitMs: number): void {
+  /** Starts all nodes. */
+  start(): void {
+    for (const node of this.nodes) node.start()
+  }
+
+  /** Lets time pass. */
+  pass(durationMs: number): void {
+    const endMs = this.events.nowMs + durationMs
+    while (this.events.step(endMs));
+    this.events.nowMs = endMs
+  }
+
+  /** Lets time pass until something holds. False: it does not after so long. */
+  passUntil(isDone: () => boolean, limitMs: number): boolean {
     const endMs = this.events.nowMs + limitMs
-    while (!isDone()) {
-      if (!this.events.step(endMs)) throw new Error(`stuck: ${this.#finished} of ${this.options.operations} operations`)
-    }
+    while (!isDone()) if (!this.events.step(endMs)) return false
+    return true
+  }
+
+  #runUntil(isDone: () => boolean, limitMs: number): void {
+    if (this.passUntil(isDone, limitMs)) return
+    throw new Error(`stuck: ${this.#finished} of ${this.options.operations} operations`)
+  }
+
+  /** Nodes that hold a key, the preferred first. */
+  replicasOf(key: string): readonly string[] {
+    const ids = this.nodes.map(({ nodeId }) => nodeId)
+    return this.#routingOf('n0', ids).readersOf(partitionOfKey(key), this.bucket.n)
   }
 
   // The view of a node: preference lists by partition, and who is alive, which it learns late.
@@ -272,7 +317,7 @@ export class RingSim {
   // Faults.
 
   #planFault(): void {
-    this.events.after(50 + this.random.fraction() * 1500, () => {
+    this.events.after(30 + this.random.fraction() * 700, () => {
       if (this.#isHealed) return
       this.#strike(this.random.pick(this.options.faults))
       this.#planFault()
@@ -281,7 +326,8 @@ export class RingSim {
 
   #strike(kind: FaultKind): void {
     const { random } = this
-    const node = random.pick(this.nodes)
+    const isLosing = losingKinds.some((losing) => losing === kind)
+    const node = isLosing ? this.nodes[this.#victim]! : random.pick(this.nodes)
     this.faultCounts[kind] = (this.faultCounts[kind] ?? 0) + 1
     this.#note('f', kind, node.nodeId, 0)
     switch (kind) {
@@ -299,7 +345,28 @@ export class RingSim {
         break
       case 'kill':
       case 'power':
-        this.#stop(node, kind)
+        this.#stop(node, () => (kind === 'power' ? node.cutPower() : node.kill()))
+        break
+      case 'lostWrites':
+        this.#stop(node, () => node.cutPower())
+        break
+      case 'lostDisk':
+        this.#stop(node, () => node.loseDisk())
+        break
+      case 'diskFull':
+        node.disk.capacityBytes = node.disk.usedBytes + random.below(4096)
+        this.events.after(random.fraction() * 3000, () => {
+          node.disk.capacityBytes = Number.POSITIVE_INFINITY
+        })
+        break
+      case 'busy':
+        node.refusalOneIn = random.pick([2, 5, 50])
+        this.events.after(random.fraction() * 3000, () => {
+          node.refusalOneIn = 0
+        })
+        break
+      case 'diskError':
+        if (node.isUp) node.failDisk()
         break
       case 'pause':
         if (node.isUp) node.pause(random.fraction() * 4000)
@@ -311,10 +378,13 @@ export class RingSim {
     }
   }
 
-  #stop(node: SimNode, kind: 'kill' | 'power'): void {
+  #stop(node: SimNode, stop: () => void): void {
     if (!node.isUp) return
-    if (kind === 'power') node.cutPower()
-    else node.kill()
+    stop()
+    this.#startLater(node)
+  }
+
+  #startLater(node: SimNode): void {
     this.events.after(50 + this.random.fraction() * 4000, () => {
       if (!node.isUp) node.start()
     })
@@ -344,15 +414,14 @@ export class RingSim {
     this.#isHealed = true
     this.network.mend()
     this.network.faults = { lossOneIn: 0, repeatOneIn: 0, damageOneIn: 0, delayMsMax: 0 }
-    for (const node of this.nodes) if (!node.isUp) node.start()
+    for (const node of this.nodes) {
+      node.disk.capacityBytes = Number.POSITIVE_INFINITY
+      node.disk.heal()
+      node.refusalOneIn = 0
+      if (!node.isUp) node.start()
+    }
     // Operations under way, retries and hints come to their ends.
-    this.#pass(20_000)
-  }
-
-  #pass(durationMs: number): void {
-    const endMs = this.events.nowMs + durationMs
-    while (this.events.step(endMs));
-    this.events.nowMs = endMs
+    this.pass(20_000)
   }
 
   /** Reads of all replicas until nothing has to be repaired any more; then nothing is under way anywhere. */
@@ -377,7 +446,7 @@ export class RingSim {
       this.#runUntil(() => pending === 0, 20_000)
       quiet = repaired === 0 ? quiet + 1 : 0
     }
-    this.#pass(15_000)
+    this.pass(15_000)
     for (const { nodeId, node } of this.nodes) {
       assert.equal(node.coordinator.pendingCount, 0, `${nodeId} has operations left`)
       assert.equal(node.replica.pendingCount, 0, `${nodeId} has local requests left`)
@@ -390,11 +459,8 @@ export class RingSim {
     const final = new Map<string, readonly number[]>()
     for (const key of this.#keys) {
       let first: string | undefined
-      for (const nodeId of this.#routingOf(
-        'n0',
-        this.nodes.map((node) => node.nodeId),
-      ).readersOf(partitionOfKey(key), this.bucket.n)) {
-        const bytes = this.#held(this.#nodeOf(nodeId), key)
+      for (const nodeId of this.replicasOf(key)) {
+        const bytes = this.held(this.#nodeOf(nodeId), key)
         const text = Buffer.from(bytes).toString('hex')
         first ??= text
         assert.equal(text, first, `Replicas differ on ${key}, ${nodeId} among them`)
@@ -408,7 +474,8 @@ export class RingSim {
     return final
   }
 
-  #held(at: SimNode, key: string): Uint8Array {
+  /** What a node has of a key, encoded. */
+  held(at: SimNode, key: string): Uint8Array {
     let held: Uint8Array | undefined
     at.act((node) =>
       node.replica.read(bucketId, bytesOf(key), 1000, (_, found) => {

@@ -33,6 +33,8 @@ export type SimNodeOptions = {
   readonly routing: () => Routing
   readonly bucketOf: (id: number) => Bucket | undefined
   readonly send: (to: string, bytes: Uint8Array) => boolean
+  /** The process ended by itself, as after an error of its disk. */
+  readonly died: (node: SimNode) => void
 }
 
 const segmentBytes = 32 * 1024
@@ -61,6 +63,8 @@ export class SimNode {
   #pausedUntilMs = 0
   readonly #whilePaused: (() => void)[] = []
   starts = 0
+  /** Of so many frames between its threads one finds no room; 0: none. */
+  refusalOneIn = 0
 
   constructor(options: SimNodeOptions) {
     this.#options = options
@@ -106,6 +110,8 @@ export class SimNode {
       shards: 1,
       random: this.#random.fork(`links ${this.starts}`),
       onQueued: () => this.#planTurn(),
+      // Drawn anew whenever a frame is begun.
+      refusalOneIn: () => this.refusalOneIn,
     })
     const finder = new TableFinder({
       disk: this.disk,
@@ -159,7 +165,13 @@ export class SimNode {
         },
         resumed: () => this.#planTurn(),
         failed: () => {
-          if (this.#run === run) this.kill()
+          // What the log holds behind the error is not known: another actor goes on. Not in the middle of a call.
+          this.#mayMissWrites = true
+          this.#options.events.after(0, () => {
+            if (this.#run !== run) return
+            this.kill()
+            this.#options.died(this)
+          })
         },
       },
     )
@@ -173,7 +185,14 @@ export class SimNode {
       },
     )
     assert.ok(isRecovered, 'Recovery has ended')
-    if (failure !== undefined) throw failure
+    if (failure !== undefined) {
+      // A disk that is full or fails just now: it is tried again.
+      if (failure.code !== 'DISK_FULL' && failure.code !== 'DISK_FAILED') throw failure
+      this.#mayMissWrites = true
+      this.disk.kill(this.#random)
+      this.#options.died(this)
+      return
+    }
     Atomics.store(new Int32Array(memory.control), ControlWord.state, ShardState.up)
     links.serve(
       0,
@@ -237,6 +256,15 @@ export class SimNode {
       this.clock.advanceTo(this.#options.events.nowMs)
       for (const action of this.#whilePaused.splice(0)) action()
       this.#planTurn()
+    })
+  }
+
+  /** One of the next calls of its disk fails for good. */
+  failDisk(): void {
+    this.disk.fail({
+      kind: this.#random.pick(['write', 'sync'] as const),
+      error: 'EIO',
+      nth: 1 + this.#random.below(20),
     })
   }
 

@@ -1,0 +1,119 @@
+/**
+ * Many seeds of the simulated ring, over all cores:
+ *
+ *   npm run sim:sweep -- [--seeds 10000] [--ops 2000] [--first 0] [--threads 2]
+ *
+ * Prints each seed with a violation and how to run it alone, and at the end one line of JSON, which also goes to evidence/runs.jsonl.
+ * Exit code 0 without violations, 1 with, 2 for bad arguments.
+ */
+import { execFileSync } from 'node:child_process'
+import { appendFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
+import { profileOf } from './ring/profile.ts'
+import { RingSim, type RingSimResult } from './ring/ring-sim.ts'
+
+const project = join(import.meta.dirname, '..', '..')
+const seedsPerPortion = 10
+const violationsMax = 20
+
+type Portion = { readonly first: number; readonly count: number }
+
+/** A thread runs portions of seeds until there are no more. */
+function work(operations: number): void {
+  parentPort!.on('message', ({ first, count }: Portion) => {
+    for (let seed = first; seed < first + count; seed++) {
+      parentPort!.postMessage(new RingSim(profileOf(String(seed), operations)).run())
+    }
+    parentPort!.postMessage('done')
+  })
+}
+
+type Sums = { seeds: number; ops: number; acked: number; faults: Record<string, number>; simulatedSeconds: number }
+
+async function sweep(seeds: number, operations: number, first: number, threads: number): Promise<number> {
+  const beganMs = performance.now()
+  const sums: Sums = { seeds: 0, ops: 0, acked: 0, faults: {}, simulatedSeconds: 0 }
+  const failed: string[] = []
+  let next = first
+  const take = (result: RingSimResult): void => {
+    sums.seeds++
+    sums.ops += result.ops
+    sums.acked += result.acked
+    sums.simulatedSeconds += result.simulatedSeconds
+    for (const [kind, count] of Object.entries(result.faults)) sums.faults[kind] = (sums.faults[kind] ?? 0) + count
+    if (result.violations.length > 0) {
+      failed.push(result.seed)
+      process.stdout.write(
+        `seed ${result.seed}: ${result.violations[0]}\n  npm run sim -- --seed ${result.seed} --ops ${operations}\n`,
+      )
+    }
+    if (sums.seeds % 100 === 0 || sums.seeds === seeds) showProgress(sums, seeds, failed.length, beganMs)
+  }
+  const runThread = (): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const worker = new Worker(new URL(import.meta.url), { workerData: { operations } })
+      const give = (): void => {
+        if (next >= first + seeds || failed.length >= violationsMax) {
+          void worker.terminate().then(() => resolve())
+          return
+        }
+        const count = Math.min(seedsPerPortion, first + seeds - next)
+        worker.postMessage({ first: next, count } satisfies Portion)
+        next += count
+      }
+      worker.on('message', (message: RingSimResult | 'done') => (message === 'done' ? give() : take(message)))
+      worker.on('error', reject)
+      give()
+    })
+  await Promise.all(Array.from({ length: threads }, runThread))
+  const seconds = (performance.now() - beganMs) / 1000
+  const git = (...words: string[]): string => execFileSync('git', words, { cwd: project, encoding: 'utf8' }).trim()
+  const facts = {
+    run: 'ring-sweep',
+    at: new Date().toISOString(),
+    commit: git('rev-parse', 'HEAD'),
+    isModified: git('status', '--porcelain', '--', 'src', 'test') !== '',
+    ...sums,
+    simulatedSeconds: Math.round(sums.simulatedSeconds),
+    firstSeed: first,
+    operationsPerSeed: operations,
+    failures: failed.length,
+    seconds: Math.round(seconds),
+    seedsPerMinute: Math.round((sums.seeds / seconds) * 60),
+    operationsPerSecondAndThread: Math.round(sums.ops / seconds / threads),
+  }
+  appendFileSync(join(project, 'evidence', 'runs.jsonl'), `${JSON.stringify(facts)}\n`)
+  process.stdout.write(`${JSON.stringify(facts)}\n`)
+  return failed.length === 0 ? 0 : 1
+}
+
+function showProgress({ seeds, ops }: Sums, all: number, failures: number, beganMs: number): void {
+  const width = 30
+  const full = Math.round((seeds / all) * width)
+  const rate = Math.round((ops / (performance.now() - beganMs)) * 1000)
+  const line = `[${'#'.repeat(full)}${'.'.repeat(width - full)}] ${seeds} of ${all} seeds, ${rate} operations/s, ${failures} failed`
+  process.stderr.write(process.stderr.isTTY ? `\r${line}${seeds === all ? '\n' : ''}` : `${line}\n`)
+}
+
+function numberOf(text: string | undefined, fallback: number, least: number): number {
+  const value = text === undefined ? fallback : Number(text)
+  if (Number.isInteger(value) && value >= least) return value
+  process.stderr.write('--seeds, --ops, --first and --threads are whole numbers\n')
+  process.exit(2)
+}
+
+if (isMainThread) {
+  const names = ['seeds', 'ops', 'first', 'threads'] as const
+  const options = Object.fromEntries(names.map((name) => [name, { type: 'string' } as const]))
+  const values: Partial<Record<string, string | boolean>> = parseArgs({ options }).values
+  const text = (name: (typeof names)[number]): string | undefined => values[name]?.toString()
+  process.exitCode = await sweep(
+    numberOf(text('seeds'), 10_000, 1),
+    numberOf(text('ops'), 2000, 1),
+    numberOf(text('first'), 0, 0),
+    numberOf(text('threads'), availableParallelism(), 1),
+  )
+} else work((workerData as { operations: number }).operations)
