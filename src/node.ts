@@ -6,7 +6,7 @@
 
 import type { HashSeed } from './base/key-hash.ts'
 import type { Durability } from './config.ts'
-import type { Clock, Shards } from './env.ts'
+import type { Clock, Random, Shards } from './env.ts'
 import { firstHintRequestId, HintStore } from './replication/hint-store.ts'
 import { LocalReplica } from './replication/local-replica.ts'
 import { decodePeerMessage } from './replication/peer-message.ts'
@@ -19,6 +19,7 @@ import type { KeyReader } from './storage/shard-reader.ts'
 export type NodeOptions = {
   readonly nodeId: string
   readonly clock: Clock
+  readonly random: Random
   readonly shards: Shards
   readonly readerOf: (shard: number) => KeyReader
   readonly hashSeed: HashSeed

@@ -18,7 +18,7 @@ import { SunwiseError } from '../base/errors.ts'
 import { SipHash } from '../base/siphash.ts'
 import { partitionOfSlot, slotOfKey } from '../cluster/slots.ts'
 import { type Durability, Limits } from '../config.ts'
-import type { Clock } from '../env.ts'
+import type { Clock, Random } from '../env.ts'
 import { ActorRegistry } from '../versions/actor-registry.ts'
 import { decodeContext, encodeContext } from '../versions/context.ts'
 import { decodeSet, encodeSet } from '../versions/set-codec.ts'
@@ -63,6 +63,7 @@ export type QuorumCoordinatorOptions = {
   /** This node. */
   readonly self: string
   readonly clock: Clock
+  readonly random: Random
   readonly replica: LocalReplica
   readonly hints: HintKeeper
   /** The topology as it is now. */
@@ -149,6 +150,10 @@ type WriteRequest = Omit<ForwardMessage, 'type' | 'requestId' | 'epoch' | 'timeo
 
 /** A read asks one more replica when an answer takes longer than this. */
 const hedgeMs = 50
+/** Ids above are those of hints. */
+const requestIdMask = 0x7fff_ffff
+/** A request that is sent on is told from a repetition while so many others came. */
+const forwardedMax = 8192
 const emptyBytes = new Uint8Array(0)
 
 export class QuorumCoordinator {
@@ -158,12 +163,16 @@ export class QuorumCoordinator {
   readonly #operations = new Map<number, Operation>()
   /** Requests whose local write or read is under way: they are in no table of operations yet. */
   #beginning = 0
-  #lastRequestId = 0
+  /** Begins anywhere, so that answers to a process that ended are not taken for answers to this one. */
+  #lastRequestId: number
+  /** Requests that others sent on to this node lately: one that comes twice is coordinated once. */
+  readonly #forwarded = new Set<string>()
   readonly #contextScratch = new Uint8Array(Limits.contextBytesMax + 64)
 
   constructor(options: QuorumCoordinatorOptions) {
     this.#options = options
     this.#mac = new SipHash(options.clusterKey)
+    this.#lastRequestId = options.random.u32() & requestIdMask
   }
 
   /** Requests that are not finished: answered ones that still wait for replicas among them. */
@@ -296,6 +305,7 @@ export class QuorumCoordinator {
   /** A request that another node took from its client. It is coordinated here or refused, never sent on. */
   #coordinateForwarded(from: string, message: ForwardMessage): void {
     const { requestId, bucketId, key, operation, timeoutMs } = message
+    if (this.#isRepeated(from, requestId)) return
     const answer: Callback<Written> = (error, written) => {
       const { receipt } = written ?? {}
       this.#options.send(
@@ -324,6 +334,14 @@ export class QuorumCoordinator {
     const writers = this.#options.routing().writersOf(partitionOf(key), bucket.n).flat()
     if (!writers.includes(this.#options.self)) return answer(wrongEpoch(), undefined)
     this.#coordinate(bucket, { ...message, operation }, deadlineMs, answer)
+  }
+
+  #isRepeated(from: string, requestId: number): boolean {
+    const name = `${from} ${requestId}`
+    if (this.#forwarded.has(name)) return true
+    this.#forwarded.add(name)
+    if (this.#forwarded.size > forwardedMax) this.#forwarded.delete(this.#forwarded.values().next().value!)
+    return false
   }
 
   /** Applies a write to this node's own replica, and spreads what that makes. */
@@ -816,7 +834,7 @@ export class QuorumCoordinator {
   }
 
   #newId(): number {
-    do this.#lastRequestId = (this.#lastRequestId + 1) & 0x7fff_ffff
+    do this.#lastRequestId = (this.#lastRequestId + 1) & requestIdMask
     while (this.#operations.has(this.#lastRequestId))
     return this.#lastRequestId
   }

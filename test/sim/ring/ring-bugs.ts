@@ -139,4 +139,20 @@ export const ringBugs: readonly DeliberateBug[] = [
     ],
     test: ringTest('hints reach their targets although messages are lost'),
   },
+  {
+    what: 'coordinates a request twice that the network repeats',
+    patches: [{ file: coordinator, from: 'if (this.#forwarded.has(name)) return true', to: '' }],
+    test: allFaults,
+  },
+  {
+    what: 'counts requests from the start in every run, and takes answers to the run before for its own',
+    patches: [
+      {
+        file: coordinator,
+        from: 'this.#lastRequestId = options.random.u32() & requestIdMask',
+        to: 'this.#lastRequestId = 0',
+      },
+    ],
+    test: ringTest('an answer to a process that ended is not taken for one to the process after it'),
+  },
 ]

@@ -78,3 +78,34 @@ test('RingSim: hints reach their targets although messages are lost', () => {
     for (const { node } of sim.nodes) assert.equal(node.hints.count, 0)
   }
 })
+
+test('RingSim: an answer to a process that ended is not taken for one to the process after it', () => {
+  const keys = ['{tag}first', '{tag}second']
+  const sim = new RingSim({ seed: 'late answer', nodes: 2, operations: 0, faults: [], keys })
+  // The first replica: others would send the write on to it.
+  const nodeOf = (place: number) => sim.nodes.find(({ nodeId }) => nodeId === sim.replicasOf(keys[0]!)[place])
+  const [first, second] = [nodeOf(0), nodeOf(1)]
+  const put = (key: string): { code: string | undefined } => {
+    const said: { code: string | undefined } = { code: undefined }
+    const bytes = Buffer.from(key)
+    const options = { w: 'all', timeoutMs: 2500 } as const
+    first!.act(({ coordinator }) =>
+      coordinator.put(sim.bucket, bytes, bytes, options, (error) => {
+        said.code = error?.code ?? 'ok'
+      }),
+    )
+    return said
+  }
+  sim.start()
+  sim.pass(500)
+  sim.network.clog(second!.nodeId, first!.nodeId, 1500)
+  put(keys[0]!)
+  sim.pass(100)
+  first!.kill()
+  first!.start()
+  sim.pass(500)
+  sim.network.cut(first!.nodeId, second!.nodeId)
+  const late = put(keys[1]!)
+  sim.pass(5000)
+  assert.equal(late.code, 'QUORUM_NOT_MET', 'Nobody else has it')
+})

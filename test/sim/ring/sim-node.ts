@@ -125,6 +125,7 @@ export class SimNode {
     const node = new Node({
       nodeId: this.nodeId,
       clock: this.clock,
+      random: this.#random.fork(`node ${this.starts}`),
       shards: links.door(0),
       readerOf: () => reader,
       hashSeed,
