@@ -7,6 +7,7 @@
 import type { HashSeed } from './base/key-hash.ts'
 import type { Durability } from './config.ts'
 import type { Clock, Random, Shards } from './env.ts'
+import { Exchanges, type ExchangesOptions, firstExchangeRequestId } from './replication/exchanges.ts'
 import { firstHintRequestId, HintStore } from './replication/hint-store.ts'
 import { LocalReplica } from './replication/local-replica.ts'
 import { decodePeerMessage } from './replication/peer-message.ts'
@@ -28,12 +29,17 @@ export type NodeOptions = {
   readonly routing: () => Routing
   readonly bucketOf: (id: number) => Bucket | undefined
   readonly send: (node: string, bytes: Uint8Array) => boolean
+  /** Partitions that this node holds, and the other nodes that hold each. */
+  readonly partitions: ExchangesOptions['partitions']
+  /** Milliseconds between two exchanges of this node with others. */
+  readonly exchangeRestMs: number
 }
 
 export class Node {
   readonly replica: LocalReplica
   readonly coordinator: QuorumCoordinator
   readonly hints: HintStore
+  readonly exchanges: Exchanges
   readonly #server: Replica
   /** Messages of peers that could not be read. */
   malformed = 0
@@ -48,6 +54,12 @@ export class Node {
       replica: this.replica,
       hints: this.hints,
     })
+    this.exchanges = new Exchanges({
+      ...options,
+      self: options.nodeId,
+      replica: this.replica,
+      restMs: options.exchangeRestMs,
+    })
     this.#server = new Replica({ replica: this.replica, hints: this.hints, routing, send })
   }
 
@@ -55,8 +67,11 @@ export class Node {
   receive(from: string, bytes: Uint8Array): void {
     const message = decodePeerMessage(bytes)
     if (message === undefined) this.malformed++
-    else if (message.type === 'write' || message.type === 'read') this.#server.receive(from, message)
-    else if (message.type === 'written' && message.requestId >= firstHintRequestId) this.hints.receive(from, message)
+    else if (message.type === 'write' || message.type === 'read' || message.type === 'compare') {
+      this.#server.receive(from, message)
+    } else if (message.type !== 'forward' && message.requestId >= firstExchangeRequestId) {
+      this.exchanges.receive(from, message)
+    } else if (message.type === 'written' && message.requestId >= firstHintRequestId) this.hints.receive(from, message)
     else this.coordinator.receive(from, message)
   }
 
@@ -69,5 +84,6 @@ export class Node {
     this.replica.tick()
     this.coordinator.tick()
     this.hints.tick()
+    this.exchanges.tick()
   }
 }

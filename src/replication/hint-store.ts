@@ -136,7 +136,7 @@ export class HintStore implements HintKeeper {
     const bucket = this.#options.bucketOf(hint.bucketId)
     // The bucket is gone, and its data with it.
     if (bucket === undefined) return this.#remove(hint)
-    const requestId = (firstHintRequestId + (this.#lastId++ & 0x7fff_ffff)) >>> 0
+    const requestId = (firstHintRequestId + (this.#lastId++ & 0x3fff_ffff)) >>> 0
     this.#flights.set(requestId, { hint, turn: hint.turn, deadlineMs: nowMs + answerMs })
     if (hint.set !== undefined) return this.#send(requestId, hint, bucket, hint.set)
     this.#options.replica.read(hint.bucketId, hint.key, answerMs, (_error, held) => {

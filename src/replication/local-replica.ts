@@ -14,6 +14,8 @@ import { type Durability, DurabilityNumber, Limits, versionSetBytesMax } from '.
 import type { Clock, FrameTarget, Shards } from '../env.ts'
 import { CommandFlag, FrameKind, recordsReplyBytes, setReplyBytes, writeCommandBytes } from '../shard/command.ts'
 import {
+  compareCommandSize,
+  encodeCompareCommand,
   encodeGetCommand,
   encodeMergeCommand,
   encodeTrackCommand,
@@ -65,6 +67,7 @@ type Done<Answer> = (error: SunwiseError | undefined, answer: Answer | undefined
 type Pending =
   | { readonly kind: 'write'; readonly done: Done<HeldSet> }
   | { readonly kind: 'merge'; readonly done: Done<{ readonly isDurable: boolean }> }
+  | { readonly kind: 'compare'; readonly done: Done<Uint8Array> }
   | { readonly kind: 'read'; readonly shard: number; readonly done: Done<HeldSet> }
 
 /** The bytes of a key that was never written. */
@@ -222,6 +225,17 @@ export class LocalReplica {
     settle(undefined)
   }
 
+  /** A question about what this replica has of a partition; `verb` is a CompareVerb, command.ts tells what each gets. */
+  compare(verb: number, partition: number, payload: Uint8Array, timeoutMs: number, done: Done<Uint8Array>): void {
+    const { shards } = this.#options
+    const shard = shardOfPartition(partition, shards.count)
+    const target = this.#begin(shard, compareCommandSize(payload.length))
+    if (target instanceof SunwiseError) return done(target, undefined)
+    const requestId = this.#add({ kind: 'compare', done }, shard, timeoutMs)
+    encodeCompareCommand(target, verb, partition, requestId, payload)
+    shards.commit(shard)
+  }
+
   /** A reply frame for this thread; the bytes belong to this object until it returns. False: it answers none of its requests. */
   receive(u8: Uint8Array, i32: Int32Array, start: number): boolean {
     const word = start >>> 2
@@ -243,11 +257,11 @@ export class LocalReplica {
     }
     assert(u8[start] === FrameKind.setReply, 'A write for other replicas is answered by a set reply')
     const isDurable = u8[start + 8] === 1
+    const at = start + setReplyBytes
+    const bytes = u8.slice(at, at + (i32[word + 3]! >>> 0))
     if (request.kind === 'merge') request.done(undefined, { isDurable })
-    else {
-      const at = start + setReplyBytes
-      request.done(undefined, { set: u8.slice(at, at + (i32[word + 3]! >>> 0)), isDurable })
-    }
+    else if (request.kind === 'compare') request.done(undefined, bytes)
+    else request.done(undefined, { set: bytes, isDurable })
     return true
   }
 
@@ -297,5 +311,5 @@ export class LocalReplica {
 
 /** A write that was sent may take effect; a read never does. */
 function outcomeFor(request: Pending): 'unknown' | 'none' {
-  return request.kind === 'read' ? 'none' : 'unknown'
+  return request.kind === 'read' || request.kind === 'compare' ? 'none' : 'unknown'
 }

@@ -20,7 +20,13 @@
  *     16 failure | u8 flags: 1 set, 2 sloppy, 4 durable | u16 repaired | u16 replicas | u8 acks, each { u8 flags: 1 fallback,
  *        2 durable; node } | (1) set
  *
- * A failure is { u8 codeBytes (0: none failed), code of the error table, u8 outcome }: codes are for ever, their numbers are not. Key, set, value, context, target, node and content type are each a u32 length and the bytes. Level: 0 the bucket's, 1 one, 2 quorum,
+ *   7 compare   what have you of a partition
+ *     16 u16 partition   18 u8 wants: 1 clock, 2 children, 4 keys of leaves   19 u8 0   20 numbers of nodes or leaves, u16 each
+ *   8 compared  answer to 7, as the shard gives it (shard/command.ts)
+ *     16 failure | clock | answer
+ *
+ * A failure is { u8 codeBytes (0: none failed), code of the error table, u8 outcome }: codes are for ever, their numbers are not. Key, set, value, context, target, node,
+ * content type, numbers, clock and answer are each a u32 length and the bytes. Level: 0 the bucket's, 1 one, 2 quorum,
  * 3 all, 4 + k: k replicas. A decoder takes this form only and never throws.
  */
 import { ByteReader, ByteWriter } from '../base/bytes.ts'
@@ -90,9 +96,45 @@ export type ForwardedMessage = Head & {
   readonly replicas: number
   readonly acks: readonly ReceiptNode[]
 }
-export type PeerMessage = WriteMessage | ReadMessage | WrittenMessage | FoundMessage | ForwardMessage | ForwardedMessage
+export type CompareMessage = Head & {
+  readonly type: 'compare'
+  readonly partition: number
+  readonly wantsClock: boolean
+  /** Lanes of the children of nodes, or keys of leaves. */
+  readonly of: 'children' | 'leafKeys'
+  readonly numbers: Uint8Array
+}
+export type ComparedMessage = Head & {
+  readonly type: 'compared'
+  readonly failure: PeerFailure | undefined
+  readonly clock: Uint8Array
+  readonly answer: Uint8Array
+}
+export type PeerMessage =
+  | WriteMessage
+  | ReadMessage
+  | WrittenMessage
+  | FoundMessage
+  | ForwardMessage
+  | ForwardedMessage
+  | CompareMessage
+  | ComparedMessage
 
-export const PeerMessageType = { write: 1, read: 2, written: 3, found: 4, forward: 5, forwarded: 6 } as const
+/** A message before it has its number. */
+export type Unnumbered<Message extends PeerMessage = PeerMessage> = Message extends PeerMessage
+  ? Omit<Message, 'requestId'>
+  : never
+
+export const PeerMessageType = {
+  write: 1,
+  read: 2,
+  written: 3,
+  found: 4,
+  forward: 5,
+  forwarded: 6,
+  compare: 7,
+  compared: 8,
+} as const
 const operations = ['put', 'delete', 'get'] as const
 const durabilities = Object.keys(DurabilityNumber) as Durability[]
 const ForwardFlag = {
@@ -145,6 +187,17 @@ export function encodePeerMessage(message: PeerMessage): Uint8Array {
       break
     case 'forward':
       writeForward(writer, message)
+      break
+    case 'compare':
+      writer.u16(message.partition)
+      writer.u8((message.wantsClock ? 1 : 0) | (message.of === 'children' ? 2 : 4))
+      writer.u8(0)
+      writer.bytes(message.numbers)
+      break
+    case 'compared':
+      writeFailure(writer, message.failure)
+      writer.bytes(message.clock)
+      writer.bytes(message.answer)
       break
     case 'forwarded':
       writeFailure(writer, message.failure)
@@ -211,6 +264,19 @@ function readBody(reader: ByteReader, type: number, head: Head): PeerMessage | u
     }
     case PeerMessageType.forward:
       return readForward(reader, head)
+    case PeerMessageType.compare: {
+      const partition = reader.u16()
+      const wants = reader.u8()
+      const isWhole = (wants & ~1) === 2 || (wants & ~1) === 4
+      if (partition >= Limits.partitions || !isWhole || reader.u8() !== 0) return undefined
+      const of = (wants & 2) !== 0 ? 'children' : 'leafKeys'
+      return { ...head, type: 'compare', partition, wantsClock: (wants & 1) !== 0, of, numbers: reader.bytes() }
+    }
+    case PeerMessageType.compared: {
+      const failure = readFailure(reader)
+      if (failure === null) return undefined
+      return { ...head, type: 'compared', failure, clock: reader.bytes(), answer: reader.bytes() }
+    }
     case PeerMessageType.forwarded: {
       const failure = readFailure(reader)
       const flags = reader.u8()

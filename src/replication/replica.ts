@@ -1,15 +1,16 @@
 /**
- * What this node does for coordinators on others: takes in what they have of a key, tells what it has, and keeps hints. A request under an
+ * What this node does for others: takes in what they have of a key, tells what it has of keys and partitions, and keeps hints. A request under an
  * epoch in which the partition lies elsewhere is refused with WRONG_EPOCH, before anything is done. It has no state of its own.
  */
 import { SunwiseError } from '../base/errors.ts'
 import { partitionOfSlot, slotOfKey } from '../cluster/slots.ts'
+import { CompareVerb } from '../shard/command.ts'
 import { ActorRegistry } from '../versions/actor-registry.ts'
 import { decodeSet } from '../versions/set-codec.ts'
 import { type Digest, digest } from '../versions/version-set.ts'
 import type { HintKeeper } from './hints.ts'
 import type { LocalReplica } from './local-replica.ts'
-import { encodePeerMessage, type ReadMessage, type WriteMessage } from './peer-message.ts'
+import { type CompareMessage, encodePeerMessage, type ReadMessage, type WriteMessage } from './peer-message.ts'
 import type { Routing } from './routing.ts'
 
 export type ReplicaOptions = {
@@ -20,6 +21,7 @@ export type ReplicaOptions = {
 }
 
 const noDigest: Digest = { low: 0, high: 0 }
+const nothing = new Uint8Array(0)
 
 export class Replica {
   readonly #options: ReplicaOptions
@@ -29,7 +31,8 @@ export class Replica {
     this.#options = options
   }
 
-  receive(from: string, message: WriteMessage | ReadMessage): void {
+  receive(from: string, message: WriteMessage | ReadMessage | CompareMessage): void {
+    if (message.type === 'compare') return this.#compare(from, message)
     const { key } = message
     const routing = this.#options.routing()
     const isServed = routing.accepts(message.epoch, partitionOfSlot(slotOfKey(key, 0, key.length)))
@@ -77,7 +80,26 @@ export class Replica {
     })
   }
 
-  #headOf({ requestId }: WriteMessage | ReadMessage): { requestId: number; epoch: number; timeoutMs: number } {
+  /** The clock is taken before the tree is looked at: who takes in all that the tree shows has what the clock covers. */
+  #compare(from: string, message: CompareMessage): void {
+    const { partition, wantsClock, numbers, timeoutMs } = message
+    const answer = (error: SunwiseError | undefined, clock: Uint8Array, bytes: Uint8Array): void => {
+      const failure = error === undefined ? undefined : { code: error.code, outcome: error.outcome }
+      this.#answer(from, { ...this.#headOf(message), type: 'compared', failure, clock, answer: bytes })
+    }
+    if (!this.#options.routing().accepts(message.epoch, partition)) return answer(wrongEpoch(), nothing, nothing)
+    const { replica } = this.#options
+    const verb = message.of === 'children' ? CompareVerb.children : CompareVerb.leafKeys
+    const look = (clock: Uint8Array): void =>
+      replica.compare(verb, partition, numbers, timeoutMs, (error, bytes) => answer(error, clock, bytes ?? nothing))
+    if (!wantsClock) return look(nothing)
+    replica.compare(CompareVerb.clock, partition, nothing, timeoutMs, (error, clock) => {
+      if (clock === undefined) answer(error, nothing, nothing)
+      else look(clock)
+    })
+  }
+
+  #headOf({ requestId }: { readonly requestId: number }): { requestId: number; epoch: number; timeoutMs: number } {
     return { requestId, epoch: this.#options.routing().epoch, timeoutMs: 0 }
   }
 

@@ -19,6 +19,16 @@
  *
  *      0 u8 kind   1 u8 flag   4 u32 requestId   8 u32 count   12 count x u16 partition
  *
+ * Compare command (for replicas that compare what they have of a partition):
+ *
+ *      0 u8 kind   1 u8 CompareVerb   2 u16 partition   4 u32 requestId   8 u32 payloadBytes   12 u32 0   16 payload padded
+ *
+ *     clock      no payload                     ->  the partition's clock (versions/partition-clock.ts)
+ *     children   u16 x inner nodes of the tree  ->  i32 x 2 x 16 per node: the lanes of its children (versions/hash-tree.ts)
+ *     leafKeys   u16 x leaves                   ->  u16 leaves that are told whole, the rest was too much | keys, each
+ *                                                   { u16 leaf, u16 keyBytes, u32 bucketId, u32 digestLow, u32 digestHigh, key }
+ *     joinClock  another replica's clock        ->  nothing
+ *
  * Read command (kind get: the owner's answer where a lock-free read was contended): as above up to the key.
  *
  * List command (keys from one partition on, until enough was looked at):
@@ -32,7 +42,8 @@
  *     12 u16 vectorCount   16 u32 x 2 digest (low, high)   24 u32 x 2 expiresAtMs
  *     32 vectorCount x { u32 actorLow, u32 actorHigh, u32 counterLow, u32 counterHigh }
  *
- * Reply to a merge or track command, and to a write with the flag `replicated`, which gets the whole set:
+ * Reply to a merge, track or compare command, which get nothing or what is said above, and to a write with the flag `replicated`, which
+ * gets the whole set:
  *
  *      0 u8 kind   1 u8 outcome   2 u16 error (0: none)   4 u32 requestId   8 u8 durable   12 u32 setBytes
  *     16 set (versions/set-codec.ts) padded
@@ -51,6 +62,7 @@ export const FrameKind = {
   list: 4,
   merge: 5,
   track: 6,
+  compare: 7,
   writeReply: 129,
   recordsReply: 130,
   setReply: 131,
@@ -80,12 +92,16 @@ export const CommandFlag = {
   replicated: 32,
 } as const
 
+/** What a compare command asks for. */
+export const CompareVerb = { clock: 1, children: 2, leafKeys: 3, joinClock: 4 } as const
+
 export const writeCommandBytes = 48
 export const listCommandBytes = 32
 export const writeReplyBytes = 32
 export const recordsReplyBytes = 16
 export const setReplyBytes = 16
 export const trackCommandBytes = 12
+export const compareCommandBytes = 16
 export const vectorEntryBytes = 16
 
 /** A number below 2^53 from two u32 halves. */

@@ -52,6 +52,7 @@ import {
 } from '../versions/version-set.ts'
 import {
   CommandFlag,
+  compareCommandBytes,
   FrameKind,
   highHalf,
   joinHalves,
@@ -62,6 +63,7 @@ import {
   writeCommandBytes,
 } from './command.ts'
 import { firstKeyOf, KeyLister, type KeyPage, type ListedRecord } from './key-lister.ts'
+import { PartitionCompare } from './partition-compare.ts'
 
 /** Where a shard's replies go: rings of the host, arrays of a simulator. */
 export type Replies = {
@@ -136,6 +138,7 @@ export class Shard {
   readonly #options: StoreOptions
   readonly #actorTable: ActorTable
   readonly #lister: KeyLister
+  readonly #partitions: PartitionCompare
 
   #unsyncedNoted = false
 
@@ -189,6 +192,7 @@ export class Shard {
       lowOf: (index) => this.store.actorLow(index),
       highOf: (index) => this.store.actorHigh(index),
     }
+    this.#partitions = new PartitionCompare(this.store, this.#actorTable)
   }
 
   /** Whether the catalog durably says that unsynced writes may exist: writes that ask for less than `sync` then get less. */
@@ -234,7 +238,7 @@ export class Shard {
    */
   receive(thread: number, u8: Uint8Array, i32: Int32Array, start: number, bytes: number): void {
     this.#frameBytes = bytes
-    if (this.#cold.size > 0 && u8[start] !== FrameKind.list && u8[start] !== FrameKind.track) {
+    if (this.#cold.size > 0 && isOfKey(u8[start]!)) {
       const cold = this.#cold.get(i32[(start >>> 2) + 3]!)
       if (cold !== undefined && cold !== this.#resuming) {
         this.#joinCold(cold, this.#copyOf(thread, u8, start))
@@ -262,6 +266,9 @@ export class Shard {
         return
       case FrameKind.track:
         this.#track(thread, u8, i32, start)
+        return
+      case FrameKind.compare:
+        this.#compare(thread, u8, i32, start)
         return
       default:
         assert(false, 'A command frame has a known kind')
@@ -727,6 +734,20 @@ export class Shard {
     }
   }
 
+  #compare(thread: number, u8: Uint8Array, i32: Int32Array, start: number): void {
+    const word = start >>> 2
+    const requestId = i32[word + 1]! >>> 0
+    const partition = u8[start + 2]! | (u8[start + 3]! << 8)
+    const payloadStart = start + compareCommandBytes
+    try {
+      const payload = u8.slice(payloadStart, payloadStart + (i32[word + 2]! >>> 0))
+      this.#replyBytes(thread, requestId, this.#partitions.answer(u8[start + 1]!, partition, payload), false)
+    } catch (error) {
+      if (!(error instanceof SunwiseError)) throw error
+      this.#refuse(thread, requestId, error)
+    }
+  }
+
   #readContext(i32: Int32Array, at: number, count: number): Vector | undefined {
     const entries: { actor: number; counter: number }[] = []
     for (let index = 0; index < count; index++) {
@@ -871,14 +892,18 @@ export class Shard {
   /** The reply to a merge or track command, or to a write that other replicas will get. */
   #replySet(thread: number, requestId: number, form: number, address: number, durable: boolean): void {
     const set = form === AnswerForm.set ? encodeSet(this.#setAt(address), this.#actorTable) : emptyBytes
-    const target = this.#replies.beginReply(thread, setReplyBytes + pad4(set.length))
+    this.#replyBytes(thread, requestId, set, durable)
+  }
+
+  #replyBytes(thread: number, requestId: number, bytes: Uint8Array, durable: boolean): void {
+    const target = this.#replies.beginReply(thread, setReplyBytes + pad4(bytes.length))
     if (target === undefined) return
     const word = target.start >>> 2
     target.i32[word] = FrameKind.setReply
     target.i32[word + 1] = requestId
     target.i32[word + 2] = durable ? 1 : 0
-    target.i32[word + 3] = set.length
-    target.u8.set(set, target.start + setReplyBytes)
+    target.i32[word + 3] = bytes.length
+    target.u8.set(bytes, target.start + setReplyBytes)
     this.#replies.commitReply(thread)
   }
 
@@ -1205,6 +1230,11 @@ export class Shard {
     }
     Atomics.add(control, ControlWord.published, 1)
   }
+}
+
+/** Whether a command is about one key, whose hash it has. */
+function isOfKey(kind: number): boolean {
+  return kind !== FrameKind.list && kind !== FrameKind.track && kind !== FrameKind.compare
 }
 
 /** Bytes of a record in a list; without its value it is just its head and key. */

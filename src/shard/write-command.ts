@@ -4,7 +4,14 @@ import type { FrameTarget } from '../env.ts'
 import { contentTypeSpelledOut } from '../storage/record.ts'
 import type { ContextEntry } from '../versions/context.ts'
 import type { Digest } from '../versions/version-set.ts'
-import { FrameKind, highHalf, trackCommandBytes, vectorEntryBytes, writeCommandBytes } from './command.ts'
+import {
+  compareCommandBytes,
+  FrameKind,
+  highHalf,
+  trackCommandBytes,
+  vectorEntryBytes,
+  writeCommandBytes,
+} from './command.ts'
 
 /** Bytes of a content type as a command spells it out. */
 export function spelledBytes(typeCode: number, contentType: string): number {
@@ -144,4 +151,25 @@ export function encodeTrackCommand(
     u8[start + trackCommandBytes + 2 * index] = partition
     u8[start + trackCommandBytes + 2 * index + 1] = partition >>> 8
   }
+}
+
+/** Bytes of a compare command. */
+export function compareCommandSize(payloadBytes: number): number {
+  return compareCommandBytes + pad4(payloadBytes)
+}
+
+/** A question about a partition; `verb` is a CompareVerb. */
+export function encodeCompareCommand(
+  { u8, i32, start }: FrameTarget,
+  verb: number,
+  partition: number,
+  requestId: number,
+  payload: Uint8Array,
+): void {
+  const word = start >>> 2
+  i32[word] = FrameKind.compare | (verb << 8) | (partition << 16)
+  i32[word + 1] = requestId
+  i32[word + 2] = payload.length
+  i32[word + 3] = 0
+  copyBytes(payload, 0, u8, start + compareCommandBytes, payload.length)
 }

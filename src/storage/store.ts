@@ -19,6 +19,7 @@ import { SunwiseError } from '../base/errors.ts'
 import { type HashSeed, KeyHash } from '../base/key-hash.ts'
 import { Limits } from '../config.ts'
 import type { Disk } from '../env.ts'
+import type { HashTree } from '../versions/hash-tree.ts'
 import { PartitionClock } from '../versions/partition-clock.ts'
 import { type ActorTable, expire } from '../versions/version-set.ts'
 import { Arena, slabWordMask, wordsPerSlabBits } from './arena.ts'
@@ -45,6 +46,8 @@ import {
 import { groupBytes, groupHeaderBytes, groupSequence, isGroup, type LogPosition } from './log-group.ts'
 import { listSegments, type RecoveredLog, recoverLog } from './log-recovery.ts'
 import { PartitionClocks } from './partition-clocks.ts'
+import { type RecordVisit, visitPartition } from './partition-scan.ts'
+import { PartitionTrees } from './partition-trees.ts'
 import {
   decodeRecord,
   encodeRecord,
@@ -148,6 +151,10 @@ export class Store {
   #flusher: Flusher | undefined
 
   readonly #clocks = new PartitionClocks()
+  readonly #trees = new PartitionTrees({
+    lowOf: (index) => this.actorLow(index),
+    highOf: (index) => this.actorHigh(index),
+  })
   /** Partitions whose clocks begin in the open group. */
   readonly #trackedOpen: number[] = []
   readonly #actorTable: ActorTable = {
@@ -159,6 +166,8 @@ export class Store {
   readonly #stagedAddress = new Uint32Array(stagedMax)
   readonly #stagedHash = new Int32Array(stagedMax)
   readonly #stagedNext = new Float64Array(stagedMax)
+  /** 1: a copy of what the store holds already, elsewhere. */
+  readonly #stagedIsCopy = new Uint8Array(stagedMax)
   /** Index entry that the record replaces, as `find` saw it: where it is and what it points to; 0: none. */
   readonly #stagedSlab = new Uint8Array(stagedMax)
   readonly #stagedWord = new Uint32Array(stagedMax)
@@ -478,7 +487,7 @@ export class Store {
     const target = this.#arena.i32[address >>> wordsPerSlabBits]!
     copyWords(finder.i32, finder.at >>> 2, target, address & slabWordMask, bytes >>> 2)
     this.#foundOld = 0
-    this.#stageRecord(address, hash, false)
+    this.#stageRecord(address, hash, false, true)
     return address
   }
 
@@ -911,13 +920,14 @@ export class Store {
     return used - this.#liveBytes > used * recycleShareMin
   }
 
-  #stageRecord(address: number, hash: number, sync: boolean): number {
+  #stageRecord(address: number, hash: number, sync: boolean, isCopy = false): number {
     assert(this.#staged - this.#published < stagedMax, 'The staged table has room')
     const ordinal = this.#staged++
     const at = ordinal % stagedMax
     const bucket = hash & (stagedBuckets - 1)
     this.#stagedAddress[at] = address
     this.#stagedHash[at] = hash
+    this.#stagedIsCopy[at] = isCopy ? 1 : 0
     this.#stagedOld[at] = this.#foundOld
     this.#stagedSlab[at] = this.#index.foundSlab
     this.#stagedWord[at] = this.#index.foundWord
@@ -982,19 +992,89 @@ export class Store {
     const byte = (address & slabWordMask) << 2
     const u8 = this.#arena.u8[slab]!
     const i32 = this.#arena.i32[slab]!
-    if (this.#clocks.isAnyTracked)
-      this.#clocks.notePublished(this.#options.partitionOfSlot(recordSlot(u8, byte)), u8, i32, byte)
+    const isNew = this.#clocks.isAnyTracked && this.#stagedIsCopy[at] === 0
+    if (isNew) this.#noteNew(u8, i32, byte)
     const old = this.#stagedOld[at]!
     if (old !== 0 && this.#index.replaceAt(this.#stagedSlab[at]!, this.#stagedWord[at]!, old, address)) {
+      if (isNew) this.#noteGone(old)
       this.#countOut(old)
       this.#countIn(address)
       return
     }
-    this.#point(this.#options.partitionOfSlot(recordSlot(u8, byte)), hash, address, u8, i32, byte)
+    const gone = this.#point(this.#options.partitionOfSlot(recordSlot(u8, byte)), hash, address, u8, i32, byte)
+    if (isNew && gone !== 0) this.#noteGone(gone)
   }
 
-  /** Points the index at a record, and keeps the books. */
-  #point(partition: number, hash: number, address: number, u8: Uint8Array, i32: Int32Array, byte: number): void {
+  /** A record that is not a copy was published: clock and tree of its partition take it in. */
+  #noteNew(u8: Uint8Array, i32: Int32Array, byte: number): void {
+    const partition = this.#options.partitionOfSlot(recordSlot(u8, byte))
+    this.#clocks.notePublished(partition, u8, i32, byte)
+    this.#trees.add(partition, u8, i32, byte)
+  }
+
+  /** What a published record took the place of. */
+  #noteGone(address: number): void {
+    if (this.#trees.isEmpty) return
+    const slab = address >>> wordsPerSlabBits
+    const byte = (address & slabWordMask) << 2
+    const u8 = this.#arena.u8[slab]!
+    this.#trees.remove(this.#options.partitionOfSlot(recordSlot(u8, byte)), u8, this.#arena.i32[slab]!, byte)
+  }
+
+  /**
+   * The hash tree of a partition with replicas elsewhere, as what is published makes it; built with a pass over the partition where there
+   * is none yet. @throws TABLE_CORRUPT, DISK_FAILED
+   */
+  treeOf(partition: number): HashTree {
+    const present = this.#trees.treeOf(partition)
+    if (present !== undefined) return present
+    const tree = this.#trees.begin(partition)
+    try {
+      this.visitPartition(partition, (u8, i32, at) => this.#trees.add(partition, u8, i32, at))
+    } catch (error) {
+      this.#trees.clear()
+      throw error
+    }
+    return tree
+  }
+
+  /** Leaf and digest of a record, as trees count it. */
+  get trees(): Pick<PartitionTrees, 'leafOf' | 'digestOf'> {
+    return this.#trees
+  }
+
+  /** Every published record of a partition that is not of a deleted bucket. @throws TABLE_CORRUPT, DISK_FAILED */
+  visitPartition(partition: number, visit: RecordVisit): void {
+    const { hashSeed, isRetiredBucket } = this.#options
+    visitPartition(this.#arena, this.#index, this.tables, hashSeed, partition, (u8, i32, at) => {
+      if (!isRetiredBucket(recordBucket(i32, at))) visit(u8, i32, at)
+    })
+  }
+
+  /**
+   * All that another replica's clock covers has been taken in: this one's covers it, too, from now on. False without room in the log:
+   * it does not then.
+   */
+  joinClock(partition: number, clock: PartitionClock): boolean {
+    const present = this.#clocks.clockOf(partition)
+    const log = this.#openLog
+    if (present === undefined || log.failure !== undefined) return false
+    const groupsBefore = log.groups
+    try {
+      if (!this.#defineActors()) return false
+      const encoded = { partition, clock: clock.encode(this.#actorTable) }
+      if (!this.#appendControl(encodeTrackedClocks([encoded]))) return false
+    } catch (error) {
+      this.#dropUnwritten(error as SunwiseError)
+      return false
+    }
+    if (log.groups !== groupsBefore) this.#noteWritten()
+    present.join(clock)
+    return true
+  }
+
+  /** Points the index at a record, and keeps the books; the address that the key had before, or 0. */
+  #point(partition: number, hash: number, address: number, u8: Uint8Array, i32: Int32Array, byte: number): number {
     const old = this.#index.find(
       partition,
       hash,
@@ -1011,6 +1091,7 @@ export class Store {
       assert(inserted, 'The index has room for what was accepted')
     }
     this.#countIn(address)
+    return old
   }
 
   #countIn(address: number): void {
@@ -1220,6 +1301,7 @@ export class Store {
 
   /** A bucket was deleted: its records are taken off the table, a few chunks at a time. */
   reclaimRetired(): void {
+    this.#trees.clear()
     this.#retiredPartitionsLeft = Limits.partitions + 1
   }
 
@@ -1396,7 +1478,7 @@ export class Store {
     this.#recycledBytes += this.#openLog.position - position
     if (target === 0) return false
     copyWords(i32, at >>> 2, this.#arena.i32[target >>> wordsPerSlabBits]!, target & slabWordMask, bytes >>> 2)
-    this.#stageRecord(target, hash, false)
+    this.#stageRecord(target, hash, false, true)
     return true
   }
 

@@ -57,6 +57,7 @@ class Scenario {
         operations: 0,
         faults: [],
         keys: this.#keys,
+        exchangeRestMs: 10_000,
         sloppy: mode === 'sloppy',
       })
       this.#sim.start()

@@ -2,6 +2,7 @@
 import type { DeliberateBug } from '../deliberate-bugs.ts'
 
 const coordinator = 'src/replication/quorum-coordinator.ts'
+const exchanges = 'src/replication/exchanges.ts'
 const localReplica = 'src/replication/local-replica.ts'
 const shard = 'src/shard/shard.ts'
 const versionSet = 'src/versions/version-set.ts'
@@ -74,7 +75,13 @@ export const ringBugs: readonly DeliberateBug[] = [
   },
   {
     what: 'says of a local write that was not answered that it did nothing',
-    patches: [{ file: localReplica, from: "return request.kind === 'read' ? 'none' : 'unknown'", to: "return 'none'" }],
+    patches: [
+      {
+        file: localReplica,
+        from: "return request.kind === 'read' || request.kind === 'compare' ? 'none' : 'unknown'",
+        to: "return 'none'",
+      },
+    ],
     test: allFaults,
   },
   {
@@ -154,5 +161,32 @@ export const ringBugs: readonly DeliberateBug[] = [
       },
     ],
     test: ringTest('an answer to a process that ended is not taken for one to the process after it'),
+  },
+  {
+    what: 'joins the clock of a peer without having brought the keys together',
+    patches: [
+      {
+        file: exchanges,
+        from: 'const difference = exchange.keysLeft.pop()',
+        to: 'const difference = exchange.keysLeft.splice(0)[1e9]',
+      },
+    ],
+    test: allFaults,
+  },
+  {
+    what: 'joins the clock of a peer although some keys could not be brought together',
+    patches: [
+      {
+        file: exchanges,
+        from: '    if (exchange.isPartial) return this.#end(exchange)\n    this.#options',
+        to: '    this.#options',
+      },
+    ],
+    test: allFaults,
+  },
+  {
+    what: 'leaves in the tree what a write replaced',
+    patches: [{ file: 'src/storage/store.ts', from: '      if (isNew) this.#noteGone(old)\n', to: '' }],
+    test: allFaults,
   },
 ]

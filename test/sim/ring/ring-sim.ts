@@ -50,6 +50,8 @@ export type RingSimOptions = {
   /** Keys that clients use; default: a dozen in four partitions. */
   readonly keys?: readonly string[]
   readonly clients?: number
+  /** Milliseconds between two exchanges of a node. */
+  readonly exchangeRestMs?: number
 }
 
 export type RingSimResult = {
@@ -91,6 +93,8 @@ export class RingSim {
   acked = 0
   #isHealed = false
   readonly #victim: number
+  /** Partitions that keys lie in. */
+  readonly #partitions: readonly number[]
   readonly violations: string[] = []
   /** Since when each node sees another as it is: [observer][subject]. */
   readonly #sees = new Map<string, { isAlive: boolean; sinceMs: number }>()
@@ -113,7 +117,7 @@ export class RingSim {
     }
     this.#victim = this.random.below(options.nodes)
     this.#keys = options.keys ?? Array.from({ length: 12 }, (_, index) => `{tag${index % 4}}key${index}`)
-    const partitions = [...new Set(this.#keys.map((key) => partitionOfKey(key)))]
+    this.#partitions = [...new Set(this.#keys.map((key) => partitionOfKey(key)))]
     const ids = Array.from({ length: options.nodes }, (_, index) => `n${index}`)
     for (const nodeId of ids) {
       this.nodes.push(
@@ -122,10 +126,15 @@ export class RingSim {
           events: this.events,
           random: this.random.fork(nodeId),
           durability: options.durability ?? 'sync',
-          partitions,
+          partitions: this.#partitions,
           routing: () => this.#routingOf(nodeId, ids),
           bucketOf: (id) => (id === bucketId ? this.bucket : undefined),
           send: (to, bytes) => this.network.send(nodeId, to, bytes),
+          othersOf: (partition) => {
+            const holders = this.#routingOf(nodeId, ids).readersOf(partition, this.bucket.n)
+            return holders.includes(nodeId) ? holders.filter((holder) => holder !== nodeId) : undefined
+          },
+          exchangeRestMs: options.exchangeRestMs ?? 100,
           died: (node) => this.#startLater(node),
         }),
       )
@@ -424,33 +433,50 @@ export class RingSim {
     this.pass(20_000)
   }
 
-  /** Reads of all replicas until nothing has to be repaired any more; then nothing is under way anywhere. */
+  /** Replicas find by themselves what differs; then reads of all of them find nothing to repair, and nothing is under way. */
   #settle(): void {
     const endMs = this.events.nowMs + phaseTwoMs
-    for (let quiet = 0; quiet < 2; ) {
-      assert.ok(this.events.nowMs < endMs, 'Replicas do not converge')
-      let repaired = 0
-      let pending = 0
-      for (const key of this.#keys) {
-        pending++
-        const at = this.random.pick(this.nodes)
-        at.act((node) =>
-          node.coordinator.get(this.bucket, bytesOf(key), { r: 'all', timeoutMs: 5000 }, (error, answer) => {
-            pending--
-            if (error !== undefined)
-              throw new Error(`A read of all replicas failed when all was healed: ${error.message}`)
-            repaired += answer!.receipt.repaired ?? 0
-          }),
-        )
-      }
-      this.#runUntil(() => pending === 0, 20_000)
-      quiet = repaired === 0 ? quiet + 1 : 0
+    const pairsOf = (nodeId: string): number =>
+      this.#keys.filter((key, index) => {
+        const partition = partitionOfKey(key)
+        const isFirst = this.#keys.findIndex((other) => partitionOfKey(other) === partition) === index
+        return isFirst && this.replicasOf(key).includes(nodeId)
+      }).length *
+      (this.bucket.n - 1)
+    const sum = (of: (node: SimNode['node']) => number): number =>
+      this.nodes.reduce((total, { node }) => total + of(node), 0)
+    for (let before = -1; this.bucket.n > 1; ) {
+      const differing = sum(({ exchanges }) => exchanges.differing)
+      if (differing === before) break
+      before = differing
+      // Each node compares each of its partitions with each of the others, twice.
+      const targets = this.nodes.map(
+        ({ nodeId, node: { exchanges } }) => exchanges.ended - exchanges.partial + 2 * pairsOf(nodeId),
+      )
+      const isThrough = (): boolean =>
+        this.nodes.every(({ node: { exchanges } }, index) => exchanges.ended - exchanges.partial >= targets[index]!)
+      assert.ok(this.passUntil(isThrough, endMs - this.events.nowMs), 'Replicas do not converge by exchanges')
     }
+    let pending = 0
+    for (const key of this.#keys) {
+      pending++
+      const at = this.random.pick(this.nodes)
+      at.act((node) =>
+        node.coordinator.get(this.bucket, bytesOf(key), { r: 'all', timeoutMs: 5000 }, (error, answer) => {
+          pending--
+          if (error !== undefined)
+            throw new Error(`A read of all replicas failed when all was healed: ${error.message}`)
+          assert.equal(answer!.receipt.repaired ?? 0, 0, `A read found ${key} to repair after exchanges were through`)
+        }),
+      )
+    }
+    this.#runUntil(() => pending === 0, 20_000)
     this.pass(15_000)
     for (const { nodeId, node } of this.nodes) {
       assert.equal(node.coordinator.pendingCount, 0, `${nodeId} has operations left`)
-      assert.equal(node.replica.pendingCount, 0, `${nodeId} has local requests left`)
       assert.equal(node.hints.count, 0, `${nodeId} has hints left`)
+      const isResting = (): boolean => node.exchanges.isResting && node.replica.pendingCount === 0
+      assert.ok(this.passUntil(isResting, 20_000), `${nodeId} has something under way for ever`)
     }
   }
 

@@ -33,6 +33,9 @@ export type SimNodeOptions = {
   readonly routing: () => Routing
   readonly bucketOf: (id: number) => Bucket | undefined
   readonly send: (to: string, bytes: Uint8Array) => boolean
+  /** The other replicas of a partition; undefined where this node is none. */
+  readonly othersOf: (partition: number) => readonly string[] | undefined
+  readonly exchangeRestMs: number
   /** The process ended by itself, as after an error of its disk. */
   readonly died: (node: SimNode) => void
 }
@@ -102,7 +105,7 @@ export class SimNode {
       this.#actor = this.#newActor()
       this.#mayMissWrites = false
     }
-    const { events, bucketOf, routing, send } = this.#options
+    const { events, bucketOf, othersOf, partitions, routing, send } = this.#options
     this.clock.advanceTo(events.nowMs)
     this.disk.makeDirectoryNow('log/0')
     const memory = createShardMemory({ segmentBytes, segments, chunksMax: 2560, budgetBytes })
@@ -134,6 +137,12 @@ export class SimNode {
       routing,
       bucketOf,
       send,
+      partitions: () =>
+        partitions.flatMap((partition) => {
+          const others = othersOf(partition)
+          return others === undefined ? [] : [{ partition, others }]
+        }),
+      exchangeRestMs: this.#options.exchangeRestMs,
     })
     let run: Run | undefined
     const shard = new Shard(

@@ -1,0 +1,357 @@
+/**
+ * Anti-entropy: one after the other, the partitions of this node are compared with those of each other replica, and what differs is brought
+ * together, whatever the reason: messages and hints that were lost, disks that were, writes that only some took.
+ *
+ *   this node                               peer
+ *     root, then what differs below  ->       lanes of children (versions/hash-tree.ts), first of all its clock
+ *     leaves that differ             ->       their keys, each with the digest of its dots
+ *     for each key that differs: what the peer has is merged here, and what that makes goes back
+ *     all of it done: this clock joins the peer's, as it was before its tree was read
+ *
+ * So bytes go with the difference, not with the data. The last step is what lets a clock pass over dots that never come: they were replaced
+ * before they were sent, or their messages were lost and their keys repaired. It is left out where anything was.
+ *
+ * One exchange at a time, begun at intervals; keys are brought together a few at a time. An object without a thread: `receive`, `tick`.
+ */
+import { ByteReader } from '../base/bytes.ts'
+import type { Durability } from '../config.ts'
+import type { Clock } from '../env.ts'
+import { CompareVerb } from '../shard/command.ts'
+import { isLeaf, leafOfNode, treeArity } from '../versions/hash-tree.ts'
+import type { LocalReplica } from './local-replica.ts'
+import {
+  type ComparedMessage,
+  encodePeerMessage,
+  type FoundMessage,
+  type PeerMessage,
+  type Unnumbered,
+  type WrittenMessage,
+} from './peer-message.ts'
+import type { Bucket } from './requests.ts'
+import type { Routing } from './routing.ts'
+
+export type ExchangesOptions = {
+  readonly self: string
+  readonly clock: Clock
+  readonly replica: LocalReplica
+  readonly routing: () => Routing
+  /** Partitions that this node holds, and the other nodes that hold each. */
+  readonly partitions: () => readonly { readonly partition: number; readonly others: readonly string[] }[]
+  readonly bucketOf: (id: number) => Bucket | undefined
+  readonly send: (node: string, bytes: Uint8Array) => boolean
+  readonly durability: Durability
+  /** Milliseconds from the end of one exchange to the begin of the next. */
+  readonly restMs: number
+}
+
+/** Requests of exchanges have ids from here on. */
+export const firstExchangeRequestId = 0xc000_0000
+
+const idMask = 0x3fff_ffff
+/** Nodes that are followed down at once; with more differences the rest is left to the next exchange. */
+const nodesMax = 64
+const keysInFlight = 16
+const answerMs = 3000
+
+/** What became of the last complete exchange of a partition with a peer. */
+export type ExchangeStatus = { readonly endedMs: number; readonly keysRepaired: number }
+
+type Answer = ComparedMessage | FoundMessage | WrittenMessage
+type Waiting = {
+  readonly from: string
+  readonly deadlineMs: number
+  readonly done: (answer: Answer | undefined) => void
+}
+
+type Exchange = {
+  readonly partition: number
+  readonly peer: string
+  /** The peer's clock before its tree was read. */
+  clock: Uint8Array
+  /** Something was left out: the clock is not joined. */
+  isPartial: boolean
+  keysLeft: KeyDifference[]
+  inFlight: number
+  repaired: number
+}
+
+type KeyDifference = {
+  readonly bucketId: number
+  readonly key: Uint8Array
+  readonly isHere: boolean
+  readonly isThere: boolean
+}
+
+type ListedKey = { readonly bucketId: number; readonly key: Uint8Array; readonly low: number; readonly high: number }
+
+const root = [0]
+const nothing = new Uint8Array(0)
+
+export class Exchanges {
+  readonly #options: ExchangesOptions
+  readonly #waiting = new Map<number, Waiting>()
+  #lastId = 0
+  #current: Exchange | undefined
+  #nextMs: number
+  /** Which pair of partition and peer comes next. */
+  #turn = 0
+  readonly #status = new Map<string, ExchangeStatus>()
+  /** Exchanges that ended, those of them that left something out, those that began with a difference; keys that were brought together. */
+  ended = 0
+  partial = 0
+  differing = 0
+  keysRepaired = 0
+  bytesSent = 0
+
+  constructor(options: ExchangesOptions) {
+    this.#options = options
+    // A node that starts has other things to do first, and so have those that start with it.
+    this.#nextMs = options.clock.monotonicMs() + options.restMs
+  }
+
+  /** Whether nothing is under way. */
+  get isResting(): boolean {
+    return this.#current === undefined && this.#waiting.size === 0
+  }
+
+  /** When a partition was last known to be equal to that of a peer, and what it took; undefined: never in this run. */
+  statusOf(partition: number, peer: string): ExchangeStatus | undefined {
+    return this.#status.get(`${partition} ${peer}`)
+  }
+
+  receive(from: string, message: PeerMessage): void {
+    const waiting = this.#waiting.get(message.requestId)
+    if (waiting === undefined || waiting.from !== from) return
+    if (message.type !== 'compared' && message.type !== 'found' && message.type !== 'written') return
+    this.#waiting.delete(message.requestId)
+    waiting.done(message)
+  }
+
+  tick(): void {
+    const nowMs = this.#options.clock.monotonicMs()
+    for (const [requestId, { deadlineMs, done }] of this.#waiting) {
+      if (deadlineMs > nowMs) continue
+      this.#waiting.delete(requestId)
+      done(undefined)
+    }
+    if (this.#current === undefined && nowMs >= this.#nextMs) this.#beginNext()
+  }
+
+  #beginNext(): void {
+    const pairs = this.#options
+      .partitions()
+      .flatMap(({ partition, others }) => others.map((peer) => ({ partition, peer })))
+    for (let tries = 0; tries < pairs.length; tries++) {
+      const { partition, peer } = pairs[this.#turn++ % pairs.length]!
+      if (!this.#options.routing().isAlive(peer)) continue
+      const exchange = { partition, peer, clock: nothing, isPartial: false, keysLeft: [], inFlight: 0, repaired: 0 }
+      this.#current = exchange
+      this.#descend(exchange, root)
+      return
+    }
+  }
+
+  /** Compares the children of nodes, and goes on with those that differ. */
+  #descend(exchange: Exchange, nodes: readonly number[]): void {
+    const numbers = numbersOf(nodes)
+    this.#both(exchange, 'children', numbers, (own, theirs) => {
+      const differing: number[] = []
+      if (own.length !== theirs.length || own.length !== nodes.length * treeArity * 8) return this.#giveUp(exchange)
+      for (const [index, node] of nodes.entries()) {
+        for (let child = 0; child < treeArity; child++) {
+          const at = (index * treeArity + child) * 8
+          if (!sameBytes(own, theirs, at, 8)) differing.push(node * treeArity + 1 + child)
+        }
+      }
+      if (differing.length === 0) return this.#finish(exchange)
+      if (nodes === root) this.differing++
+      if (differing.length > nodesMax) exchange.isPartial = true
+      const followed = differing.slice(0, nodesMax)
+      if (isLeaf(followed[0]!)) this.#compareLeaves(exchange, followed.map(leafOfNode))
+      else this.#descend(exchange, followed)
+    })
+  }
+
+  #compareLeaves(exchange: Exchange, leaves: readonly number[]): void {
+    this.#both(exchange, 'leafKeys', numbersOf(leaves), (own, theirs) => {
+      const mine = listOf(own)
+      const others = listOf(theirs)
+      if (mine === undefined || others === undefined) return this.#giveUp(exchange)
+      const told = Math.min(mine.told, others.told)
+      if (told < leaves.length) exchange.isPartial = true
+      exchange.keysLeft = differencesOf(mine.keys, others.keys, new Set(leaves.slice(0, told)))
+      this.#bringTogether(exchange)
+    })
+  }
+
+  /** Asks this node's replica and the peer the same. */
+  #both(
+    exchange: Exchange,
+    of: 'children' | 'leafKeys',
+    numbers: Uint8Array,
+    done: (own: Uint8Array, theirs: Uint8Array) => void,
+  ): void {
+    const { partition, peer } = exchange
+    let own: Uint8Array | undefined
+    let theirs: Uint8Array | undefined
+    const settle = (): void => {
+      if (own !== undefined && theirs !== undefined && this.#current === exchange) done(own, theirs)
+    }
+    const wantsClock = exchange.clock.length === 0
+    const { epoch } = this.#options.routing()
+    this.#ask(peer, { type: 'compare', epoch, timeoutMs: answerMs, partition, wantsClock, of, numbers }, (answer) => {
+      if (answer?.type !== 'compared' || answer.failure !== undefined) return this.#giveUp(exchange)
+      if (wantsClock) exchange.clock = answer.clock
+      theirs = answer.answer
+      settle()
+    })
+    const verb = of === 'children' ? CompareVerb.children : CompareVerb.leafKeys
+    this.#options.replica.compare(verb, partition, numbers, answerMs, (_error, bytes) => {
+      if (bytes === undefined) return this.#giveUp(exchange)
+      own = bytes
+      settle()
+    })
+  }
+
+  #bringTogether(exchange: Exchange): void {
+    while (exchange.inFlight < keysInFlight) {
+      const difference = exchange.keysLeft.pop()
+      if (difference === undefined) break
+      const bucket = this.#options.bucketOf(difference.bucketId)
+      // Its data is gone with the bucket; the node that knows it still will hear.
+      if (bucket === undefined) continue
+      exchange.inFlight++
+      this.#repair(exchange, bucket, difference, (isRepaired) => {
+        exchange.inFlight--
+        if (isRepaired) exchange.repaired++
+        else exchange.isPartial = true
+        if (this.#current === exchange) this.#bringTogether(exchange)
+      })
+    }
+    if (exchange.inFlight === 0 && exchange.keysLeft.length === 0) this.#finish(exchange)
+  }
+
+  /** What the peer has of a key is merged here, and what is here then is sent to it. */
+  #repair(exchange: Exchange, bucket: Bucket, difference: KeyDifference, done: (isRepaired: boolean) => void): void {
+    const { key, isHere, isThere } = difference
+    const { replica, durability } = this.#options
+    const lastWriteWins = bucket.conflict === 'lww'
+    const level = bucket.durability ?? durability
+    const push = (): void => {
+      if (!isHere) return done(true)
+      replica.read(bucket.id, key, answerMs, (_error, held) => {
+        if (held === undefined) return done(false)
+        const message = {
+          type: 'write',
+          bucketId: bucket.id,
+          lastWriteWins,
+          durability: level,
+          key,
+          set: held.set,
+        } as const
+        const { epoch } = this.#options.routing()
+        this.#ask(exchange.peer, { ...message, epoch, timeoutMs: answerMs, hintFor: undefined }, (answer) =>
+          done(answer?.type === 'written' && answer.failure === undefined),
+        )
+      })
+    }
+    if (!isThere) return push()
+    const { epoch } = this.#options.routing()
+    const message = { type: 'read', epoch, timeoutMs: answerMs, bucketId: bucket.id, key, wantsSet: true } as const
+    this.#ask(exchange.peer, message, (answer) => {
+      if (answer?.type !== 'found' || answer.failure !== undefined || answer.set === undefined) return done(false)
+      replica.merge(bucket.id, key, answer.set, lastWriteWins, level, answerMs, (error) => {
+        if (error === undefined) push()
+        else done(false)
+      })
+    })
+  }
+
+  #finish(exchange: Exchange): void {
+    if (exchange.isPartial) return this.#end(exchange)
+    this.#options.replica.compare(CompareVerb.joinClock, exchange.partition, exchange.clock, answerMs, (error) => {
+      if (this.#current !== exchange) return
+      if (error !== undefined) exchange.isPartial = true
+      this.#end(exchange)
+    })
+  }
+
+  #giveUp(exchange: Exchange): void {
+    if (this.#current !== exchange) return
+    exchange.isPartial = true
+    this.#end(exchange)
+  }
+
+  #end(exchange: Exchange): void {
+    const nowMs = this.#options.clock.monotonicMs()
+    this.#current = undefined
+    this.#nextMs = nowMs + this.#options.restMs
+    this.ended++
+    this.keysRepaired += exchange.repaired
+    if (exchange.isPartial) this.partial++
+    else this.#status.set(`${exchange.partition} ${exchange.peer}`, { endedMs: nowMs, keysRepaired: exchange.repaired })
+  }
+
+  #ask(to: string, message: Unnumbered, done: (answer: Answer | undefined) => void): void {
+    const requestId = (firstExchangeRequestId + (this.#lastId++ & idMask)) >>> 0
+    const bytes = encodePeerMessage({ ...message, requestId } as PeerMessage)
+    this.bytesSent += bytes.length
+    if (!this.#options.send(to, bytes)) return done(undefined)
+    const deadlineMs = this.#options.clock.monotonicMs() + answerMs
+    this.#waiting.set(requestId, { from: to, deadlineMs, done })
+  }
+}
+
+function numbersOf(numbers: readonly number[]): Uint8Array {
+  const bytes = new Uint8Array(2 * numbers.length)
+  for (const [index, number] of numbers.entries()) {
+    bytes[2 * index] = number
+    bytes[2 * index + 1] = number >>> 8
+  }
+  return bytes
+}
+
+function sameBytes(a: Uint8Array, b: Uint8Array, at: number, bytes: number): boolean {
+  for (let index = at; index < at + bytes; index++) if (a[index] !== b[index]) return false
+  return true
+}
+
+type LeafList = { readonly told: number; readonly keys: ReadonlyMap<string, ListedKey & { readonly leaf: number }> }
+
+/** The keys of an answer to `leafKeys`; undefined where it is malformed. */
+function listOf(bytes: Uint8Array): LeafList | undefined {
+  const reader = new ByteReader(bytes)
+  const told = reader.u16()
+  const keys = new Map<string, ListedKey & { readonly leaf: number }>()
+  while (!reader.failed && reader.remaining > 0) {
+    const leaf = reader.u16()
+    const keyBytes = reader.u16()
+    const bucketId = reader.u32()
+    const low = reader.u32()
+    const high = reader.u32()
+    const key = reader.raw(keyBytes)
+    keys.set(nameOf(bucketId, key), { leaf, bucketId, key, low, high })
+  }
+  return reader.failed ? undefined : { told, keys }
+}
+
+/** Keys of these leaves that one side has and the other not, or not so. */
+function differencesOf(mine: LeafList['keys'], theirs: LeafList['keys'], leaves: ReadonlySet<number>): KeyDifference[] {
+  const differences: KeyDifference[] = []
+  for (const [name, { leaf, bucketId, key, low, high }] of mine) {
+    if (!leaves.has(leaf)) continue
+    const other = theirs.get(name)
+    if (other?.low === low && other.high === high) continue
+    differences.push({ bucketId, key, isHere: true, isThere: other !== undefined })
+  }
+  for (const [name, { leaf, bucketId, key }] of theirs) {
+    if (leaves.has(leaf) && !mine.has(name)) differences.push({ bucketId, key, isHere: false, isThere: true })
+  }
+  return differences
+}
+
+function nameOf(bucketId: number, key: Uint8Array): string {
+  let name = `${bucketId}:`
+  for (const byte of key) name += String.fromCharCode(byte)
+  return name
+}

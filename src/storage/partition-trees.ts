@@ -1,0 +1,96 @@
+/**
+ * The hash trees of partitions that other nodes have, too (versions/hash-tree.ts), as this replica's data is now: what a record of a key
+ * adds to its leaf is taken out when another takes its place. A tree is begun by who needs it, with one pass over the partition, and
+ * kept from then on; where data goes without a word (a bucket is deleted), trees are dropped, and built anew when they are wanted.
+ *
+ *   leaf      of a key: 12 bits of its hash
+ *   summand   64 bits over (bucket, key, digest of the dots); the hash of keys here is the same on every node
+ *
+ * A key without versions adds nothing: to others it looks as if it had never been.
+ */
+import { KeyHash } from '../base/key-hash.ts'
+import { HashTree, treeLeaves } from '../versions/hash-tree.ts'
+import { type ActorTable, type Digest, digest, digestOfDot } from '../versions/version-set.ts'
+import {
+  decodeRecord,
+  RecordFlag,
+  recordBucket,
+  recordHeaderBytes,
+  recordKeyBytes,
+  simpleActor,
+  simpleCounter,
+} from './record.ts'
+
+/** Part of the protocol between nodes: it never changes. */
+const publicSeed = { low: 0x5357_4e31, high: 0x7472_6565 }
+
+export class PartitionTrees {
+  readonly #actors: ActorTable
+  readonly #hash = new KeyHash(publicSeed)
+  readonly #trees = new Map<number, HashTree>()
+  /** Of the record that was looked at last. */
+  #leaf = 0
+  #low = 0
+  #high = 0
+
+  constructor(actors: ActorTable) {
+    this.#actors = actors
+  }
+
+  get isEmpty(): boolean {
+    return this.#trees.size === 0
+  }
+
+  treeOf(partition: number): HashTree | undefined {
+    return this.#trees.get(partition)
+  }
+
+  /** An empty tree, to which the caller adds all records of the partition at once. */
+  begin(partition: number): HashTree {
+    const tree = new HashTree()
+    this.#trees.set(partition, tree)
+    return tree
+  }
+
+  clear(): void {
+    this.#trees.clear()
+  }
+
+  add(partition: number, u8: Uint8Array, i32: Int32Array, at: number): void {
+    const tree = this.#trees.get(partition)
+    if (tree !== undefined && this.#look(u8, i32, at)) tree.add(this.#leaf, this.#low, this.#high)
+  }
+
+  remove(partition: number, u8: Uint8Array, i32: Int32Array, at: number): void {
+    const tree = this.#trees.get(partition)
+    if (tree !== undefined && this.#look(u8, i32, at)) tree.remove(this.#leaf, this.#low, this.#high)
+  }
+
+  /** The leaf of a record's key. */
+  leafOf(u8: Uint8Array, i32: Int32Array, at: number): number {
+    const keyStart = at + recordHeaderBytes
+    this.#hash.update(recordBucket(i32, at), u8, keyStart, keyStart + recordKeyBytes(u8, at))
+    return (this.#hash.high >>> 4) & (treeLeaves - 1)
+  }
+
+  /** The digest of a record's dots; 0, 0 where it has no versions. */
+  digestOf(u8: Uint8Array, i32: Int32Array, at: number): Digest {
+    const flags = u8[at + 12]!
+    if ((flags & RecordFlag.simple) === 0) return digest(decodeRecord(u8, i32, at), this.#actors)
+    const actor = simpleActor(u8, at)
+    const isTombstone = (flags & RecordFlag.tombstone) !== 0
+    return digestOfDot(this.#actors.lowOf(actor), this.#actors.highOf(actor), simpleCounter(u8, i32, at), isTombstone)
+  }
+
+  /** Finds leaf and summand; false where there is nothing to add. */
+  #look(u8: Uint8Array, i32: Int32Array, at: number): boolean {
+    const { low, high } = this.digestOf(u8, i32, at)
+    if (low === 0 && high === 0) return false
+    this.#leaf = this.leafOf(u8, i32, at)
+    // One round each way: a difference in either half shows in both.
+    const mixed = Math.imul(low ^ this.#hash.low, 0x85eb_ca6b) + high
+    this.#high = Math.imul(mixed ^ (mixed >>> 15) ^ this.#hash.high, 0xc2b2_ae35) | 0
+    this.#low = (mixed + Math.imul(this.#high ^ (this.#high >>> 13), 0x27d4_eb2f)) | 0
+    return true
+  }
+}
