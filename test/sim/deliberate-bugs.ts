@@ -47,6 +47,20 @@ const heldShards = {
 
 export const deliberateBugs: readonly DeliberateBug[] = [
   {
+    what: 'builds a partition anew without telling readers that its structure changed',
+    patches: [
+      {
+        file: 'src/storage/hash-index.ts',
+        from: '    Atomics.store(this.#partitions, header + 1, fresh)\n    Atomics.add(this.#partitions, header, 1)\n',
+        to: '    Atomics.store(this.#partitions, header + 1, fresh)\n',
+      },
+    ],
+    test: {
+      file: 'test/storage/resident-reader-threads.test.ts',
+      name: 'ResidentReader finds what is there, and nothing else, while partitions are built anew',
+    },
+  },
+  {
     what: 'keeps the reserve of the disk where it is needed',
     patches: [
       {

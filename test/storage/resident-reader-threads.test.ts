@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import { type HuntResult, hunt } from './hunt-owner.ts'
+import { huntShrinks } from './shrink-hunt.ts'
 
 const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
 const seed = Date.now() % 1_000_000
@@ -106,3 +107,18 @@ for (const { what, patches } of broken) {
     assert.notDeepEqual(result.wrong, [], 'It was caught')
   })
 }
+
+test('ResidentReader finds what is there, and nothing else, while partitions are built anew', async (t) => {
+  const result = await huntShrinks(2000 * scale, readerSource.href)
+  t.diagnostic(JSON.stringify(result))
+  assert.deepEqual(result.wrong, [])
+  assert.ok(result.shrinks > 20, 'The partition was built anew all the time')
+  assert.ok(result.reads > 10_000 && result.retries > 0, 'Reads were many, and some met a change')
+})
+
+test('The hunt beside partitions that are built anew catches a reader that does not check the structure version', async (t) => {
+  const { patches } = broken.find(({ what }) => what.includes('structure version'))!
+  const result = await huntShrinks(30_000, patchedReader(t, patches))
+  t.diagnostic(JSON.stringify(result))
+  assert.notDeepEqual(result.wrong, [], 'It was caught')
+})
