@@ -116,6 +116,14 @@ test('ResidentReader finds what is there, and nothing else, while partitions are
   assert.ok(result.reads > 10_000 && result.retries > 0, 'Reads were many, and some met a change')
 })
 
+test('ResidentReader finds what is there while partitions are built anew, however long it stays between two looks', async (t) => {
+  const slow = patchedReader(t, [{ from: lookAtBucket, to: delayOf(10_000) + lookAtBucket }])
+  const result = await huntShrinks(2000 * scale, slow)
+  t.diagnostic(JSON.stringify(result))
+  assert.deepEqual(result.wrong, [])
+  assert.ok(result.shrinks > 20 && result.retries > 0, 'Reads met the change')
+})
+
 test('The hunt beside partitions that are built anew catches a reader that does not check the structure version', async (t) => {
   const { patches } = broken.find(({ what }) => what.includes('structure version'))!
   const result = await huntShrinks(30_000, patchedReader(t, patches))
