@@ -17,6 +17,7 @@ import { Arena, slabWordMask, wordsPerSlabBits } from './arena.ts'
 import { bucketsPerChunk, chunkSlabBits, chunkSlabMask, chunkWords, depthBits, entriesPerBucket } from './hash-index.ts'
 import { isRetired, type KnownBuckets } from './known-buckets.ts'
 import type { ActorId } from './log-control.ts'
+import { hasPartition, type PartitionBits } from './partition-clocks.ts'
 import { RecordFlag, recordBucket, recordHeaderBytes, recordKeyBytes } from './record.ts'
 import { ControlWord, type ShardMemory } from './shard-memory.ts'
 import { type BlockCodec, compareRecordKey, type TableId } from './sstable.ts'
@@ -38,6 +39,8 @@ export type FlushInput = {
   readonly buckets: KnownBuckets
   /** No table holds anything of the shard: tombstones hide nothing. */
   readonly dropsTombstones: boolean
+  /** Partitions with replicas elsewhere: their tombstones stay in any case. */
+  readonly replicated: PartitionBits
 }
 
 /** The table that was written and made durable; undefined where nothing of the segments was live. */
@@ -119,12 +122,14 @@ export function abandon(world: JobWorld, file: { close(): void }, path: string):
 
 /** Finds the live records of some segments through the index, a partition at a time, in the order of a table. */
 export class SegmentScanner {
-  readonly #input: Pick<FlushInput, 'segments' | 'buckets' | 'dropsTombstones'>
+  readonly #input: Pick<FlushInput, 'segments' | 'buckets' | 'dropsTombstones' | 'replicated'>
   readonly #arena: Arena
   readonly #partitions: Int32Array
   readonly #directories: Int32Array
   readonly #chunks: readonly Int32Array[]
   readonly #isWanted: Uint8Array
+  /** Of the partition that is collected. */
+  #dropsTombstones = false
   #addresses = new Uint32Array(1024)
   #count = 0
   #order = new Float64Array(1024)
@@ -134,7 +139,7 @@ export class SegmentScanner {
   i32: Int32Array
   at = 0
 
-  constructor(input: Pick<FlushInput, 'memory' | 'segments' | 'buckets' | 'dropsTombstones'>) {
+  constructor(input: Pick<FlushInput, 'memory' | 'segments' | 'buckets' | 'dropsTombstones' | 'replicated'>) {
     this.#input = input
     this.#arena = new Arena(input.memory.arena)
     this.#partitions = new Int32Array(input.memory.index.partitions)
@@ -148,6 +153,8 @@ export class SegmentScanner {
 
   /** Collects and sorts what is live of a partition; returns how many records there are. */
   collect(partition: number): number {
+    const { dropsTombstones, replicated } = this.#input
+    this.#dropsTombstones = dropsTombstones && !hasPartition(replicated, partition)
     for (;;) {
       const version = Atomics.load(this.#partitions, partition * 4)
       this.#count = 0
@@ -194,7 +201,7 @@ export class SegmentScanner {
   #add(address: number): void {
     this.#show(address)
     if (isRetired(this.#input.buckets, recordBucket(this.i32, this.at))) return
-    if (this.#input.dropsTombstones && this.u8[this.at + 12]! & RecordFlag.tombstone) return
+    if (this.#dropsTombstones && this.u8[this.at + 12]! & RecordFlag.tombstone) return
     if (this.#count === this.#addresses.length) {
       const grown = new Uint32Array(this.#count * 2)
       grown.set(this.#addresses)

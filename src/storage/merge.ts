@@ -59,6 +59,11 @@ export type MergeOptions = {
   /** Nothing older than these inputs exists anywhere: tombstones have done their work. */
   readonly dropsTombstones: boolean
   readonly isRetiredBucket: (bucketId: number) => boolean
+  /**
+   * Whether a partition has other replicas, which compare what they have: its tombstones and expired versions stay as they are. Undefined: none
+   * has.
+   */
+  readonly isReplicated?: ((partition: number) => boolean) | undefined
 }
 
 /** What a merge did. */
@@ -160,11 +165,12 @@ export class Merge {
         ;({ u8, i32, at } = this)
       }
     }
-    const { nowMs, graceMs, dropsTombstones, isRetiredBucket } = this.#options
+    const { nowMs, graceMs, dropsTombstones, isRetiredBucket, isReplicated } = this.#options
     if (isRetiredBucket(recordBucket(i32, at))) {
       this.counts.retired++
       return false
     }
+    if (isReplicated?.(this.partition) === true) return true
     if (u8[at + 12]! & RecordFlag.expiry && this.#mayBeOver(u8, i32, at)) {
       const set = decodeRecord(u8, i32, at)
       const after = expire(set, nowMs, graceMs)

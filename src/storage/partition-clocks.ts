@@ -45,6 +45,15 @@ export class PartitionClocks {
     return this.#trackedCount > 0
   }
 
+  /** The partitions that have replicas elsewhere, as bits: what jobs on other threads are told. */
+  trackedBits(): PartitionBits {
+    const bits = new Uint8Array(Limits.partitions / 8)
+    for (const [partition, clock] of this.#clocks.entries()) {
+      if (clock !== undefined) bits[partition >>> 3]! |= 1 << (partition & 7)
+    }
+    return bits
+  }
+
   /** The clock with which a partition begins that has all its data here, or, where `isEmpty`, none of it. */
   begun(partition: number, isEmpty: boolean): PartitionClock {
     const clock = new PartitionClock()
@@ -152,6 +161,13 @@ export class PartitionClocks {
     )
     return fittingClocks(clocks, actors, bytesMax)
   }
+}
+
+/** A set of partitions: partition p is bit p & 7 of byte p >>> 3. */
+export type PartitionBits = Uint8Array
+
+export function hasPartition(bits: PartitionBits, partition: number): boolean {
+  return (bits[partition >>> 3]! & (1 << (partition & 7))) !== 0
 }
 
 /** Encodes clocks into `bytesMax` bytes together: one that finds no room is told as empty, which makes it lag. */

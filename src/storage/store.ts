@@ -85,7 +85,9 @@ export type StoreOptions = {
   /** Data of such a bucket is gone; its records are dropped where they are met. */
   readonly isRetiredBucket: (bucketId: number) => boolean
   /** Where data goes that memory has no room for; without it the store holds what fits into memory. */
-  readonly tables?: Omit<TablesOptions, 'disk' | 'memory' | 'crc32' | 'shard' | 'actorIndex' | 'actors'> | undefined
+  readonly tables?:
+    | Omit<TablesOptions, 'disk' | 'memory' | 'crc32' | 'shard' | 'actorIndex' | 'actors' | 'replicated'>
+    | undefined
 }
 
 /** What the owner of a store is told. */
@@ -241,6 +243,7 @@ export class Store {
       shard,
       actorIndex,
       actors: () => this.#actorIds(),
+      replicated: () => this.#clocks.trackedBits(),
     })
   }
 

@@ -23,6 +23,7 @@ import type { KnownBuckets } from './known-buckets.ts'
 import type { ActorId } from './log-control.ts'
 import type { MergeInput } from './merge.ts'
 import { mergeRoomBytes } from './merge-room.ts'
+import type { PartitionBits } from './partition-clocks.ts'
 import type { ReadPacing } from './read-pace.ts'
 import { SeekedSource } from './seeked-source.ts'
 import type { ShardMemory } from './shard-memory.ts'
@@ -82,6 +83,8 @@ export type TablesOptions = {
   readonly pace: ReadPacing | undefined
   readonly actorIndex: (low: number, high: number) => number
   readonly actors: () => readonly ActorId[]
+  /** Partitions with replicas elsewhere, now. */
+  readonly replicated: () => PartitionBits
   readonly buckets: () => KnownBuckets
   /** Something went wrong beside any request: for the log of the node. */
   readonly report: (error: SunwiseError) => void
@@ -282,6 +285,7 @@ export class Tables {
       actors: actors(),
       buckets: buckets(),
       dropsTombstones: this.#rows.rows.length === 0,
+      replicated: this.#options.replicated(),
     }
     jobs.run('flush', input, (error, output) => {
       if (this.#isClosed) return
@@ -509,6 +513,7 @@ export class Tables {
       isComplete: compaction.isComplete,
       compresses: this.#options.compresses,
       buckets: buckets(),
+      replicated: this.#options.replicated(),
     }
     jobs.run('compact', input, (error, output) => {
       if (this.#isClosed) return

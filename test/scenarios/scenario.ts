@@ -58,6 +58,7 @@ class Scenario {
         faults: [],
         keys: this.#keys,
         exchangeRestMs: 10_000,
+        isSteady: true,
         sloppy: mode === 'sloppy',
       })
       this.#sim.start()

@@ -45,6 +45,7 @@ function mergeAll(
   runs: readonly Run[],
   dropsTombstones: boolean,
   retired: readonly number[] = [],
+  replicated: readonly number[] = [],
 ): { entries: Entry[]; merge: Merge } {
   const open = new Set<number>()
   const inputs = runs.map(({ entries, isComplete, indices }, age): MergeInput | LateMergeInput => {
@@ -57,7 +58,8 @@ function mergeAll(
     return { fromPartition: entries[0]?.partition ?? 7, open: begin, close: () => assert.ok(open.delete(age)) }
   })
   const isRetiredBucket = (bucketId: number): boolean => retired.includes(bucketId)
-  const merge = new Merge({ inputs, nowMs, graceMs, dropsTombstones, isRetiredBucket })
+  const isReplicated = (partition: number): boolean => replicated.includes(partition)
+  const merge = new Merge({ inputs, nowMs, graceMs, dropsTombstones, isRetiredBucket, isReplicated })
   const entries: Entry[] = []
   while (merge.next()) {
     entries.push(entryAt(merge))
@@ -88,7 +90,12 @@ function renamed(set: VersionSet, indices: Uint16Array | undefined): VersionSet 
 }
 
 /** The same by maps and whole sets. */
-function model(runs: readonly Run[], dropsTombstones: boolean, retired: readonly number[]): Entry[] {
+function model(
+  runs: readonly Run[],
+  dropsTombstones: boolean,
+  retired: readonly number[],
+  replicated: readonly number[],
+): Entry[] {
   const merged = new Map<string, { entry: Entry; isComplete: boolean }>()
   for (const run of runs) {
     for (const entry of run.entries) {
@@ -102,9 +109,14 @@ function model(runs: readonly Run[], dropsTombstones: boolean, retired: readonly
     }
   }
   return [...merged.values()]
-    .map(({ entry }) => ({ ...entry, set: expire(entry.set, nowMs, graceMs) }))
+    .map(({ entry }) =>
+      replicated.includes(entry.partition) ? entry : { ...entry, set: expire(entry.set, nowMs, graceMs) },
+    )
     .filter(({ bucketId }) => !retired.includes(bucketId))
-    .filter(({ set }) => !dropsTombstones || !set.versions.every((version) => version.tombstone))
+    .filter(
+      ({ set, partition }) =>
+        !dropsTombstones || replicated.includes(partition) || !set.versions.every((version) => version.tombstone),
+    )
     .sort(compareEntries)
 }
 
@@ -155,9 +167,10 @@ test('Merge: gives for each key what whole version sets give', () => {
       fc.array(run, { minLength: 1, maxLength: 6 }),
       fc.boolean(),
       fc.constantFrom([], [2]),
-      (runs, drops, retired) => {
-        const { entries, merge } = mergeAll(runs, drops, retired)
-        assert.deepEqual(entries, model(runs, drops, retired))
+      fc.subarray([0, 1, 2]),
+      (runs, drops, retired, replicated) => {
+        const { entries, merge } = mergeAll(runs, drops, retired, replicated)
+        assert.deepEqual(entries, model(runs, drops, retired, replicated))
         assert.equal(merge.counts.records, entries.length)
         const taken = runs.reduce((sum, { entries: own }) => sum + own.length, 0)
         const { superseded, droppedTombstones, retired: gone } = merge.counts

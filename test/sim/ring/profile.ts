@@ -20,5 +20,6 @@ export function profileOf(seed: string, operations: number): RingSimOptions {
     faults: isLosing ? [...faults, ...losingKinds] : faults,
     durability,
     sloppy: random.chance(1, 4),
+    hasTables: random.chance(1, 3),
   }
 }

@@ -50,6 +50,11 @@ test('RingSim: what one node loses, its disk or unsynced writes, is not lost', (
   }
 })
 
+test('RingSim: with data in tables nothing acknowledged is lost, and nothing deleted comes back', () => {
+  for (let seed = 0; seed < 25 * scale; seed++)
+    run({ seed: `tables ${seed}`, nodes: 3, hasTables: true, operations: 800 })
+})
+
 test('RingSim: hints reach their targets although messages are lost', () => {
   for (let seed = 0; seed < 5 * scale; seed++) {
     const keys = Array.from({ length: 40 }, (_, index) => `{tag${index % 4}}key${index}`)

@@ -47,11 +47,15 @@ export type RingSimOptions = {
   readonly n?: number
   readonly durability?: Durability
   readonly sloppy?: boolean
+  /** Nodes have so little memory that data goes to tables all the time. */
+  readonly hasTables?: boolean
   /** Keys that clients use; default: a dozen in four partitions. */
   readonly keys?: readonly string[]
   readonly clients?: number
   /** Milliseconds between two exchanges of a node. */
   readonly exchangeRestMs?: number
+  /** Threads take the same time for every turn, so that who answers first does not hang on the seed. */
+  readonly isSteady?: boolean
 }
 
 export type RingSimResult = {
@@ -76,6 +80,10 @@ const bucketId = 1 as BucketId
 const phaseTwoMs = 120_000
 const detectMs = 1500
 const thinkMsMax = 20
+const usualKeys = 12
+/** With tables: more than memory holds, with values of so many bytes. */
+const tableKeys = 120
+const tableValueBytes = 1500
 
 export class RingSim {
   readonly options: RingSimOptions
@@ -116,7 +124,12 @@ export class RingSim {
       valueBytesMax: Limits.valueBytesDefault,
     }
     this.#victim = this.random.below(options.nodes)
-    this.#keys = options.keys ?? Array.from({ length: 12 }, (_, index) => `{tag${index % 4}}key${index}`)
+    this.#keys =
+      options.keys ??
+      Array.from(
+        { length: options.hasTables === true ? tableKeys : usualKeys },
+        (_, index) => `{tag${index % 4}}key${index}`,
+      )
     this.#partitions = [...new Set(this.#keys.map((key) => partitionOfKey(key)))]
     const ids = Array.from({ length: options.nodes }, (_, index) => `n${index}`)
     for (const nodeId of ids) {
@@ -126,6 +139,7 @@ export class RingSim {
           events: this.events,
           random: this.random.fork(nodeId),
           durability: options.durability ?? 'sync',
+          hasTables: options.hasTables ?? false,
           partitions: this.#partitions,
           routing: () => this.#routingOf(nodeId, ids),
           bucketOf: (id) => (id === bucketId ? this.bucket : undefined),
@@ -135,6 +149,7 @@ export class RingSim {
             return holders.includes(nodeId) ? holders.filter((holder) => holder !== nodeId) : undefined
           },
           exchangeRestMs: options.exchangeRestMs ?? 100,
+          isSteady: options.isSteady ?? false,
           died: (node) => this.#startLater(node),
         }),
       )
@@ -312,10 +327,15 @@ export class RingSim {
     this.#giveUp(answered, () => {})
     const options = { timeoutMs: 1000, context: hasContext ? known.context : undefined }
     at.act(({ coordinator }) => {
-      if (kind === 'put') coordinator.put(this.bucket, bytesOf(key), bytesOf(String(record.id)), options, done)
+      if (kind === 'put') coordinator.put(this.bucket, bytesOf(key), this.#valueOf(record.id), options, done)
       else coordinator.delete(this.bucket, bytesOf(key), options, done)
     })
     client.seen.delete(key)
+  }
+
+  /** A number, and behind it what makes it large. */
+  #valueOf(id: number): Uint8Array {
+    return bytesOf(String(id).padEnd(this.options.hasTables === true ? tableValueBytes : 0))
   }
 
   /** A client whose node died hears nothing. */

@@ -6,20 +6,27 @@ import assert from 'node:assert/strict'
 import type { SunwiseError } from '../../../src/base/errors.ts'
 import type { SeededRandom } from '../../../src/base/seeded-random.ts'
 import { partitionOfSlot } from '../../../src/cluster/slots.ts'
-import type { Durability } from '../../../src/config.ts'
+import { type Durability, Limits } from '../../../src/config.ts'
 import { zstd } from '../../../src/host/native-codes.ts'
 import { Node } from '../../../src/node.ts'
 import type { Bucket } from '../../../src/replication/requests.ts'
 import type { Routing } from '../../../src/replication/routing.ts'
 import { Shard } from '../../../src/shard/shard.ts'
+import { compact } from '../../../src/storage/compaction.ts'
+import { flush } from '../../../src/storage/flush.ts'
 import type { ActorId } from '../../../src/storage/log-control.ts'
 import { ResidentReader } from '../../../src/storage/resident-reader.ts'
 import { ControlWord, createShardMemory, ShardState } from '../../../src/storage/shard-memory.ts'
 import { ShardReader } from '../../../src/storage/shard-reader.ts'
+import type { StoreOptions } from '../../../src/storage/store.ts'
+import { commitTables, loadTables, strayFiles } from '../../../src/storage/table-catalog.ts'
+import { checkTableFile } from '../../../src/storage/table-check.ts'
 import { TableFinder } from '../../../src/storage/table-finder.ts'
 import { crc32 } from '../../storage/store-rig.ts'
+import { SimCatalog } from '../sim-catalog.ts'
 import { SimClock } from '../sim-clock.ts'
 import { SimDisk } from '../sim-disk.ts'
+import { SimJobs } from '../sim-jobs.ts'
 import { SimShards } from '../sim-shards.ts'
 import type { EventQueue } from './event-queue.ts'
 
@@ -28,6 +35,8 @@ export type SimNodeOptions = {
   readonly events: EventQueue
   readonly random: SeededRandom
   readonly durability: Durability
+  /** Memory is so small that data goes to tables all the time. */
+  readonly hasTables: boolean
   /** Partitions that this ring uses: all of them have replicas on several nodes. */
   readonly partitions: readonly number[]
   readonly routing: () => Routing
@@ -36,6 +45,8 @@ export type SimNodeOptions = {
   /** The other replicas of a partition; undefined where this node is none. */
   readonly othersOf: (partition: number) => readonly string[] | undefined
   readonly exchangeRestMs: number
+  /** A thread takes up to so long to begin a turn, milliseconds: drawn, or just that where it is steady. */
+  readonly isSteady: boolean
   /** The process ended by itself, as after an error of its disk. */
   readonly died: (node: SimNode) => void
 }
@@ -44,6 +55,12 @@ const segmentBytes = 32 * 1024
 const segments = 48
 /** For segments, the table over them, and what is kept in reserve. */
 const budgetBytes = 4 * 1024 * 1024
+/** With tables: so little that a few hundred writes fill it. */
+const tinySegmentBytes = 8192
+const tinyBudgetBytes = 10 * tinySegmentBytes
+const jobMsMax = 30
+const tablesDirectory = 'tables'
+const tools = { crc32, codec: zstd }
 const tickMs = 50
 const turnMsMax = 0.3
 const hashSeed = { low: 5, high: 6 }
@@ -62,6 +79,7 @@ export class SimNode {
   #mayMissWrites = false
   #isNewHere = false
   #run: Run | undefined
+  #catalog: SimCatalog
   #turnPlanned = false
   #pausedUntilMs = 0
   readonly #whilePaused: (() => void)[] = []
@@ -74,6 +92,7 @@ export class SimNode {
     this.nodeId = options.nodeId
     this.#random = options.random
     this.disk = new SimDisk({ random: options.random.fork('disk') })
+    this.#catalog = new SimCatalog({ random: options.random.fork('catalog') })
     this.clock = new SimClock()
     this.#actor = this.#newActor()
   }
@@ -108,7 +127,11 @@ export class SimNode {
     const { events, bucketOf, othersOf, partitions, routing, send } = this.#options
     this.clock.advanceTo(events.nowMs)
     this.disk.makeDirectoryNow('log/0')
-    const memory = createShardMemory({ segmentBytes, segments, chunksMax: 2560, budgetBytes })
+    const { hasTables } = this.#options
+    const plan = hasTables
+      ? { segmentBytes: tinySegmentBytes, segments: 24, budgetBytes: tinyBudgetBytes }
+      : { segmentBytes, segments, budgetBytes }
+    const memory = createShardMemory({ ...plan, chunksMax: 2560 })
     const links = new SimShards({
       shards: 1,
       random: this.#random.fork(`links ${this.starts}`),
@@ -150,7 +173,7 @@ export class SimNode {
         disk: this.disk,
         directory: 'log/0',
         memory,
-        budgetBytes,
+        budgetBytes: plan.budgetBytes,
         crc32,
         hashSeed,
         shard: 0,
@@ -161,6 +184,7 @@ export class SimNode {
         salvage: false,
         partitionOfSlot,
         isRetiredBucket: () => false,
+        tables: hasTables ? this.#tables() : undefined,
       },
       this.clock,
       links.replies(0),
@@ -214,6 +238,44 @@ export class SimNode {
     this.#run = run
     this.#track(run, 0)
     this.#planTick(run)
+  }
+
+  #tables(): StoreOptions['tables'] {
+    const { disk, clock } = this
+    const catalog = this.#catalog
+    const { events } = this.#options
+    disk.makeDirectoryNow(tablesDirectory)
+    for (const name of strayFiles(catalog, disk, tablesDirectory)) disk.removeNow(`${tablesDirectory}/${name}`)
+    const starts = this.starts
+    const jobs: SimJobs = new SimJobs(
+      disk,
+      {
+        flush: (input: never, world) => flush(input, world, tools),
+        compact: (input: never, world) => compact(input, world, tools),
+        check: (input: never, world) => checkTableFile(input, world, tools),
+      },
+      () =>
+        events.after(this.#random.fraction() * jobMsMax, () => {
+          if (this.starts !== starts || !this.isUp) return
+          clock.advanceTo(events.nowMs)
+          jobs.runNext(this.#random)
+          this.#planTurn()
+        }),
+    )
+    return {
+      directory: tablesDirectory,
+      jobs,
+      random: this.#random.fork(`tables ${starts}`),
+      codec: zstd,
+      ...loadTables(catalog, 0, { firstPartition: 0, endPartition: Limits.partitions }),
+      commit: (edits, unnamed, done) => commitTables(catalog, 1, 0, edits, unnamed, done),
+      reader: 1,
+      pace: undefined,
+      compresses: false,
+      scrubBytesPerSecond: 0,
+      buckets: () => ({ live: new Set([1]), below: 2 }),
+      report: () => {},
+    }
   }
 
   /** All partitions have other replicas; tried again where the log has no room yet. */
@@ -288,12 +350,14 @@ export class SimNode {
   cutPower(): void {
     this.#end()
     this.disk.crash(this.#random)
+    this.#catalog.crash(this.#random)
   }
 
   /** The disk is gone; it comes back with an empty one, and has nothing of its partitions. */
   loseDisk(): void {
     if (this.isUp) this.kill()
     this.disk.wipe()
+    this.#catalog = new SimCatalog({ random: this.#random.fork(`catalog ${this.starts}`) })
     this.#actor = this.#newActor()
     this.#mayMissWrites = false
     this.#isNewHere = true
@@ -323,7 +387,8 @@ export class SimNode {
     const run = this.#run
     if (run === undefined || this.#turnPlanned) return
     this.#turnPlanned = true
-    this.#options.events.after(this.#random.fraction() * turnMsMax, () => {
+    const share = this.#options.isSteady ? 1 : this.#random.fraction()
+    this.#options.events.after(share * turnMsMax, () => {
       this.#turnPlanned = false
       if (this.#run === run && !this.isPaused) this.#turn(run)
       else if (this.#run !== undefined && this.#run !== run) this.#planTurn()

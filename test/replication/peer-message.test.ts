@@ -1,0 +1,201 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { type ErrorCode, ErrorTable } from '../../src/base/errors.ts'
+import { Limits } from '../../src/config.ts'
+import { decodePeerMessage, encodePeerMessage, type PeerMessage } from '../../src/replication/peer-message.ts'
+
+const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
+
+const u32 = fc.integer({ min: 0, max: 0xffff_ffff })
+const bytes = fc.uint8Array({ maxLength: 60 })
+const key = fc.uint8Array({ minLength: 1, maxLength: 40 })
+const node = fc.constantFrom('a', '00000000000000ff', 'node-7')
+const durability = fc.constantFrom('sync', 'interval', 'os')
+const digest = fc.record({ low: u32, high: u32 })
+const head = { requestId: u32, epoch: u32, timeoutMs: u32 }
+const code = fc.constantFrom(...(Object.keys(ErrorTable) as ErrorCode[]))
+const failure = fc.option(fc.record({ code, outcome: fc.constantFrom('none', 'partial', 'unknown') }), {
+  nil: undefined,
+})
+
+const arbitraryMessage = fc
+  .oneof(
+    fc.record({
+      ...head,
+      type: fc.constant('write'),
+      bucketId: u32,
+      lastWriteWins: fc.boolean(),
+      durability,
+      key,
+      set: bytes,
+      hintFor: fc.option(node, { nil: undefined }),
+    }),
+    fc.record({ ...head, type: fc.constant('read'), bucketId: u32, key, wantsSet: fc.boolean() }),
+    fc.record({ ...head, type: fc.constant('written'), failure, isDurable: fc.boolean() }),
+    fc.record({
+      ...head,
+      type: fc.constant('found'),
+      failure,
+      isDurable: fc.boolean(),
+      digest,
+      set: fc.option(bytes, { nil: undefined }),
+    }),
+    fc.record({
+      ...head,
+      type: fc.constant('forward'),
+      operation: fc.constantFrom('put', 'delete', 'get'),
+      bucketId: u32,
+      key,
+      value: bytes,
+      contentType: fc.constantFrom('', 'text/plain'),
+      context: fc.option(bytes, { nil: undefined }),
+      ifMatch: fc.option(fc.oneof(fc.constant('*'), fc.array(digest, { maxLength: 5 })), { nil: undefined }),
+      ifNoneMatch: fc.boolean(),
+      ttlMs: fc.constantFrom(undefined, 1, 2 ** 40, Number.POSITIVE_INFINITY),
+      durability: fc.option(durability, { nil: undefined }),
+      sloppy: fc.constantFrom(undefined, true, false),
+      level: fc.constantFrom(undefined, 'one', 'quorum', 'all', 1, 5),
+    }),
+    fc.record({
+      ...head,
+      type: fc.constant('forwarded'),
+      failure,
+      set: fc.option(bytes, { nil: undefined }),
+      sloppy: fc.boolean(),
+      isDurable: fc.boolean(),
+      repaired: fc.integer({ min: 0, max: 5 }),
+      replicas: fc.integer({ min: 0, max: 5 }),
+      acks: fc.array(fc.record({ node, isFallback: fc.boolean(), isDurable: fc.boolean() }), { maxLength: 5 }),
+    }),
+    fc.record({
+      ...head,
+      type: fc.constant('compare'),
+      partition: fc.integer({ min: 0, max: Limits.partitions - 1 }),
+      wantsClock: fc.boolean(),
+      of: fc.constantFrom('children', 'leafKeys'),
+      numbers: bytes,
+    }),
+    fc.record({ ...head, type: fc.constant('compared'), failure, clock: bytes, answer: bytes }),
+  )
+  .map((message) => structuredClone(message)) as fc.Arbitrary<PeerMessage>
+
+test('decodePeerMessage() gives what encodePeerMessage() took', () => {
+  fc.assert(
+    fc.property(arbitraryMessage, (message) => {
+      assert.deepEqual(decodePeerMessage(encodePeerMessage(message)), message)
+    }),
+    { numRuns: 1000 * scale },
+  )
+})
+
+test('decodePeerMessage() refuses every truncation and every byte too many', () => {
+  fc.assert(
+    fc.property(arbitraryMessage, (message) => {
+      const encoded = encodePeerMessage(message)
+      for (let end = 0; end < encoded.length; end++) {
+        assert.equal(decodePeerMessage(encoded.slice(0, end)), undefined, `cut at ${end} of ${encoded.length}`)
+      }
+      assert.equal(decodePeerMessage(Uint8Array.of(...encoded, 0)), undefined)
+    }),
+    { numRuns: 200 * scale },
+  )
+})
+
+test('decodePeerMessage() never throws on damaged bytes, and what it takes can be encoded again', () => {
+  fc.assert(
+    fc.property(arbitraryMessage, fc.array(fc.tuple(fc.nat(), fc.nat(255)), { maxLength: 4 }), (message, flips) => {
+      const encoded = encodePeerMessage(message)
+      for (const [position, flip] of flips) encoded[position % encoded.length]! ^= flip
+      const decoded = decodePeerMessage(encoded)
+      if (decoded !== undefined) assert.deepEqual(decodePeerMessage(encodePeerMessage(decoded)), decoded)
+    }),
+    { numRuns: 5000 * scale },
+  )
+})
+
+test('decodePeerMessage() refuses lengths that lie before it allocates anything', () => {
+  const encoded = encodePeerMessage({
+    type: 'read',
+    requestId: 1,
+    epoch: 1,
+    timeoutMs: 1,
+    bucketId: 1,
+    key: Uint8Array.of(1),
+    wantsSet: false,
+  })
+  encoded.fill(0xff, 24, 28)
+  assert.equal(decodePeerMessage(encoded), undefined)
+})
+
+test('decodePeerMessage() refuses keys that no client could have written', () => {
+  for (const length of [0, Limits.keyBytesMax + 1]) {
+    const message = { type: 'read', requestId: 1, epoch: 1, timeoutMs: 1, bucketId: 1, wantsSet: true } as const
+    assert.equal(decodePeerMessage(encodePeerMessage({ ...message, key: new Uint8Array(length) })), undefined)
+  }
+})
+
+test('decodePeerMessage() takes a code that this release does not know for an error of the other node', () => {
+  const encoded = encodePeerMessage({
+    type: 'written',
+    requestId: 1,
+    epoch: 1,
+    timeoutMs: 0,
+    failure: { code: 'TIMEOUT', outcome: 'unknown' },
+    isDurable: false,
+  })
+  encoded[17] = 'X'.charCodeAt(0)
+  const decoded = decodePeerMessage(encoded)
+  assert.ok(decoded?.type === 'written')
+  assert.deepEqual(decoded.failure, { code: 'INTERNAL', outcome: 'unknown' })
+})
+
+test('encodePeerMessage() is the protocol between nodes: its bytes never change', () => {
+  const hexOf = (message: PeerMessage): string => Buffer.from(encodePeerMessage(message)).toString('hex')
+  const common = { requestId: 0x0102_0304, epoch: 5, timeoutMs: 6 }
+  const start = '01TT0000 04030201 05000000 06000000'
+  const expected = (type: string, rest: string): string => (start.replace('TT', type) + rest).replaceAll(' ', '')
+  assert.equal(
+    hexOf({
+      ...common,
+      type: 'write',
+      bucketId: 7,
+      lastWriteWins: true,
+      durability: 'sync',
+      key: Uint8Array.of(0xaa),
+      set: Uint8Array.of(0xbb, 0xcc),
+      hintFor: 'n1',
+    }),
+    expected('01', '07000000 03 02 0000 01000000 aa 02000000 bbcc 02000000 6e31'),
+  )
+  assert.equal(
+    hexOf({ ...common, type: 'read', bucketId: 7, key: Uint8Array.of(0xaa), wantsSet: true }),
+    expected('02', '07000000 01 00 0000 01000000 aa'),
+  )
+  assert.equal(
+    hexOf({ ...common, type: 'written', failure: { code: 'CLOSED', outcome: 'none' }, isDurable: false }),
+    expected('03', '06 434c4f534544 00 00'),
+  )
+  assert.equal(
+    hexOf({
+      ...common,
+      type: 'found',
+      failure: undefined,
+      isDurable: true,
+      digest: { low: 1, high: 2 },
+      set: undefined,
+    }),
+    expected('04', '00 02 01000000 02000000'),
+  )
+  assert.equal(
+    hexOf({
+      ...common,
+      type: 'compare',
+      partition: 9,
+      wantsClock: true,
+      of: 'children',
+      numbers: Uint8Array.of(0, 0),
+    }),
+    expected('07', '0900 03 00 02000000 0000'),
+  )
+})
