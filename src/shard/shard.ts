@@ -630,7 +630,8 @@ export class Shard {
     }
     const bytes = recordBytesOf(next, keyBytes)
     const oldBytes = old === 0 ? 0 : this.#bytesAt(old)
-    if (bytes > i32[word + 4]! >>> 0 && bytes > oldBytes && next.versions.length > 1) {
+    const bytesMax = Math.min(i32[word + 4]! >>> 0, this.store.recordBytesMax)
+    if (bytes > bytesMax && bytes > oldBytes && next.versions.length > 1) {
       this.#answerLater(thread, requestId, noOrdinal, old, errorNumberOf.get('VERSION_SET_TOO_LARGE')!, true)
       return
     }
@@ -702,6 +703,10 @@ export class Shard {
     }
     const bytes = recordBytesOf(next, keyBytes)
     const oldBytes = old === 0 ? 0 : this.#bytesAt(old)
+    if (bytes > this.store.recordBytesMax) {
+      const message = `Cannot merge versions of ${bytes} bytes: a segment takes ${this.store.recordBytesMax}`
+      return this.#refuse(thread, requestId, new SunwiseError('VERSION_SET_TOO_LARGE', message))
+    }
     const address = this.store.allocate(bytes, bytes - oldBytes, bytes <= oldBytes ? 'delete' : 'grow')
     if (address === 0) {
       if (this.#mustPark()) this.#park(thread, u8, start)

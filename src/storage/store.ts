@@ -98,6 +98,8 @@ export type StoreEvents = {
   readonly failed: (from: number, error: SunwiseError) => void
 }
 
+/** For what else the head of a segment holds, and the head of a group. */
+const segmentHeadBytes = 4096
 const stagedMax = Limits.stagedRecordsMax
 const stagedBuckets = 1 << 15
 /** Open group bytes at which the owner should flush before it takes more. */
@@ -517,6 +519,11 @@ export class Store {
     return this.#foundOld
   }
 
+  /** The largest record that finds room in an empty segment, whatever its head holds. */
+  get recordBytesMax(): number {
+    return this.#arena.segmentBytes - 2 * trackedClocksBytesMax(this.#arena.segmentBytes) - segmentHeadBytes
+  }
+
   /** Counter for the next write of this run's actor in a partition. */
   nextCounter(partition: number): number {
     return this.#clocks.nextCounter(partition)
@@ -547,7 +554,8 @@ export class Store {
       const encoded = clocks.map(({ partition, clock }) => ({ partition, clock: clock.encode(this.#actorTable) }))
       if (!this.#appendControl(encodeTrackedClocks(encoded))) return false
     } catch (error) {
-      this.#dropUnwritten(error as SunwiseError)
+      if (!(error instanceof SunwiseError)) throw error
+      this.#dropUnwritten(error)
       return false
     }
     if (log.groups !== groupsBefore) this.#noteWritten()
@@ -646,8 +654,9 @@ export class Store {
     try {
       if (this.#defineActors()) address = log.append(bytes)
     } catch (error) {
-      this.refusal = error as SunwiseError
-      this.#dropUnwritten(this.refusal)
+      if (!(error instanceof SunwiseError)) throw error
+      this.refusal = error
+      this.#dropUnwritten(error)
       return 0
     }
     if (log.groups !== groupsBefore) this.#noteWritten()
@@ -699,7 +708,8 @@ export class Store {
         this.#noteWritten()
         this.#actorsSafe = this.#actorsDefined
       } catch (error) {
-        this.#dropUnwritten(error as SunwiseError)
+        if (!(error instanceof SunwiseError)) throw error
+        this.#dropUnwritten(error)
       }
     }
     this.#advance()
@@ -1068,7 +1078,8 @@ export class Store {
       const encoded = { partition, clock: clock.encode(this.#actorTable) }
       if (!this.#appendControl(encodeTrackedClocks([encoded]))) return false
     } catch (error) {
-      this.#dropUnwritten(error as SunwiseError)
+      if (!(error instanceof SunwiseError)) throw error
+      this.#dropUnwritten(error)
       return false
     }
     if (log.groups !== groupsBefore) this.#noteWritten()

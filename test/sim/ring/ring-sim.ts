@@ -82,8 +82,8 @@ const detectMs = 1500
 const thinkMsMax = 20
 const usualKeys = 12
 /** With tables: more than memory holds, with values of so many bytes. */
-const tableKeys = 120
-const tableValueBytes = 1500
+const tableKeys = 500
+const tableValueBytes = 100
 
 export class RingSim {
   readonly options: RingSimOptions

@@ -56,8 +56,8 @@ const segments = 48
 /** For segments, the table over them, and what is kept in reserve. */
 const budgetBytes = 4 * 1024 * 1024
 /** With tables: so little that a few hundred writes fill it. */
-const tinySegmentBytes = 8192
-const tinyBudgetBytes = 10 * tinySegmentBytes
+const tinySegmentBytes = 16384
+const tinyBudgetBytes = 6 * tinySegmentBytes
 const jobMsMax = 30
 const tablesDirectory = 'tables'
 const tools = { crc32, codec: zstd }
