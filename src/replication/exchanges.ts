@@ -5,7 +5,7 @@
  *   this node                               peer
  *     root, then what differs below  ->       lanes of children (versions/hash-tree.ts), first of all its clock
  *     leaves that differ             ->       their keys, each with the digest of its dots
- *     for each key that differs: what the peer has is merged here, and what that makes goes back
+ *     for each key that differs: what the peer has is merged here, under that clock, and what that makes goes back
  *     all of it done: this clock joins the peer's, as it was before its tree was read
  *
  * So bytes go with the difference, not with the data. The last step is what lets a clock pass over dots that never come: they were replaced
@@ -18,7 +18,7 @@ import type { Durability } from '../config.ts'
 import type { Clock } from '../env.ts'
 import { CompareVerb } from '../shard/command.ts'
 import { isLeaf, leafOfNode, treeArity } from '../versions/hash-tree.ts'
-import type { LocalReplica } from './local-replica.ts'
+import { emptySet, type LocalReplica } from './local-replica.ts'
 import {
   type ComparedMessage,
   encodePeerMessage,
@@ -78,7 +78,6 @@ type Exchange = {
 type KeyDifference = {
   readonly bucketId: number
   readonly key: Uint8Array
-  readonly isHere: boolean
   readonly isThere: boolean
 }
 
@@ -233,14 +232,14 @@ export class Exchanges {
 
   /** What the peer has of a key is merged here, and what is here then is sent to it. */
   #repair(exchange: Exchange, bucket: Bucket, difference: KeyDifference, done: (isRepaired: boolean) => void): void {
-    const { key, isHere, isThere } = difference
+    const { key, isThere } = difference
     const { replica, durability } = this.#options
     const lastWriteWins = bucket.conflict === 'lww'
     const level = bucket.durability ?? durability
     const push = (): void => {
-      if (!isHere) return done(true)
       replica.read(bucket.id, key, answerMs, (_error, held) => {
         if (held === undefined) return done(false)
+        if (isEmptySet(held.set)) return done(true)
         const message = {
           type: 'write',
           bucketId: bucket.id,
@@ -255,15 +254,24 @@ export class Exchanges {
         )
       })
     }
-    if (!isThere) return push()
+    const pull = (set: Uint8Array): void =>
+      replica.merge(
+        bucket.id,
+        key,
+        set,
+        lastWriteWins,
+        level,
+        answerMs,
+        (error) => (error === undefined ? push() : done(false)),
+        exchange.clock,
+      )
+    // What the peer has seen and has no more was deleted there.
+    if (!isThere) return pull(emptySet)
     const { epoch } = this.#options.routing()
     const message = { type: 'read', epoch, timeoutMs: answerMs, bucketId: bucket.id, key, wantsSet: true } as const
     this.#ask(exchange.peer, message, (answer) => {
-      if (answer?.type !== 'found' || answer.failure !== undefined || answer.set === undefined) return done(false)
-      replica.merge(bucket.id, key, answer.set, lastWriteWins, level, answerMs, (error) => {
-        if (error === undefined) push()
-        else done(false)
-      })
+      if (answer?.type !== 'found' || answer.failure !== undefined || answer.set === undefined) done(false)
+      else pull(answer.set)
     })
   }
 
@@ -342,12 +350,17 @@ function differencesOf(mine: LeafList['keys'], theirs: LeafList['keys'], leaves:
     if (!leaves.has(leaf)) continue
     const other = theirs.get(name)
     if (other?.low === low && other.high === high) continue
-    differences.push({ bucketId, key, isHere: true, isThere: other !== undefined })
+    differences.push({ bucketId, key, isThere: other !== undefined })
   }
   for (const [name, { leaf, bucketId, key }] of theirs) {
-    if (leaves.has(leaf) && !mine.has(name)) differences.push({ bucketId, key, isHere: false, isThere: true })
+    if (leaves.has(leaf) && !mine.has(name)) differences.push({ bucketId, key, isThere: true })
   }
   return differences
+}
+
+/** Whether a set has no versions: there is nothing to send. */
+function isEmptySet(set: Uint8Array): boolean {
+  return set[4] === 0 && set[5] === 0
 }
 
 function nameOf(bucketId: number, key: Uint8Array): string {

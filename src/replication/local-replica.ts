@@ -70,6 +70,7 @@ type Pending =
   | { readonly kind: 'compare'; readonly done: Done<Uint8Array> }
   | { readonly kind: 'read'; readonly shard: number; readonly done: Done<HeldSet> }
 
+const noClock = new Uint8Array(0)
 /** The bytes of a key that was never written. */
 export const emptySet = encodeSet(emptyVersionSet, { lowOf: () => 0, highOf: () => 0 })
 
@@ -151,7 +152,7 @@ export class LocalReplica {
     this.#options.shards.commit(shard)
   }
 
-  /** Takes in what another replica has of a key. */
+  /** Takes in what another replica has of a key; with the clock that it had before also what it has no more. */
   merge(
     bucketId: number,
     key: Uint8Array,
@@ -160,16 +161,17 @@ export class LocalReplica {
     durability: Durability,
     timeoutMs: number,
     done: Done<{ readonly isDurable: boolean }>,
+    clock: Uint8Array = noClock,
   ): void {
     const slot = slotOfKey(key, 0, key.length)
     const shard = this.#shardOf(slot)
-    const target = this.#begin(shard, mergeCommandSize(key.length, set.length))
+    const target = this.#begin(shard, mergeCommandSize(key.length, set.length, clock.length))
     if (target instanceof SunwiseError) return done(target, undefined)
     const requestId = this.#add({ kind: 'merge', done }, shard, timeoutMs)
     this.#hash.update(bucketId, key, 0, key.length)
     const flags = lastWriteWins ? CommandFlag.lastWriteWins : 0
     const level = DurabilityNumber[durability]
-    encodeMergeCommand(target, flags, slot, requestId, bucketId, this.#hash.low, key, level, set)
+    encodeMergeCommand(target, flags, slot, requestId, bucketId, this.#hash.low, key, level, set, clock)
     this.#options.shards.commit(shard)
   }
 

@@ -13,7 +13,7 @@
  *
  * Merge command (a version set that another replica has): the same head, with setBytes in the place of valueBytes and no contextCount
  *
- *     48 key padded | set (versions/set-codec.ts) padded
+ *     48 key padded | set (versions/set-codec.ts) padded | clock of that replica from before, padded: its bytes are at 32, 0: none
  *
  * Track command (these partitions have replicas elsewhere from now on; with flag 1 this one is new to them):
  *

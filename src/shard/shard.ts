@@ -36,6 +36,7 @@ import {
 import { ControlWord, type ShardMemory } from '../storage/shard-memory.ts'
 import { Store, type StoreOptions } from '../storage/store.ts'
 import { type GivenBlock, Seek } from '../storage/table-finder.ts'
+import { PartitionClock } from '../versions/partition-clock.ts'
 import { decodeSet, encodeSet } from '../versions/set-codec.ts'
 import {
   type ActorTable,
@@ -45,6 +46,7 @@ import {
   liveVersions,
   resolveLastWriteWins,
   syncWithClock,
+  syncWithClocks,
   update,
   type Vector,
   type Version,
@@ -692,9 +694,18 @@ export class Shard {
       this.#events.actorIsStale()
       return this.#refuse(thread, requestId, new SunwiseError('NOT_READY', 'The node takes a new actor first'))
     }
+    const setEnd = setStart + (i32[word + 6]! >>> 0)
+    const clockStart = setStart + pad4(setEnd - setStart)
+    const clockBytes = i32[word + 8]! >>> 0
+    const theirs =
+      clockBytes === 0 ? undefined : PartitionClock.decode(u8, clockStart, clockStart + clockBytes, indexOf)
+    if (typeof theirs === 'string') {
+      return this.#refuse(thread, requestId, new SunwiseError('UNPROCESSABLE', `The clock is malformed: ${theirs}`))
+    }
     this.#writes++
     const local = this.#setAt(old)
-    let next = syncWithClock(local, incoming, clock)
+    let next =
+      theirs === undefined ? syncWithClock(local, incoming, clock) : syncWithClocks(local, incoming, clock, theirs)
     if (u8[start + 1]! & CommandFlag.lastWriteWins) next = resolveLastWriteWins(next, this.#actorTable)
     const isNothingToDo = next === local || (old === 0 && next.versions.length === 0)
     if (isNothingToDo && this.#mayStayAsItIs(old, u8[start + 30]!)) {

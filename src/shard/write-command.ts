@@ -102,8 +102,8 @@ export function encodeGetCommand(
 }
 
 /** Bytes of a merge command. */
-export function mergeCommandSize(keyBytes: number, setBytes: number): number {
-  return writeCommandBytes + pad4(keyBytes) + pad4(setBytes)
+export function mergeCommandSize(keyBytes: number, setBytes: number, clockBytes: number): number {
+  return writeCommandBytes + pad4(keyBytes) + pad4(setBytes) + pad4(clockBytes)
 }
 
 /** What another replica has of a key, encoded by versions/set-codec.ts. */
@@ -117,6 +117,7 @@ export function encodeMergeCommand(
   key: Uint8Array,
   durability: number,
   set: Uint8Array,
+  clock: Uint8Array,
 ): void {
   const word = start >>> 2
   i32.fill(0, word, word + writeCommandBytes / 4)
@@ -127,8 +128,11 @@ export function encodeMergeCommand(
   i32[word + 5] = key.length
   i32[word + 6] = set.length
   i32[word + 7] = durability << 16
+  i32[word + 8] = clock.length
   copyBytes(key, 0, u8, start + writeCommandBytes, key.length)
-  copyBytes(set, 0, u8, start + writeCommandBytes + pad4(key.length), set.length)
+  const setStart = start + writeCommandBytes + pad4(key.length)
+  copyBytes(set, 0, u8, setStart, set.length)
+  copyBytes(clock, 0, u8, setStart + pad4(set.length), clock.length)
 }
 
 /** Bytes of a track command. */

@@ -175,7 +175,20 @@ export function syncWithClock(local: VersionSet, incoming: VersionSet, clock: Do
   return merge(local, incoming, clock)
 }
 
-function merge(a: VersionSet, b: VersionSet, clock: DotCover | undefined): VersionSet {
+/**
+ * The same with the clock that the other replica had before it told `incoming`: what it covers there and is not in `incoming` was replaced or
+ * deleted there, so it goes here, too, even where nothing of the key is left there.
+ */
+export function syncWithClocks(
+  local: VersionSet,
+  incoming: VersionSet,
+  clock: DotCover,
+  theirClock: DotCover,
+): VersionSet {
+  return merge(local, incoming, clock, theirClock)
+}
+
+function merge(a: VersionSet, b: VersionSet, clock: DotCover | undefined, theirClock?: DotCover): VersionSet {
   if (a === b) return a
   const versions: Version[] = []
   let isUnchanged = true
@@ -193,7 +206,8 @@ function merge(a: VersionSet, b: VersionSet, clock: DotCover | undefined): Versi
       inA++
       inB++
     } else if (order < 0) {
-      if (covers(b.vector, first!.actor, first!.counter)) isUnchanged = false
+      const { actor, counter } = first!
+      if (covers(b.vector, actor, counter) || theirClock?.covers(actor, counter)) isUnchanged = false
       else versions.push(first!)
       inA++
     } else {

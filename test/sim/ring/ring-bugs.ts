@@ -89,8 +89,8 @@ export const ringBugs: readonly DeliberateBug[] = [
     patches: [
       {
         file: shard,
-        from: '    let next = syncWithClock(local, incoming, clock)',
-        to: '    let next = old === 0 ? syncWithClock(local, incoming, clock) : incoming',
+        from: '    const local = this.#setAt(old)\n    let next =',
+        to: '    const local = this.#setAt(old)\n    let next = old !== 0 ? incoming :',
       },
     ],
     test: allFaults,
