@@ -60,7 +60,7 @@ export class Node {
       replica: this.replica,
       restMs: options.exchangeRestMs,
     })
-    this.#server = new Replica({ replica: this.replica, hints: this.hints, routing, send })
+    this.#server = new Replica({ life: options.random.u32(), replica: this.replica, hints: this.hints, routing, send })
   }
 
   /** A message of another node. */

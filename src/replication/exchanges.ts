@@ -8,8 +8,12 @@
  *     for each key that differs: what the peer has is merged here, under that clock, and what that makes goes back
  *     all of it done: this clock joins the peer's, as it was before its tree was read
  *
+ * Then it is known what all replicas of the partition have: up to there deletes are forgotten (versions/stability.ts).
+ *
  * So bytes go with the difference, not with the data. The last step is what lets a clock pass over dots that never come: they were replaced
  * before they were sent, or their messages were lost and their keys repaired. It is left out where anything was.
+ *
+ * If the peer starts anew in the middle, the exchange ends: its clock was another life's.
  *
  * One exchange at a time, begun at intervals; keys are brought together a few at a time. An object without a thread: `receive`, `tick`.
  */
@@ -17,7 +21,10 @@ import { ByteReader } from '../base/bytes.ts'
 import type { Durability } from '../config.ts'
 import type { Clock } from '../env.ts'
 import { CompareVerb } from '../shard/command.ts'
+import { ActorRegistry } from '../versions/actor-registry.ts'
 import { isLeaf, leafOfNode, treeArity } from '../versions/hash-tree.ts'
+import { PartitionClock } from '../versions/partition-clock.ts'
+import { stableOf } from '../versions/stability.ts'
 import { emptySet, type LocalReplica } from './local-replica.ts'
 import {
   type ComparedMessage,
@@ -68,6 +75,8 @@ type Exchange = {
   readonly peer: string
   /** The peer's clock before its tree was read. */
   clock: Uint8Array
+  /** The start of the peer that told it: another one may have lost what the clock covers. */
+  life: number
   /** Something was left out: the clock is not joined. */
   isPartial: boolean
   keysLeft: KeyDifference[]
@@ -95,6 +104,9 @@ export class Exchanges {
   /** Which pair of partition and peer comes next. */
   #turn = 0
   readonly #status = new Map<string, ExchangeStatus>()
+  readonly #actors = new ActorRegistry()
+  /** By partition and peer, the clock that the peer told last. */
+  readonly #told = new Map<string, PartitionClock>()
   /** Exchanges that ended, those of them that left something out, those that began with a difference; keys that were brought together. */
   ended = 0
   partial = 0
@@ -143,7 +155,16 @@ export class Exchanges {
     for (let tries = 0; tries < pairs.length; tries++) {
       const { partition, peer } = pairs[this.#turn++ % pairs.length]!
       if (!this.#options.routing().isAlive(peer)) continue
-      const exchange = { partition, peer, clock: nothing, isPartial: false, keysLeft: [], inFlight: 0, repaired: 0 }
+      const exchange = {
+        partition,
+        peer,
+        clock: nothing,
+        life: 0,
+        isPartial: false,
+        keysLeft: [],
+        inFlight: 0,
+        repaired: 0,
+      }
       this.#current = exchange
       this.#descend(exchange, root)
       return
@@ -200,7 +221,10 @@ export class Exchanges {
     const { epoch } = this.#options.routing()
     this.#ask(peer, { type: 'compare', epoch, timeoutMs: answerMs, partition, wantsClock, of, numbers }, (answer) => {
       if (answer?.type !== 'compared' || answer.failure !== undefined) return this.#giveUp(exchange)
-      if (wantsClock) exchange.clock = answer.clock
+      if (wantsClock) {
+        exchange.clock = answer.clock
+        exchange.life = answer.life
+      } else if (answer.life !== exchange.life) return this.#giveUp(exchange)
       theirs = answer.answer
       settle()
     })
@@ -271,6 +295,7 @@ export class Exchanges {
     const message = { type: 'read', epoch, timeoutMs: answerMs, bucketId: bucket.id, key, wantsSet: true } as const
     this.#ask(exchange.peer, message, (answer) => {
       if (answer?.type !== 'found' || answer.failure !== undefined || answer.set === undefined) done(false)
+      else if (answer.life !== exchange.life) done(false)
       else pull(answer.set)
     })
   }
@@ -279,8 +304,34 @@ export class Exchanges {
     if (exchange.isPartial) return this.#end(exchange)
     this.#options.replica.compare(CompareVerb.joinClock, exchange.partition, exchange.clock, answerMs, (error) => {
       if (this.#current !== exchange) return
-      if (error !== undefined) exchange.isPartial = true
-      this.#end(exchange)
+      if (error !== undefined) {
+        exchange.isPartial = true
+        return this.#end(exchange)
+      }
+      this.#noteStable(exchange)
+    })
+  }
+
+  /** Both sides have now what the peer's clock covers: perhaps all replicas have more writes than before. */
+  #noteStable(exchange: Exchange): void {
+    const { partition, peer, clock } = exchange
+    const { replica, partitions } = this.#options
+    const told = PartitionClock.decode(clock, 0, clock.length, this.#actors.indexOf)
+    if (typeof told === 'string') return this.#giveUp(exchange)
+    this.#told.set(`${partition} ${peer}`, told)
+    const others = partitions().find((each) => each.partition === partition)?.others ?? []
+    const clocks = others.map((other) => this.#told.get(`${partition} ${other}`))
+    if (clocks.some((each) => each === undefined)) return this.#end(exchange)
+    replica.compare(CompareVerb.clock, partition, nothing, answerMs, (_error, bytes) => {
+      const own = bytes === undefined ? 'length' : PartitionClock.decode(bytes, 0, bytes.length, this.#actors.indexOf)
+      if (this.#current !== exchange) return
+      if (typeof own === 'string') return this.#end(exchange)
+      const stable = new PartitionClock()
+      for (const { actor, counter } of stableOf([own, ...(clocks as PartitionClock[])]))
+        stable.raiseBase(actor, counter)
+      replica.compare(CompareVerb.setStable, partition, stable.encode(this.#actors), answerMs, () => {
+        if (this.#current === exchange) this.#end(exchange)
+      })
     })
   }
 

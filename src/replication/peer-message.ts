@@ -11,7 +11,7 @@
  *   3 written   answer to 1
  *     16 failure | u8 durable
  *   4 found     answer to 2
- *     16 failure | u8 flags: 1 the set, 2 durable | u32 digestLow | u32 digestHigh | (1) set
+ *     16 failure | u32 life | u8 flags: 1 the set, 2 durable | u32 digestLow | u32 digestHigh | (1) set
  *   5 forward   coordinate this operation
  *     16 u32 bucketId   20 u8 operation: 1 put, 2 delete, 3 get   21 u8 flags: 1 context, 2 ifMatch any, 4 ifMatch, 8 ifNoneMatch,
  *        16 ttl, 32 durability, 64 sloppy, 128 not sloppy   22 u8 level   23 u8 durability   24 key | value | content type
@@ -23,9 +23,9 @@
  *   7 compare   what have you of a partition
  *     16 u16 partition   18 u8 wants: 1 clock, 2 children, 4 keys of leaves   19 u8 0   20 numbers of nodes or leaves, u16 each
  *   8 compared  answer to 7, as the shard gives it (shard/command.ts)
- *     16 failure | clock | answer
+ *     16 failure | u32 life | clock | answer
  *
- * A failure is { u8 codeBytes (0: none failed), code of the error table, u8 outcome }: codes are for ever, their numbers are not. Key, set, value, context, target, node,
+ * A life is a number that each start of a node draws anew: what a node said before it may have been lost with its disk. A failure is { u8 codeBytes (0: none failed), code of the error table, u8 outcome }: codes are for ever, their numbers are not. Key, set, value, context, target, node,
  * content type, numbers, clock and answer are each a u32 length and the bytes. Level: 0 the bucket's, 1 one, 2 quorum,
  * 3 all, 4 + k: k replicas. A decoder takes this form only and never throws.
  */
@@ -66,6 +66,7 @@ export type WrittenMessage = Head & {
 export type FoundMessage = Head & {
   readonly type: 'found'
   readonly failure: PeerFailure | undefined
+  readonly life: number
   readonly isDurable: boolean
   readonly digest: Digest
   readonly set: Uint8Array | undefined
@@ -107,6 +108,7 @@ export type CompareMessage = Head & {
 export type ComparedMessage = Head & {
   readonly type: 'compared'
   readonly failure: PeerFailure | undefined
+  readonly life: number
   readonly clock: Uint8Array
   readonly answer: Uint8Array
 }
@@ -180,6 +182,7 @@ export function encodePeerMessage(message: PeerMessage): Uint8Array {
       break
     case 'found':
       writeFailure(writer, message.failure)
+      writer.u32(message.life)
       writer.u8((message.set === undefined ? 0 : 1) | (message.isDurable ? 2 : 0))
       writer.u32(message.digest.low)
       writer.u32(message.digest.high)
@@ -196,6 +199,7 @@ export function encodePeerMessage(message: PeerMessage): Uint8Array {
       break
     case 'compared':
       writeFailure(writer, message.failure)
+      writer.u32(message.life)
       writer.bytes(message.clock)
       writer.bytes(message.answer)
       break
@@ -256,11 +260,12 @@ function readBody(reader: ByteReader, type: number, head: Head): PeerMessage | u
     }
     case PeerMessageType.found: {
       const failure = readFailure(reader)
+      const life = reader.u32()
       const flags = reader.u8()
       if (failure === null || flags > 3) return undefined
       const digest = { low: reader.u32(), high: reader.u32() }
       const set = (flags & 1) !== 0 ? reader.bytes() : undefined
-      return { ...head, type: 'found', failure, isDurable: (flags & 2) !== 0, digest, set }
+      return { ...head, type: 'found', failure, life, isDurable: (flags & 2) !== 0, digest, set }
     }
     case PeerMessageType.forward:
       return readForward(reader, head)
@@ -275,7 +280,8 @@ function readBody(reader: ByteReader, type: number, head: Head): PeerMessage | u
     case PeerMessageType.compared: {
       const failure = readFailure(reader)
       if (failure === null) return undefined
-      return { ...head, type: 'compared', failure, clock: reader.bytes(), answer: reader.bytes() }
+      const life = reader.u32()
+      return { ...head, type: 'compared', failure, life, clock: reader.bytes(), answer: reader.bytes() }
     }
     case PeerMessageType.forwarded: {
       const failure = readFailure(reader)

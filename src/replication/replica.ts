@@ -14,6 +14,8 @@ import { type CompareMessage, encodePeerMessage, type ReadMessage, type WriteMes
 import type { Routing } from './routing.ts'
 
 export type ReplicaOptions = {
+  /** A number that every start of the node draws anew. */
+  readonly life: number
   readonly replica: LocalReplica
   readonly hints: HintKeeper
   readonly routing: () => Routing
@@ -55,10 +57,11 @@ export class Replica {
 
   #read(from: string, message: ReadMessage, refusal: SunwiseError | undefined): void {
     const { bucketId, key, wantsSet, timeoutMs } = message
+    const { life } = this.#options
     const fail = ({ code, outcome }: SunwiseError): void => {
       const failure = { code, outcome }
       const head = this.#headOf(message)
-      this.#answer(from, { ...head, type: 'found', failure, isDurable: false, digest: noDigest, set: undefined })
+      this.#answer(from, { ...head, type: 'found', failure, life, isDurable: false, digest: noDigest, set: undefined })
     }
     if (refusal !== undefined) return fail(refusal)
     this.#options.replica.read(bucketId, key, timeoutMs, (error, held) => {
@@ -73,6 +76,7 @@ export class Replica {
         ...this.#headOf(message),
         type: 'found',
         failure: undefined,
+        life,
         isDurable: held.isDurable,
         digest: digest(decoded, this.#actors),
         set: wantsSet ? held.set : undefined,
@@ -83,9 +87,10 @@ export class Replica {
   /** The clock is taken before the tree is looked at: who takes in all that the tree shows has what the clock covers. */
   #compare(from: string, message: CompareMessage): void {
     const { partition, wantsClock, numbers, timeoutMs } = message
+    const { life } = this.#options
     const answer = (error: SunwiseError | undefined, clock: Uint8Array, bytes: Uint8Array): void => {
       const failure = error === undefined ? undefined : { code: error.code, outcome: error.outcome }
-      this.#answer(from, { ...this.#headOf(message), type: 'compared', failure, clock, answer: bytes })
+      this.#answer(from, { ...this.#headOf(message), type: 'compared', failure, life, clock, answer: bytes })
     }
     if (!this.#options.routing().accepts(message.epoch, partition)) return answer(wrongEpoch(), nothing, nothing)
     const { replica } = this.#options

@@ -42,6 +42,9 @@ export class PartitionCompare {
         return this.#leafKeys(partition, payload)
       case CompareVerb.joinClock:
         return this.#join(partition, payload)
+      case CompareVerb.setStable:
+        this.#store.setStable(partition, this.#decoded(payload).bases())
+        return nothing
       default:
         throw new SunwiseError('UNPROCESSABLE', `There is no question ${verb} about partitions`)
     }
@@ -86,13 +89,17 @@ export class PartitionCompare {
   }
 
   #join(partition: number, payload: Uint8Array): Uint8Array {
-    const indexOf = (low: number, high: number): number => this.#store.actorIndex(low, high)
-    const clock = PartitionClock.decode(payload, 0, payload.length, indexOf)
-    if (typeof clock === 'string') throw new SunwiseError('UNPROCESSABLE', `The clock is malformed: ${clock}`)
-    if (!this.#store.joinClock(partition, clock)) {
+    if (!this.#store.joinClock(partition, this.#decoded(payload))) {
       throw new SunwiseError('OVERLOADED', 'The log has no room just now; try again')
     }
     return nothing
+  }
+
+  #decoded(payload: Uint8Array): PartitionClock {
+    const indexOf = (low: number, high: number): number => this.#store.actorIndex(low, high)
+    const clock = PartitionClock.decode(payload, 0, payload.length, indexOf)
+    if (typeof clock === 'string') throw new SunwiseError('UNPROCESSABLE', `The clock is malformed: ${clock}`)
+    return clock
   }
 }
 

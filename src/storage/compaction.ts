@@ -10,7 +10,7 @@ import { abandon, type StorageTools } from './flush.ts'
 import { isRetired, type KnownBuckets } from './known-buckets.ts'
 import type { ActorId } from './log-control.ts'
 import { type LateMergeInput, Merge, type MergeCounts } from './merge.ts'
-import { hasPartition, type PartitionBits } from './partition-clocks.ts'
+import type { ReplicatedPartitions } from './partition-clocks.ts'
 import type { TableId } from './sstable.ts'
 import { TableIterator } from './sstable-iterator.ts'
 import { metaIsComplete, readTableMeta } from './sstable-meta.ts'
@@ -46,7 +46,7 @@ export type CompactionInput = {
   readonly compresses: boolean
   readonly buckets: KnownBuckets
   /** Partitions with replicas elsewhere. */
-  readonly replicated: PartitionBits
+  readonly replicated: ReplicatedPartitions
 }
 
 export type CompactionOutput = {
@@ -94,7 +94,7 @@ export function compact(input: CompactionInput, world: JobWorld, tools: StorageT
       graceMs: input.graceMs,
       dropsTombstones: input.dropsTombstones,
       isRetiredBucket: (bucketId) => isRetired(input.buckets, bucketId),
-      isReplicated: (partition) => hasPartition(input.replicated, partition),
+      replicated: input.replicated,
     })
     const finish = (): void => {
       outputs.push({ output: outputs.length, table: writer!.finish() })

@@ -13,11 +13,13 @@ import type { Crc32 } from '../base/crc32.ts'
 import { SunwiseError } from '../base/errors.ts'
 import { Limits } from '../config.ts'
 import type { JobWorld } from '../env.ts'
+import type { Vector } from '../versions/version-set.ts'
 import { Arena, slabWordMask, wordsPerSlabBits } from './arena.ts'
 import { bucketsPerChunk, chunkSlabBits, chunkSlabMask, chunkWords, depthBits, entriesPerBucket } from './hash-index.ts'
 import { isRetired, type KnownBuckets } from './known-buckets.ts'
 import type { ActorId } from './log-control.ts'
-import { hasPartition, type PartitionBits } from './partition-clocks.ts'
+import type { ReplicatedPartitions } from './partition-clocks.ts'
+import { isForgettable } from './partition-trees.ts'
 import { RecordFlag, recordBucket, recordHeaderBytes, recordKeyBytes } from './record.ts'
 import { ControlWord, type ShardMemory } from './shard-memory.ts'
 import { type BlockCodec, compareRecordKey, type TableId } from './sstable.ts'
@@ -39,8 +41,8 @@ export type FlushInput = {
   readonly buckets: KnownBuckets
   /** No table holds anything of the shard: tombstones hide nothing. */
   readonly dropsTombstones: boolean
-  /** Partitions with replicas elsewhere: their tombstones stay in any case. */
-  readonly replicated: PartitionBits
+  /** Partitions with replicas elsewhere: of their tombstones only those go that all replicas have. */
+  readonly replicated: ReplicatedPartitions
 }
 
 /** The table that was written and made durable; undefined where nothing of the segments was live. */
@@ -128,8 +130,8 @@ export class SegmentScanner {
   readonly #directories: Int32Array
   readonly #chunks: readonly Int32Array[]
   readonly #isWanted: Uint8Array
-  /** Of the partition that is collected. */
-  #dropsTombstones = false
+  /** Of the partition that is collected, where it has other replicas. */
+  #stable: Vector | undefined
   #addresses = new Uint32Array(1024)
   #count = 0
   #order = new Float64Array(1024)
@@ -153,8 +155,7 @@ export class SegmentScanner {
 
   /** Collects and sorts what is live of a partition; returns how many records there are. */
   collect(partition: number): number {
-    const { dropsTombstones, replicated } = this.#input
-    this.#dropsTombstones = dropsTombstones && !hasPartition(replicated, partition)
+    this.#stable = this.#input.replicated.get(partition)
     for (;;) {
       const version = Atomics.load(this.#partitions, partition * 4)
       this.#count = 0
@@ -169,6 +170,12 @@ export class SegmentScanner {
   /** Shows the record at a place of the order. */
   moveTo(place: number): void {
     this.#show(this.#addresses[this.#order[place]! % placeBits]!)
+  }
+
+  #isForgettable(): boolean {
+    const { u8, i32, at } = this
+    if (this.#stable !== undefined) return isForgettable(u8, i32, at, this.#stable)
+    return (u8[at + 12]! & RecordFlag.tombstone) !== 0
   }
 
   #show(address: number): void {
@@ -201,7 +208,7 @@ export class SegmentScanner {
   #add(address: number): void {
     this.#show(address)
     if (isRetired(this.#input.buckets, recordBucket(this.i32, this.at))) return
-    if (this.#dropsTombstones && this.u8[this.at + 12]! & RecordFlag.tombstone) return
+    if (this.#input.dropsTombstones && this.#isForgettable()) return
     if (this.#count === this.#addresses.length) {
       const grown = new Uint32Array(this.#count * 2)
       grown.set(this.#addresses)

@@ -8,6 +8,8 @@
  */
 import { assert } from '../base/assert.ts'
 import { expire, sync, type VersionSet } from '../versions/version-set.ts'
+import type { ReplicatedPartitions } from './partition-clocks.ts'
+import { isForgettable } from './partition-trees.ts'
 import {
   decodeRecord,
   encodeRecord,
@@ -60,10 +62,10 @@ export type MergeOptions = {
   readonly dropsTombstones: boolean
   readonly isRetiredBucket: (bucketId: number) => boolean
   /**
-   * Whether a partition has other replicas, which compare what they have: its tombstones and expired versions stay as they are. Undefined: none
-   * has.
+   * Partitions with other replicas, which compare what they have: expired versions stay as they are, and tombstones go only where all replicas have
+   * them. Undefined: there are none.
    */
-  readonly isReplicated?: ((partition: number) => boolean) | undefined
+  readonly replicated?: ReplicatedPartitions | undefined
 }
 
 /** What a merge did. */
@@ -165,12 +167,17 @@ export class Merge {
         ;({ u8, i32, at } = this)
       }
     }
-    const { nowMs, graceMs, dropsTombstones, isRetiredBucket, isReplicated } = this.#options
+    const { nowMs, graceMs, dropsTombstones, isRetiredBucket, replicated } = this.#options
     if (isRetiredBucket(recordBucket(i32, at))) {
       this.counts.retired++
       return false
     }
-    if (isReplicated?.(this.partition) === true) return true
+    const stable = replicated?.get(this.partition)
+    if (stable !== undefined) {
+      const isKept = !dropsTombstones || !isForgettable(u8, i32, at, stable)
+      if (!isKept) this.counts.droppedTombstones++
+      return isKept
+    }
     if (u8[at + 12]! & RecordFlag.expiry && this.#mayBeOver(u8, i32, at)) {
       const set = decodeRecord(u8, i32, at)
       const after = expire(set, nowMs, graceMs)

@@ -11,7 +11,7 @@
 import { assert } from '../base/assert.ts'
 import { Limits } from '../config.ts'
 import { PartitionClock } from '../versions/partition-clock.ts'
-import type { ActorTable } from '../versions/version-set.ts'
+import type { ActorTable, Vector } from '../versions/version-set.ts'
 import { type ClockEntry, type TrackedClock, trackedClockHeadBytes } from './log-control.ts'
 import { decodeRecord, RecordFlag, simpleActor, simpleCounter } from './record.ts'
 
@@ -45,13 +45,13 @@ export class PartitionClocks {
     return this.#trackedCount > 0
   }
 
-  /** The partitions that have replicas elsewhere, as bits: what jobs on other threads are told. */
-  trackedBits(): PartitionBits {
-    const bits = new Uint8Array(Limits.partitions / 8)
+  /** The partitions that have replicas elsewhere: what jobs on other threads are told. */
+  replicated(stableOf: (partition: number) => Vector): ReplicatedPartitions {
+    const partitions = new Map<number, Vector>()
     for (const [partition, clock] of this.#clocks.entries()) {
-      if (clock !== undefined) bits[partition >>> 3]! |= 1 << (partition & 7)
+      if (clock !== undefined) partitions.set(partition, stableOf(partition))
     }
-    return bits
+    return partitions
   }
 
   /** The clock with which a partition begins that has all its data here, or, where `isEmpty`, none of it. */
@@ -163,12 +163,8 @@ export class PartitionClocks {
   }
 }
 
-/** A set of partitions: partition p is bit p & 7 of byte p >>> 3. */
-export type PartitionBits = Uint8Array
-
-export function hasPartition(bits: PartitionBits, partition: number): boolean {
-  return (bits[partition >>> 3]! & (1 << (partition & 7))) !== 0
-}
+/** Partitions with replicas elsewhere, and up to where all of these have all writes. */
+export type ReplicatedPartitions = ReadonlyMap<number, Vector>
 
 /** Encodes clocks into `bytesMax` bytes together: one that finds no room is told as empty, which makes it lag. */
 export function fittingClocks(

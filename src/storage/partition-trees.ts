@@ -6,11 +6,20 @@
  *   leaf      of a key: 12 bits of its hash
  *   summand   64 bits over (bucket, key, digest of the dots); the hash of keys here is the same on every node
  *
- * A key without versions adds nothing: to others it looks as if it had never been.
+ * A key without versions adds nothing: to others it looks as if it had never been. Nor does one that is deleted where every replica has the
+ * delete and all that it replaced (versions/stability.ts): each may forget it when it likes.
  */
 import { KeyHash } from '../base/key-hash.ts'
 import { HashTree, treeLeaves } from '../versions/hash-tree.ts'
-import { type ActorTable, type Digest, digest, digestOfDot } from '../versions/version-set.ts'
+import {
+  type ActorTable,
+  counterOf,
+  type Digest,
+  descends,
+  digest,
+  digestOfDot,
+  type Vector,
+} from '../versions/version-set.ts'
 import {
   decodeRecord,
   RecordFlag,
@@ -24,10 +33,21 @@ import {
 /** Part of the protocol between nodes: it never changes. */
 const publicSeed = { low: 0x5357_4e31, high: 0x7472_6565 }
 
+const nothingStable: Vector = []
+
+/** Whether a record holds nothing but deletes that every replica has, with all that they replaced. */
+export function isForgettable(u8: Uint8Array, i32: Int32Array, at: number, stable: Vector): boolean {
+  const flags = u8[at + 12]!
+  if ((flags & RecordFlag.tombstone) === 0 || stable.length === 0) return false
+  if (flags & RecordFlag.simple) return counterOf(stable, simpleActor(u8, at)) >= simpleCounter(u8, i32, at)
+  return descends(stable, decodeRecord(u8, i32, at).vector)
+}
+
 export class PartitionTrees {
   readonly #actors: ActorTable
   readonly #hash = new KeyHash(publicSeed)
   readonly #trees = new Map<number, HashTree>()
+  readonly #stable = new Map<number, Vector>()
   /** Of the record that was looked at last. */
   #leaf = 0
   #low = 0
@@ -52,18 +72,29 @@ export class PartitionTrees {
     return tree
   }
 
+  /** All replicas of a partition have all writes up to here. What is deleted for good leaves the tree, so it is built anew. */
+  setStable(partition: number, stable: Vector): void {
+    this.#stable.set(partition, stable)
+    this.#trees.delete(partition)
+  }
+
+  /** Up to where all replicas of a partition have all writes, as far as is known in this run. */
+  stableOf(partition: number): Vector {
+    return this.#stable.get(partition) ?? nothingStable
+  }
+
   clear(): void {
     this.#trees.clear()
   }
 
   add(partition: number, u8: Uint8Array, i32: Int32Array, at: number): void {
     const tree = this.#trees.get(partition)
-    if (tree !== undefined && this.#look(u8, i32, at)) tree.add(this.#leaf, this.#low, this.#high)
+    if (tree !== undefined && this.#look(partition, u8, i32, at)) tree.add(this.#leaf, this.#low, this.#high)
   }
 
   remove(partition: number, u8: Uint8Array, i32: Int32Array, at: number): void {
     const tree = this.#trees.get(partition)
-    if (tree !== undefined && this.#look(u8, i32, at)) tree.remove(this.#leaf, this.#low, this.#high)
+    if (tree !== undefined && this.#look(partition, u8, i32, at)) tree.remove(this.#leaf, this.#low, this.#high)
   }
 
   /** The leaf of a record's key. */
@@ -83,9 +114,10 @@ export class PartitionTrees {
   }
 
   /** Finds leaf and summand; false where there is nothing to add. */
-  #look(u8: Uint8Array, i32: Int32Array, at: number): boolean {
+  #look(partition: number, u8: Uint8Array, i32: Int32Array, at: number): boolean {
     const { low, high } = this.digestOf(u8, i32, at)
     if (low === 0 && high === 0) return false
+    if (isForgettable(u8, i32, at, this.stableOf(partition))) return false
     this.#leaf = this.leafOf(u8, i32, at)
     // One round each way: a difference in either half shows in both.
     const mixed = Math.imul(low ^ this.#hash.low, 0x85eb_ca6b) + high

@@ -21,7 +21,7 @@ import { Limits } from '../config.ts'
 import type { Disk } from '../env.ts'
 import type { HashTree } from '../versions/hash-tree.ts'
 import { PartitionClock } from '../versions/partition-clock.ts'
-import { type ActorTable, expire } from '../versions/version-set.ts'
+import { type ActorTable, expire, type Vector } from '../versions/version-set.ts'
 import { Arena, slabWordMask, wordsPerSlabBits } from './arena.ts'
 import { CommitLog, segmentFileName } from './commit-log.ts'
 import { Flusher, growthReserve } from './flusher.ts'
@@ -47,7 +47,7 @@ import { groupBytes, groupHeaderBytes, groupSequence, isGroup, type LogPosition 
 import { listSegments, type RecoveredLog, recoverLog } from './log-recovery.ts'
 import { PartitionClocks } from './partition-clocks.ts'
 import { type RecordVisit, visitPartition } from './partition-scan.ts'
-import { PartitionTrees } from './partition-trees.ts'
+import { isForgettable, PartitionTrees } from './partition-trees.ts'
 import {
   decodeRecord,
   encodeRecord,
@@ -245,7 +245,7 @@ export class Store {
       shard,
       actorIndex,
       actors: () => this.#actorIds(),
-      replicated: () => this.#clocks.trackedBits(),
+      replicated: () => this.#clocks.replicated((partition) => this.#trees.stableOf(partition)),
     })
   }
 
@@ -1051,6 +1051,15 @@ export class Store {
     return tree
   }
 
+  /** All replicas of a partition have all writes up to here: deletes among them may be forgotten. */
+  setStable(partition: number, stable: Vector): void {
+    this.#trees.setStable(partition, stable)
+  }
+
+  stableOf(partition: number): Vector {
+    return this.#trees.stableOf(partition)
+  }
+
   /** Leaf and digest of a record, as trees count it. */
   get trees(): Pick<PartitionTrees, 'leafOf' | 'digestOf'> {
     return this.#trees
@@ -1474,8 +1483,9 @@ export class Store {
     if (this.#index.find(partition, hash, bucketId, u8, keyStart, keyBytes) !== address) return false
     // Other replicas may still have what a tombstone replaced.
     const isDead =
-      this.#clocks.clockOf(partition) === undefined &&
-      ((u8[at + 12]! & RecordFlag.tombstone) !== 0 || this.#isExpired(address, epochMs))
+      this.#clocks.clockOf(partition) === undefined
+        ? (u8[at + 12]! & RecordFlag.tombstone) !== 0 || this.#isExpired(address, epochMs)
+        : isForgettable(u8, i32, at, this.#trees.stableOf(partition))
     const isGone =
       this.#options.isRetiredBucket(bucketId) ||
       (isDead && !this.mayBeInTables(partition, bucketId, u8, keyStart, keyBytes))

@@ -23,7 +23,7 @@ import type { KnownBuckets } from './known-buckets.ts'
 import type { ActorId } from './log-control.ts'
 import type { MergeInput } from './merge.ts'
 import { mergeRoomBytes } from './merge-room.ts'
-import type { PartitionBits } from './partition-clocks.ts'
+import type { ReplicatedPartitions } from './partition-clocks.ts'
 import type { ReadPacing } from './read-pace.ts'
 import { SeekedSource } from './seeked-source.ts'
 import type { ShardMemory } from './shard-memory.ts'
@@ -84,7 +84,7 @@ export type TablesOptions = {
   readonly actorIndex: (low: number, high: number) => number
   readonly actors: () => readonly ActorId[]
   /** Partitions with replicas elsewhere, now. */
-  readonly replicated: () => PartitionBits
+  readonly replicated: () => ReplicatedPartitions
   readonly buckets: () => KnownBuckets
   /** Something went wrong beside any request: for the log of the node. */
   readonly report: (error: SunwiseError) => void

@@ -58,7 +58,7 @@ function compactionOf(lows: readonly number[], low: number): CompactionInput {
     isComplete: true,
     compresses: false,
     buckets: { live: new Set([1]), below: 2 },
-    replicated: new Uint8Array(128),
+    replicated: new Map(),
   }
 }
 

@@ -37,6 +37,7 @@ const arbitraryMessage = fc
       ...head,
       type: fc.constant('found'),
       failure,
+      life: u32,
       isDurable: fc.boolean(),
       digest,
       set: fc.option(bytes, { nil: undefined }),
@@ -76,7 +77,7 @@ const arbitraryMessage = fc
       of: fc.constantFrom('children', 'leafKeys'),
       numbers: bytes,
     }),
-    fc.record({ ...head, type: fc.constant('compared'), failure, clock: bytes, answer: bytes }),
+    fc.record({ ...head, type: fc.constant('compared'), failure, life: u32, clock: bytes, answer: bytes }),
   )
   .map((message) => structuredClone(message)) as fc.Arbitrary<PeerMessage>
 
@@ -181,11 +182,12 @@ test('encodePeerMessage() is the protocol between nodes: its bytes never change'
       ...common,
       type: 'found',
       failure: undefined,
+      life: 3,
       isDurable: true,
       digest: { low: 1, high: 2 },
       set: undefined,
     }),
-    expected('04', '00 02 01000000 02000000'),
+    expected('04', '00 03000000 02 01000000 02000000'),
   )
   assert.equal(
     hexOf({

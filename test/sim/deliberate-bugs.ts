@@ -18,6 +18,7 @@ export type DeliberateBug = {
 }
 
 const store = 'src/storage/store.ts'
+const clocks = 'src/storage/partition-clocks.ts'
 const commitLog = 'src/storage/commit-log.ts'
 const recovery = 'src/storage/log-recovery.ts'
 
@@ -79,8 +80,8 @@ export const deliberateBugs: readonly DeliberateBug[] = [
     patches: [
       {
         file: store,
-        from: '        log.write()\n        this.#written = this.#staged\n',
-        to: '        this.#publish(this.#staged)\n        log.write()\n        this.#written = this.#staged\n',
+        from: '        log.write()\n        this.#noteWritten()\n',
+        to: '        this.#publish(this.#staged)\n        log.write()\n        this.#noteWritten()\n',
       },
     ],
     test: diskFull,
@@ -108,12 +109,18 @@ export const deliberateBugs: readonly DeliberateBug[] = [
   },
   {
     what: 'names two writes alike',
-    patches: [{ file: store, from: '    this.#counters[partition] = counter\n', to: '' }],
+    patches: [
+      {
+        file: clocks,
+        from: '    this.#counters[partition] = counter\n  }\n\n  /** The clock of',
+        to: '  }\n\n  /** The clock of',
+      },
+    ],
     test: synced,
   },
   {
     what: 'counts the dots of its actor from 0 after a start',
-    patches: [{ file: store, from: 'counters.get(this.#actor) ?? 0\n', to: '0\n' }],
+    patches: [{ file: clocks, from: 'counters.get(actor) ?? 0\n', to: '0\n' }],
     test: synced,
   },
   {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { type LateMergeInput, Merge, type MergeInput, type RecordSource } from '../../src/storage/merge.ts'
-import { expire, sync, type VersionSet } from '../../src/versions/version-set.ts'
+import { descends, expire, sync, type Vector, type VersionSet } from '../../src/versions/version-set.ts'
 import { compareEntries, type Entry, entryAt, recordOf, valueSet } from './table-rig.ts'
 
 const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
@@ -41,6 +41,13 @@ type Run = {
   readonly indices: Uint16Array | undefined
 }
 
+/** Up to where all replicas of replicated partitions have all writes. */
+const stable: Vector = [
+  { actor: 0, counter: 4 },
+  { actor: 1, counter: 3 },
+  { actor: 2, counter: 5 },
+]
+
 function mergeAll(
   runs: readonly Run[],
   dropsTombstones: boolean,
@@ -58,8 +65,14 @@ function mergeAll(
     return { fromPartition: entries[0]?.partition ?? 7, open: begin, close: () => assert.ok(open.delete(age)) }
   })
   const isRetiredBucket = (bucketId: number): boolean => retired.includes(bucketId)
-  const isReplicated = (partition: number): boolean => replicated.includes(partition)
-  const merge = new Merge({ inputs, nowMs, graceMs, dropsTombstones, isRetiredBucket, isReplicated })
+  const merge = new Merge({
+    inputs,
+    nowMs,
+    graceMs,
+    dropsTombstones,
+    isRetiredBucket,
+    replicated: new Map(replicated.map((partition) => [partition, stable])),
+  })
   const entries: Entry[] = []
   while (merge.next()) {
     entries.push(entryAt(merge))
@@ -115,7 +128,9 @@ function model(
     .filter(({ bucketId }) => !retired.includes(bucketId))
     .filter(
       ({ set, partition }) =>
-        !dropsTombstones || replicated.includes(partition) || !set.versions.every((version) => version.tombstone),
+        !dropsTombstones ||
+        !set.versions.every((version) => version.tombstone) ||
+        (replicated.includes(partition) && !descends(stable, set.vector)),
     )
     .sort(compareEntries)
 }

@@ -8,6 +8,7 @@
  *   lost write     an acknowledged value is gone, and no write may have covered it
  *   resurrection   a value is there although an acknowledged write covered it
  *   invented       a value that nobody wrote, or whose write was said to have done nothing
+ *                  (of a read of a quorum: before it began)
  *   stale read     a read of a quorum misses what was acknowledged, or shown by such a read, before it began
  */
 
@@ -121,6 +122,15 @@ export class History {
         if (read.values.includes(write.id) || this.#mayBeCovered(writes, write, read.endedMs)) continue
         throw new HistoryViolation(
           `stale read: ${key} at ${read.beganMs.toFixed(1)} ms without ${write.id}, acknowledged at ${write.endedMs.toFixed(1)} ms`,
+        )
+      }
+      for (const id of read.values) {
+        const by = writes.find(
+          (write) => write.outcome === 'acked' && write.endedMs < read.beganMs && write.seen?.has(id) === true,
+        )
+        if (by === undefined) continue
+        throw new HistoryViolation(
+          `resurrection: ${key} at ${read.beganMs.toFixed(1)} ms with ${id}, which ${by.kind} ${by.id} had replaced at ${by.endedMs.toFixed(1)} ms`,
         )
       }
       for (const earlier of reads) {
