@@ -100,7 +100,8 @@ export function drawnChange(topology: Topology, random: SeededRandom, nodes = 7)
     }
     case 6: {
       const n = random.between(1, 5)
-      return (before) => putBucket(before, bucket, { n, sloppy: random.chance(1, 2) })
+      const sloppy = random.chance(1, 2)
+      return (before) => putBucket(before, bucket, { n, sloppy })
     }
     case 7:
       return (before) => deleteBucket(before, bucket)
