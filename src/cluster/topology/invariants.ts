@@ -173,6 +173,7 @@ export function isAtRest({ partitions, members }: Topology): boolean {
 }
 
 function isText(text: string, least: number, most: number): boolean {
-  const { length } = new TextEncoder().encode(text)
-  return length >= least && length <= most && text.isWellFormed()
+  if (text.length < least || text.length > most || !text.isWellFormed()) return false
+  // A UTF-16 unit takes three bytes at most.
+  return text.length * 3 <= most || new TextEncoder().encode(text).length <= most
 }

@@ -43,22 +43,25 @@ const durabilities = [undefined, 'os', 'interval', 'sync'] as const
 const levelNames = ['one', 'quorum', 'all'] as const
 const namedLevelBase = Limits.replicasMax + 1
 const noId = '0000000000000000'
+const utf8 = new TextEncoder()
+const utf8Reader = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 /** Not secret: the digest tells topologies apart, and proves nothing. */
-const digestKey = new TextEncoder().encode('sunwise topology')
+const digestKey = utf8.encode('sunwise topology')
 
 type Frame = Pick<Topology, 'clusterId' | 'epoch' | 'isPlanDue' | 'batch' | 'nextBucketId' | 'voters' | 'changes'> & {
   readonly partitionCount: number
 }
 
 export function encodeTopology(topology: Topology): Uint8Array {
-  const writer = new ByteWriter(8192)
+  const { members, buckets, partitions } = topology
+  const writer = new ByteWriter(1024 + 48 * members.length + 48 * buckets.length + 9 * partitions.length)
   writer.u8(topologyVersion)
   writer.u8(wholeKind)
   writeFrame(writer, topology)
-  writeMembers(writer, topology.members)
-  writeBuckets(writer, topology.buckets)
-  const places = placesOf(topology.members)
-  for (const partition of topology.partitions) writePartition(writer, partition, places)
+  writeMembers(writer, members)
+  writeBuckets(writer, buckets)
+  const places = placesOf(members)
+  for (const partition of partitions) writePartition(writer, partition, places)
   return writer.toBytes()
 }
 
@@ -107,8 +110,8 @@ export function encodeDelta(before: Topology, beforeDigest: string, after: Topol
   writeId(writer, beforeDigest)
   writeId(writer, afterDigest)
   writeFrame(writer, after)
-  const hasMembers = !isSameBytes(membersBytes(before.members), membersBytes(after.members))
-  const hasBuckets = !isSameBytes(bucketsBytes(before.buckets), bucketsBytes(after.buckets))
+  const hasMembers = !isWrittenAlike(before.members, after.members, writeMembers)
+  const hasBuckets = !isWrittenAlike(before.buckets, after.buckets, writeBuckets)
   writer.u8((hasMembers ? 1 : 0) | (hasBuckets ? 2 : 0))
   if (hasMembers) writeMembers(writer, after.members)
   if (hasBuckets) writeBuckets(writer, after.buckets)
@@ -198,12 +201,6 @@ function topologyOf(
 
 // Members.
 
-function membersBytes(members: readonly TopologyMember[]): Uint8Array {
-  const writer = new ByteWriter()
-  writeMembers(writer, members)
-  return writer.toBytes()
-}
-
 function writeMembers(writer: ByteWriter, members: readonly TopologyMember[]): void {
   writer.u16(members.length)
   for (const { nodeId, state, weight, joinedAt, replaces, address, zone } of members) {
@@ -237,12 +234,6 @@ function readMembers(reader: ByteReader): readonly TopologyMember[] | undefined 
 }
 
 // Buckets.
-
-function bucketsBytes(buckets: readonly TopologyBucket[]): Uint8Array {
-  const writer = new ByteWriter()
-  writeBuckets(writer, buckets)
-  return writer.toBytes()
-}
 
 function writeBuckets(writer: ByteWriter, buckets: readonly TopologyBucket[]): void {
   writer.u16(buckets.length)
@@ -394,7 +385,7 @@ function hexOf(low: number, high: number): string {
 }
 
 function writeText(writer: ByteWriter, text: string): void {
-  const bytes = new TextEncoder().encode(text)
+  const bytes = utf8.encode(text)
   writer.u8(bytes.length)
   writer.raw(bytes)
 }
@@ -402,10 +393,18 @@ function writeText(writer: ByteWriter, text: string): void {
 function readText(reader: ByteReader): string | undefined {
   const bytes = reader.raw(reader.u8())
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+    return utf8Reader.decode(bytes)
   } catch {
     return undefined
   }
+}
+
+function isWrittenAlike<Value>(a: Value, b: Value, write: (writer: ByteWriter, value: Value) => void): boolean {
+  if (a === b) return true
+  const [first, second] = [new ByteWriter(), new ByteWriter()]
+  write(first, a)
+  write(second, b)
+  return isSameBytes(first.toBytes(), second.toBytes())
 }
 
 function isSameBytes(a: Uint8Array, b: Uint8Array): boolean {
