@@ -8,13 +8,20 @@
 import assert from 'node:assert/strict'
 import { SunwiseError } from '../../../src/base/errors.ts'
 import { SeededRandom } from '../../../src/base/seeded-random.ts'
+import { type Ballot, compareBallots } from '../../../src/cluster/paxos.ts'
 import { Chain, type ChainParameters, type ChangeOutcome } from '../../../src/cluster/topology/chain.ts'
-import { type ChainRows, decodeVote } from '../../../src/cluster/topology/chain-store.ts'
+import { type ChainMessage, decodeChainMessage } from '../../../src/cluster/topology/chain-messages.ts'
+import { type ChainRows, decodeCounter, decodeVote } from '../../../src/cluster/topology/chain-store.ts'
 import { invariantsOf, stepInvariantsOf } from '../../../src/cluster/topology/invariants.ts'
 import type { Topology } from '../../../src/cluster/topology/topology.ts'
-import { decodeTopology, digestOf, digestOfBytes } from '../../../src/cluster/topology/topology-bytes.ts'
+import {
+  decodeTopology,
+  digestOf,
+  digestOfBytes,
+  encodeTopology,
+} from '../../../src/cluster/topology/topology-bytes.ts'
 import { putBucket } from '../../../src/cluster/topology/transitions.ts'
-import { addressOf, type Change, created, idOf } from './topology-rig.ts'
+import { addressOf, type Change, clusterOf, created, idOf } from './topology-rig.ts'
 
 const tickMs = 50
 
@@ -56,6 +63,9 @@ export class ChainSim {
   happenings = 0
   /** Called before each of them, with the node it happens to. */
   beforeHappening: (node: SimNode) => void = () => {}
+  /** Sees every message that is sent. */
+  sent: (node: SimNode, message: ChainMessage) => void = () => {}
+  forks = 0
   readonly #parameters: Partial<ChainParameters>
   readonly #events = new Map<number, (() => void)[]>()
 
@@ -74,11 +84,18 @@ export class ChainSim {
     for (const { chain } of this.nodes.slice(1)) chain.follow(this.#addresses())
   }
 
+  /** All are voters or members from the first. */
+  startAtRest(count: number, partitions = 8): void {
+    const topology = clusterOf(count, partitions)
+    this.book.found(topology)
+    for (let index = 0; index < count; index++) this.#add(index, { topology: encodeTopology(topology) })
+  }
+
   #addresses(): string[] {
     return this.nodes.map(({ address }) => address)
   }
 
-  #add(index: number): void {
+  #add(index: number, durable: ChainRows = {}): void {
     const node: SimNode = {
       index,
       nodeId: idOf(index),
@@ -86,7 +103,7 @@ export class ChainSim {
       chain: undefined as never,
       isUp: true,
       life: 0,
-      durable: {},
+      durable,
       saves: [],
     }
     this.nodes.push(node)
@@ -102,8 +119,13 @@ export class ChainSim {
       stored: node.durable,
       store: { save: (rows, done) => this.#save(node, rows, done) },
       send: (to, bytes) => this.#send(node, to, bytes),
-      changed: (topology) => this.book.adopted(node.nodeId, topology),
-      forked: (epoch) => assert.fail(`${node.nodeId} sees a fork at ${epoch}`),
+      changed: (topology) => {
+        this.book.adopted(node.nodeId, topology)
+        const isStored =
+          node.durable.topology !== undefined && digestOfBytes(node.durable.topology) === digestOf(topology)
+        assert.ok(isStored, `${node.nodeId} goes by epoch ${topology.epoch} before it is stored`)
+      },
+      forked: () => this.forks++,
     })
   }
 
@@ -171,8 +193,21 @@ export class ChainSim {
     node.chain.change(apply, () => {})
   }
 
+  /** An epoch that is decided by one node alone. */
+  force(node: SimNode, apply: Change): ChangeOutcome | undefined {
+    let answer: ChangeOutcome | undefined
+    this.book.isForced = true
+    node.chain.force(apply, (outcome) => {
+      answer = outcome
+    })
+    this.run(50)
+    this.book.isForced = false
+    return answer
+  }
+
   /** The longest chain, and everybody's part of it. */
   checkEnd(): void {
+    assert.equal(this.forks, 0, 'Nobody sees another topology of the same epoch')
     this.book.checkMarks(this.marks)
     for (const { nodeId, chain } of this.nodes) {
       const { topology } = chain
@@ -202,6 +237,7 @@ export class ChainSim {
   }
 
   #send(from: SimNode, address: string, bytes: Uint8Array): void {
+    this.#checkSent(from, bytes)
     const to = this.nodes.find((node) => node.address === address)
     if (to === undefined) return
     const { lossOneIn, doubleOneIn, lateOneIn } = this.faults
@@ -215,6 +251,34 @@ export class ChainSim {
         this.#happen(to, undefined, () => to.chain.receive(from.address, copy, this.nowMs))
       })
     }
+  }
+
+  /** Nothing is said before it is durable. */
+  #checkSent(node: SimNode, bytes: Uint8Array): void {
+    const { nodeId, durable } = node
+    const message = decodeChainMessage(bytes)!
+    this.sent(node, message)
+    if (message.type === 'request') {
+      const { ballot } = message.request
+      const counter = durable.ballot === undefined ? 0 : decodeCounter(durable.ballot)!
+      assert.ok(counter >= ballot.counter, `${nodeId} uses ballot ${ballot.counter} before it is stored`)
+      if (message.request.type === 'accept') this.book.proposed(message.epoch, ballot, message.request.value)
+    }
+    if (message.type !== 'reply' || message.reply.type === 'refused') return
+    const { epoch, reply } = message
+    const vote = durable.vote === undefined ? undefined : decodeVote(durable.vote)
+    // A vote on a later epoch says that this one is decided, and stored.
+    if (vote !== undefined && vote.epoch > epoch) return
+    const isPromised =
+      vote?.epoch === epoch &&
+      vote.state.promised !== undefined &&
+      compareBallots(vote.state.promised, reply.ballot) >= 0
+    assert.ok(isPromised, `${nodeId} answers about ${epoch} before its promise is stored`)
+    const told = reply.type === 'accepted' ? reply.ballot : reply.accepted?.ballot
+    if (told === undefined) return
+    const stored = vote!.state.accepted?.ballot
+    const isAccepted = stored !== undefined && compareBallots(stored, told) >= 0
+    assert.ok(isAccepted, `${nodeId} says what it accepted for ${epoch} before it is stored`)
   }
 
   #save(node: SimNode, rows: ChainRows, done: Save['done']): void {
@@ -240,7 +304,10 @@ export class ChainSim {
 
   #keep(node: SimNode, rows: ChainRows): void {
     node.durable = { ...node.durable, ...rows }
-    if (rows.vote !== undefined) this.book.voted(node.nodeId, rows.vote)
+    if (rows.vote === undefined) return
+    this.book.voted(node.nodeId, rows.vote)
+    const has = decodeTopology(node.durable.topology!)!.epoch
+    assert.ok(has >= decodeVote(rows.vote)!.epoch - 1, `${node.nodeId} votes on what comes after an epoch it has not`)
   }
 }
 
@@ -250,8 +317,11 @@ export class EpochBook {
   readonly #digests = new Map<number, string>()
   /** Who has accepted a value durably: by epoch, ballot and digest of the value. */
   readonly #acceptances = new Map<string, Set<string>>()
+  readonly #proposals = new Map<string, string>()
   readonly #authors = new Map<string, number>()
   latest!: Topology
+  /** The next epoch that a node goes by was decided by it alone. */
+  isForced = false
 
   found(topology: Topology): void {
     this.#note(topology, digestOf(topology))
@@ -272,8 +342,18 @@ export class EpochBook {
     if (votes * 2 > before.voters.length) this.#decided(decodeTopology(value)!, digest)
   }
 
+  /** A value is proposed. */
+  proposed(epoch: number, { counter, proposer }: Ballot, value: Uint8Array): void {
+    const key = `${epoch} ${counter} ${proposer}`
+    const digest = digestOfBytes(value)
+    const known = this.#proposals.get(key)
+    assert.ok(known === undefined || known === digest, `Ballot ${key} stands for two values`)
+    this.#proposals.set(key, digest)
+  }
+
   /** A node goes by an epoch. */
   adopted(nodeId: string, topology: Topology): void {
+    if (this.isForced && !this.epochs.has(topology.epoch)) this.#note(topology, digestOf(topology))
     const known = this.#digests.get(topology.epoch)
     assert.ok(known !== undefined, `${nodeId} goes by epoch ${topology.epoch}, which no majority has decided`)
     assert.equal(digestOf(topology), known, `${nodeId} goes by another epoch ${topology.epoch} than was decided`)
