@@ -67,6 +67,8 @@ export class ChainSim {
   sent: (node: SimNode, message: ChainMessage) => void = () => {}
   forks = 0
   readonly #parameters: Partial<ChainParameters>
+  /** Lives that used a ballot. */
+  readonly #ballots = new Map<string, number>()
   readonly #events = new Map<number, (() => void)[]>()
 
   constructor(seed: number | string, parameters: Partial<ChainParameters> = {}) {
@@ -262,6 +264,9 @@ export class ChainSim {
       const { ballot } = message.request
       const counter = durable.ballot === undefined ? 0 : decodeCounter(durable.ballot)!
       assert.ok(counter >= ballot.counter, `${nodeId} uses ballot ${ballot.counter} before it is stored`)
+      const life = this.#ballots.get(`${nodeId} ${ballot.counter}`) ?? node.life
+      assert.equal(life, node.life, `${nodeId} uses ballot ${ballot.counter} again after a restart`)
+      this.#ballots.set(`${nodeId} ${ballot.counter}`, life)
       if (message.request.type === 'accept') this.book.proposed(message.epoch, ballot, message.request.value)
     }
     if (message.type !== 'reply' || message.reply.type === 'refused') return
