@@ -385,13 +385,25 @@ function hexOf(low: number, high: number): string {
 }
 
 function writeText(writer: ByteWriter, text: string): void {
-  const bytes = utf8.encode(text)
-  writer.u8(bytes.length)
-  writer.raw(bytes)
+  if (!isAscii(text)) {
+    const bytes = utf8.encode(text)
+    writer.u8(bytes.length)
+    writer.raw(bytes)
+    return
+  }
+  // Most are: names, hosts and ports. The encoder takes longer than all the rest of a small topology.
+  writer.u8(text.length)
+  for (let index = 0; index < text.length; index++) writer.u8(text.charCodeAt(index))
+}
+
+function isAscii(text: string): boolean {
+  for (let index = 0; index < text.length; index++) if (text.charCodeAt(index) >= 0x80) return false
+  return true
 }
 
 function readText(reader: ByteReader): string | undefined {
   const bytes = reader.raw(reader.u8())
+  if (bytes.every((byte) => byte < 0x80)) return String.fromCharCode(...bytes)
   try {
     return utf8Reader.decode(bytes)
   } catch {

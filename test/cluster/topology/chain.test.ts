@@ -3,12 +3,13 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { SeededRandom } from '../../../src/base/seeded-random.ts'
 import { Chain, forcedEpochStep } from '../../../src/cluster/topology/chain.ts'
+import { encodeChainMessage } from '../../../src/cluster/topology/chain-messages.ts'
 import { isAtRest } from '../../../src/cluster/topology/invariants.ts'
 import { encodeTopology } from '../../../src/cluster/topology/topology-bytes.ts'
 import { changeMembers, forceRemove, putBucket } from '../../../src/cluster/topology/transitions.ts'
 import { Limits } from '../../../src/config.ts'
 import { ChainSim, noFaults, type SimNode } from './chain-sim.ts'
-import { addressOf, clusterOf, drawnChange, idOf, joinOf, nextMove, stepped } from './topology-rig.ts'
+import { addressOf, clusterId, clusterOf, drawnChange, idOf, joinOf, nextMove, stepped } from './topology-rig.ts'
 
 const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
 const seconds = 1000
@@ -238,6 +239,52 @@ test('Chain: the other half of a dead voter goes on by force, and what the dead 
   assert.ok(sim.runUntil(() => voter.chain.topology!.epoch > epoch + forcedEpochStep, 10 * seconds) !== undefined)
   assert.equal(voter.chain.digest, other.chain.digest)
   assert.ok(!voter.chain.topology!.members.some(({ nodeId }) => nodeId === voter.nodeId))
+})
+
+test('Chain: whoever lags hears what has changed, or all of it, whichever is less', () => {
+  const sim = new ChainSim('lag')
+  sim.startAtRest(3)
+  const lagging = sim.nodes[2]!
+  const news: string[] = []
+  sim.sent = (_, { type }) => {
+    if (type === 'whole' || type === 'delta') news.push(type)
+  }
+  for (const [count, type] of [
+    [1, 'delta'],
+    [Limits.topologyHistoryMax + 10, 'whole'],
+  ] as const) {
+    sim.crash(lagging)
+    for (let mark = 0; mark < count; mark++) {
+      const name = sim.mark(sim.nodes[0]!)
+      assert.ok(sim.runUntil(() => sim.marks.get(name) !== undefined, 5 * seconds) !== undefined)
+    }
+    sim.run(1 * seconds)
+    news.length = 0
+    sim.restart(lagging)
+    assert.ok(sim.runUntil(() => sim.isConverged, 10 * seconds) !== undefined)
+    assert.ok(news.length > 0 && news.every((each) => each === type), `${news}`)
+  }
+  sim.checkEnd()
+})
+
+test('Chain: what comes from another cluster, or is no message, is passed over', () => {
+  const sim = new ChainSim('strange messages')
+  sim.startAtRest(3)
+  const [node] = sim.nodes as [SimNode]
+  const { digest } = node.chain
+  const other = encodeTopology({ ...sim.book.latest, clusterId: '00000000000000ff', epoch: 1000 })
+  const own = encodeTopology({ ...sim.book.latest, epoch: 1000 })
+  const tell = (clusterId: string, value: Uint8Array): void => {
+    const message = { clusterId, sender: idOf(1), type: 'whole', value } as const
+    node.chain.receive(addressOf(1), encodeChainMessage(message), sim.nowMs)
+  }
+  tell('00000000000000ff', other)
+  tell(clusterId, other)
+  tell('00000000000000ff', own)
+  tell(clusterId, own.subarray(1))
+  node.chain.receive(addressOf(1), new Uint8Array([1, 2, 3]), sim.nowMs)
+  sim.run(2 * seconds)
+  assert.equal(node.chain.digest, digest)
 })
 
 test('Chain: a ballot is not used again after a restart', () => {
