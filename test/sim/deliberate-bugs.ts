@@ -695,14 +695,14 @@ export const deliberateBugs: readonly DeliberateBug[] = [
     what: 'has an epoch decided by the voters that it names itself',
     patches: [
       {
-        file: `${topology}/chain.ts`,
-        from: 'new Proposer(this.#options.nodeId, topology.voters,',
+        file: `${topology}/proposals.ts`,
+        from: 'new Proposer(this.#options.nodeId, before.voters,',
         to: 'new Proposer(this.#options.nodeId, decodeTopology(value)!.voters,',
       },
       {
-        file: `${topology}/chain.ts`,
-        from: '    const { topology } = this.#epoch!\n    const { epoch } = proposal\n',
-        to: '    const topology = decodeTopology(proposal.value)!\n    const { epoch } = proposal\n',
+        file: `${topology}/proposals.ts`,
+        from: 'this.#options.ask(epoch, before.voters, request)',
+        to: 'this.#options.ask(epoch, decodeTopology(value)!.voters, request)',
       },
       {
         file: `${topology}/chain.ts`,
@@ -717,8 +717,8 @@ export const deliberateBugs: readonly DeliberateBug[] = [
     patches: [
       {
         file: `${topology}/chain.ts`,
-        from: "this.#counter = stored.ballot === undefined ? 0 : rowOf('ballot', decodeCounter(stored.ballot))",
-        to: 'this.#counter = 0',
+        from: "counter: stored.ballot === undefined ? 0 : rowOf('ballot', decodeCounter(stored.ballot)),",
+        to: 'counter: 0,',
       },
     ],
     test: chainLives,
@@ -727,7 +727,7 @@ export const deliberateBugs: readonly DeliberateBug[] = [
     what: 'makes a change again that is in the chain already',
     patches: [
       {
-        file: `${topology}/chain.ts`,
+        file: `${topology}/proposals.ts`,
         from: 'if (topology.changes.includes(pending.change)) return',
         to: 'if (topology.epoch < 0) return',
       },

@@ -22,7 +22,6 @@ import type { Accepted, Ballot, PaxosReply, PaxosRequest } from '../paxos.ts'
 import { readId, writeId } from './topology-bytes.ts'
 
 export const chainVersion = 1
-export const noId = '0000000000000000'
 
 /** A value of Paxos is the bytes of a topology. */
 export type ChainRequest = PaxosRequest<Uint8Array>

@@ -4,8 +4,8 @@
  *   deciding    epoch e+1 is one instance of Paxos (../paxos.ts) among the voters that epoch e names. Who proposes has epoch e, durably; who
  *               votes, too (chain-voter.ts). Whoever finds that a majority accepted adopts the epoch and tells all members
  *   changes     a change is a pure function of the topology. Where another epoch is decided first, it is applied again to that one, or
- *               dropped with its refusal. A random number names it in the epochs that it made, so that it is known to be in the chain
- *               exactly once, whoever brought it through
+ *               dropped with its refusal. A random number names it in the epoch that it made, so that it is known to be in the chain
+ *               exactly once, whoever brought it through (proposals.ts)
  *   catching up `have` tells what a node has; who has more answers with what has changed, or all of it. Now and then to a random member, so
  *               that nothing that was lost stays lost. Who has nothing and was told whom to follow takes what it gets first
  *   force       an epoch that is decided by nobody else, for the case that the voters are gone for good. It is a million epochs on, so that
@@ -18,7 +18,6 @@ import { assert } from '../../base/assert.ts'
 import { SunwiseError } from '../../base/errors.ts'
 import { Limits } from '../../config.ts'
 import type { Random } from '../../env.ts'
-import { Proposer } from '../paxos.ts'
 import {
   type ChainContent,
   type ChainMessage,
@@ -26,26 +25,34 @@ import {
   type ChainRequest,
   decodeChainMessage,
   encodeChainMessage,
-  noId,
 } from './chain-messages.ts'
-import { type ChainRows, type ChainStore, decodeCounter, decodeVote, encodeCounter } from './chain-store.ts'
+import { type ChainRows, type ChainStore, decodeCounter, decodeVote } from './chain-store.ts'
 import { ChainVoter } from './chain-voter.ts'
 import { signed } from './plan.ts'
-import { isRefusal, type Refusal } from './refusal.ts'
+import {
+  type ChangeDone,
+  failed,
+  isSuccessor,
+  newChange,
+  type ProposalParameters,
+  Proposals,
+  type TopologyChange,
+} from './proposals.ts'
+import { isRefusal } from './refusal.ts'
 import type { Topology } from './topology.ts'
-import { applyDelta, decodeTopology, deltaHead, digestOfBytes, encodeDelta, encodeTopology } from './topology-bytes.ts'
+import {
+  applyDelta,
+  decodeTopology,
+  deltaHead,
+  digestOfBytes,
+  encodeDelta,
+  encodeTopology,
+  noId,
+} from './topology-bytes.ts'
 
-export type ChainParameters = {
-  /** A voter that has not answered is asked again after this, give or take a half; after so many times with a new ballot. */
-  readonly resendMs: number
-  readonly resendsMax: number
-  /** A proposal that another one beat waits for so long, give or take a half, twice as long each time. */
-  readonly backoffMs: number
-  readonly backoffMsMax: number
+export type ChainParameters = ProposalParameters & {
   /** How often a member is told what this node has. */
   readonly syncIntervalMs: number
-  /** A change that is not decided by then is given up. */
-  readonly changeTimeoutMs: number
 }
 
 export const chainDefaults: ChainParameters = {
@@ -59,18 +66,6 @@ export const chainDefaults: ChainParameters = {
 
 /** What a forced epoch is ahead of the one before: more than anybody decides in the usual way before he hears of it. */
 export const forcedEpochStep = 1_000_000
-
-/** A change: the topology it makes of another, one epoch on, or why it cannot. Called again and again; pure. */
-export type TopologyChange = (topology: Topology) => Topology | Refusal
-
-export type ChangeOutcome =
-  /** It is in the chain, as the latest epoch or an earlier one; `topology` is the latest that this node has. */
-  | { readonly type: 'decided'; readonly topology: Topology }
-  | { readonly type: 'refused'; readonly refusal: Refusal }
-  /** TIMEOUT, OVERLOADED or NOT_READY, with the outcome that is true. */
-  | { readonly type: 'failed'; readonly error: SunwiseError }
-
-export type ChangeDone = (outcome: ChangeOutcome) => void
 
 export type ChainOptions = {
   readonly nodeId: string
@@ -92,28 +87,6 @@ type PastEpoch = { readonly topology: Topology; readonly digest: string }
 
 type Epoch = PastEpoch & { readonly bytes: Uint8Array }
 
-type PendingChange = {
-  /** Names it in the chain. */
-  readonly change: string
-  readonly apply: TopologyChange
-  readonly done: ChangeDone
-  readonly deadlineMs: number
-}
-
-type Proposal = {
-  readonly pending: PendingChange
-  readonly epoch: number
-  readonly value: Uint8Array
-  readonly proposer: Proposer<Uint8Array>
-  /** The ballot is being stored; nothing is sent before. */
-  isStoring: boolean
-  /** Some voter may have accepted the value. */
-  isOut: boolean
-  nextMs: number
-  resends: number
-  defeats: number
-}
-
 export class Chain {
   readonly #options: ChainOptions
   readonly #parameters: ChainParameters
@@ -124,10 +97,7 @@ export class Chain {
   /** The epoch that is being stored. */
   #adopting = 0
   #voter: ChainVoter | undefined
-  /** The highest counter of a ballot that was used here. */
-  #counter: number
-  #queue: PendingChange[] = []
-  #proposal: Proposal | undefined
+  readonly #proposals: Proposals
   #seeds: readonly string[] = []
   #nextSyncMs: number
 
@@ -138,7 +108,16 @@ export class Chain {
     this.#parameters = { ...chainDefaults, ...options.parameters }
     this.#nowMs = nowMs
     this.#nextSyncMs = nowMs
-    this.#counter = stored.ballot === undefined ? 0 : rowOf('ballot', decodeCounter(stored.ballot))
+    this.#proposals = new Proposals({
+      nodeId: options.nodeId,
+      random: options.random,
+      store,
+      parameters: this.#parameters,
+      counter: stored.ballot === undefined ? 0 : rowOf('ballot', decodeCounter(stored.ballot)),
+      present: () => (this.#adopting === 0 ? this.#epoch?.topology : undefined),
+      ask: (epoch, voters, request) => this.#ask(epoch, voters, request),
+      decided: (value) => this.#decided(value),
+    })
     const vote = stored.vote === undefined ? undefined : rowOf('vote', decodeVote(stored.vote))
     if (stored.topology === undefined) return
     const topology = rowOf('topology', decodeTopology(stored.topology))
@@ -158,7 +137,7 @@ export class Chain {
 
   /** Changes that wait, the one that is proposed among them. */
   get changesPending(): number {
-    return this.#queue.length
+    return this.#proposals.length
   }
 
   /** Begins a chain with a cluster of one. */
@@ -177,11 +156,7 @@ export class Chain {
   change(apply: TopologyChange, done: ChangeDone): void {
     if (this.#epoch === undefined)
       return done(failed('NOT_READY', 'Cannot change the cluster: this node has not joined'))
-    if (this.#queue.length >= Limits.topologyChangesPendingMax)
-      return done(failed('OVERLOADED', 'Cannot change the cluster: too many changes wait'))
-    const deadlineMs = this.#nowMs + this.#parameters.changeTimeoutMs
-    this.#queue.push({ change: this.#newChange(), apply, done, deadlineMs })
-    this.#pursue()
+    this.#proposals.add(apply, done, this.#nowMs)
   }
 
   /**
@@ -194,7 +169,7 @@ export class Chain {
     const { topology } = this.#epoch
     const outcome = apply({ ...topology, epoch: topology.epoch + forcedEpochStep - 1, changes: [] })
     if (isRefusal(outcome)) return done({ type: 'refused', refusal: outcome })
-    const forced = signed(outcome, this.#newChange())
+    const forced = signed(outcome, newChange(this.#options.random))
     this.#adopt(forced, encodeTopology(forced), (error) => {
       if (error !== undefined) return done({ type: 'failed', error })
       this.#tellAll(topology)
@@ -205,9 +180,7 @@ export class Chain {
   /** Every 20 to 100 ms. */
   tick(nowMs: number): void {
     this.#nowMs = nowMs
-    this.#endLate()
-    this.#goOn()
-    this.#pursue()
+    this.#proposals.tick(nowMs)
     if (nowMs >= this.#nextSyncMs) this.#sync()
   }
 
@@ -230,7 +203,7 @@ export class Chain {
       case 'request':
         return this.#hearRequest(from, message.epoch, message.request)
       default:
-        this.#hearReply(message.sender, message.epoch, message.reply)
+        this.#proposals.receive(message.sender, message.epoch, message.reply, nowMs)
     }
   }
 
@@ -292,12 +265,14 @@ export class Chain {
     if (this.#voter === undefined) this.#voter = new ChainVoter(this.#options.store, topology.epoch + 1, undefined)
     else this.#voter.moveTo(topology.epoch + 1)
     this.#options.changed?.(topology, before?.topology)
-    this.#conclude()
-    this.#pursue()
+    this.#proposals.conclude(topology)
+    this.#proposals.pursue()
   }
 
   #sync(): void {
-    this.#nextSyncMs = this.#nowMs + this.#about(this.#parameters.syncIntervalMs)
+    // Give or take a half: nodes are not in step.
+    const share = 0.5 + this.#options.random.u32() / 2 ** 32
+    this.#nextSyncMs = this.#nowMs + share * this.#parameters.syncIntervalMs
     const others = this.#epoch?.topology.members.filter(({ nodeId }) => nodeId !== this.#options.nodeId) ?? []
     if (others.length > 0) this.#sendHave(others[this.#options.random.u32() % others.length]!.address)
     else if (this.#epoch === undefined) for (const seed of this.#seeds) this.#sendHave(seed)
@@ -348,85 +323,15 @@ export class Chain {
 
   // Proposing.
 
-  /** Proposes the first change that waits, where none is proposed. */
-  #pursue(): void {
-    while (this.#proposal === undefined && this.#adopting === 0 && this.#queue.length > 0) {
-      const pending = this.#queue[0]!
-      const { topology } = this.#epoch!
-      const outcome = pending.apply(topology)
-      if (isRefusal(outcome)) {
-        this.#settle(pending, { type: 'refused', refusal: outcome })
-        continue
-      }
-      assert(outcome.epoch === topology.epoch + 1, 'A change makes the next epoch')
-      this.#propose(pending, encodeTopology(signed(outcome, pending.change)))
-    }
-  }
-
-  #propose(pending: PendingChange, value: Uint8Array): void {
-    const { topology } = this.#epoch!
-    this.#proposal = {
-      pending,
-      epoch: topology.epoch + 1,
-      value,
-      proposer: new Proposer(this.#options.nodeId, topology.voters, value, this.#counter),
-      isStoring: false,
-      isOut: false,
-      nextMs: this.#nowMs,
-      resends: 0,
-      defeats: 0,
-    }
-    this.#begin(this.#proposal)
-  }
-
-  /** Begins with a new ballot, which is stored first: after a restart it must not be used for another value. */
-  #begin(proposal: Proposal): void {
-    proposal.proposer.begin()
-    proposal.resends = 0
-    proposal.isStoring = true
-    this.#counter = proposal.proposer.counter
-    this.#options.store.save({ ballot: encodeCounter(this.#counter) }, (error) => {
-      proposal.isStoring = false
-      if (this.#proposal !== proposal) return
-      proposal.nextMs = this.#nowMs + this.#about(this.#parameters.resendMs)
-      if (error === undefined) this.#ask(proposal)
-      else proposal.resends = this.#parameters.resendsMax
-    })
-  }
-
-  /** Sends to all voters what they are to be asked now. */
-  #ask(proposal: Proposal): void {
-    const { request } = proposal.proposer
-    if (request === undefined) return
-    const { topology } = this.#epoch!
-    const { epoch } = proposal
+  #ask(epoch: number, voters: readonly string[], request: ChainRequest): void {
     const { nodeId } = this.#options
-    if (request.type === 'accept' && request.value === proposal.value) proposal.isOut = true
-    for (const member of topology.members) {
-      if (member.nodeId !== nodeId && topology.voters.includes(member.nodeId))
+    for (const member of this.#epoch!.topology.members) {
+      if (member.nodeId !== nodeId && voters.includes(member.nodeId))
         this.#send(member.address, { type: 'request', epoch, request })
     }
     // The own vote comes last: it may decide.
-    if (topology.voters.includes(nodeId)) this.#vote(epoch, request, (reply) => this.#hearReply(nodeId, epoch, reply))
-  }
-
-  #hearReply(voter: string, epoch: number, reply: ChainReply): void {
-    const proposal = this.#proposal
-    if (proposal?.epoch !== epoch || proposal.isStoring) return
-    const { proposer } = proposal
-    const told = reply.type === 'promised' ? reply.accepted : undefined
-    if (told !== undefined && !isSuccessor(this.#epoch!.topology, told.value)) return
-    const wasAsking = proposer.request !== undefined
-    if (proposer.receive(voter, reply)) {
-      if (proposer.isDecided) return this.#decided(proposer.decision!)
-      proposal.resends = 0
-      return this.#ask(proposal)
-    }
-    if (wasAsking && proposer.request === undefined) {
-      const { backoffMs, backoffMsMax } = this.#parameters
-      proposal.nextMs = this.#nowMs + this.#about(Math.min(backoffMsMax, backoffMs * 2 ** proposal.defeats))
-      proposal.defeats++
-    }
+    if (!voters.includes(nodeId)) return
+    this.#vote(epoch, request, (reply) => this.#proposals.receive(nodeId, epoch, reply, this.#nowMs))
   }
 
   #decided(value: Uint8Array): void {
@@ -438,84 +343,16 @@ export class Chain {
     })
   }
 
-  /** What has become of the proposal in the epoch that is there now. */
-  #conclude(): void {
-    const proposal = this.#proposal
-    const { topology } = this.#epoch!
-    if (proposal === undefined || proposal.epoch > topology.epoch) return
-    this.#counter = Math.max(this.#counter, proposal.proposer.counter)
-    this.#proposal = undefined
-    const { pending } = proposal
-    if (topology.changes.includes(pending.change)) return this.#settle(pending, { type: 'decided', topology })
-    // Where it lost, it is applied again; where it cannot be known, it must not be.
-    const isNamed = proposal.epoch > topology.epoch - topology.changes.length
-    if (!isNamed && proposal.isOut)
-      this.#settle(pending, failed('TIMEOUT', 'The change may have been made or not', 'unknown'))
-  }
-
-  /** Asks again, or begins anew. */
-  #goOn(): void {
-    const proposal = this.#proposal
-    if (proposal === undefined || proposal.isStoring || this.#nowMs < proposal.nextMs) return
-    if (proposal.proposer.isDecided) return this.#decided(proposal.proposer.decision!)
-    const { resendMs, resendsMax } = this.#parameters
-    if (proposal.proposer.request === undefined || proposal.resends >= resendsMax) return this.#begin(proposal)
-    proposal.resends++
-    proposal.nextMs = this.#nowMs + this.#about(resendMs)
-    this.#ask(proposal)
-  }
-
-  /** Gives up changes whose time is over. */
-  #endLate(): void {
-    for (const pending of this.#queue.filter(({ deadlineMs }) => this.#nowMs >= deadlineMs)) {
-      const isOut = this.#proposal?.pending === pending && this.#proposal.isOut
-      if (this.#proposal?.pending === pending) {
-        this.#counter = Math.max(this.#counter, this.#proposal.proposer.counter)
-        this.#proposal = undefined
-      }
-      const why = 'No majority of the voters has decided the change in time'
-      this.#settle(pending, failed('TIMEOUT', why, isOut ? 'unknown' : 'none'))
-    }
-  }
-
-  #settle(pending: PendingChange, outcome: ChangeOutcome): void {
-    this.#queue = this.#queue.filter((other) => other !== pending)
-    pending.done(outcome)
-  }
-
   // Tools.
 
   #send(address: string, content: ChainContent): void {
     const clusterId = this.#epoch?.topology.clusterId ?? noId
     this.#options.send(address, encodeChainMessage({ ...content, clusterId, sender: this.#options.nodeId }))
   }
-
-  /** A time give or take a half, so that nodes are not in step. */
-  #about(ms: number): number {
-    return ms * (0.5 + this.#options.random.u32() / 2 ** 32)
-  }
-
-  #newChange(): string {
-    return Array.from({ length: 2 }, () => this.#options.random.u32().toString(16).padStart(8, '0')).join('')
-  }
 }
 
 function epochOf(topology: Topology, bytes: Uint8Array): Epoch {
   return { topology, bytes, digest: digestOfBytes(bytes) }
-}
-
-/** Whether a value can be the epoch after: all that a voter looks at. */
-function isSuccessor({ clusterId, epoch }: Topology, value: Uint8Array): boolean {
-  const next = decodeTopology(value)
-  return next?.clusterId === clusterId && next.epoch === epoch + 1
-}
-
-function failed(
-  code: 'TIMEOUT' | 'OVERLOADED' | 'NOT_READY',
-  message: string,
-  outcome: 'none' | 'unknown' = 'none',
-): ChangeOutcome {
-  return { type: 'failed', error: new SunwiseError(code, message, { outcome }) }
 }
 
 function rowOf<Value>(name: string, value: Value | undefined): Value {

@@ -42,7 +42,8 @@ const deltaKind = 1
 const durabilities = [undefined, 'os', 'interval', 'sync'] as const
 const levelNames = ['one', 'quorum', 'all'] as const
 const namedLevelBase = Limits.replicasMax + 1
-const noId = '0000000000000000'
+/** No node, no cluster, no topology. */
+export const noId = '0000000000000000'
 const utf8 = new TextEncoder()
 const utf8Reader = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 /** Not secret: the digest tells topologies apart, and proves nothing. */

@@ -6,7 +6,6 @@ import {
   type ChainMessage,
   decodeChainMessage,
   encodeChainMessage,
-  noId,
 } from '../../../src/cluster/topology/chain-messages.ts'
 import {
   decodeCounter,
@@ -15,6 +14,7 @@ import {
   encodeVote,
   type StoredVote,
 } from '../../../src/cluster/topology/chain-store.ts'
+import { noId } from '../../../src/cluster/topology/topology-bytes.ts'
 import { Limits } from '../../../src/config.ts'
 import { fuzz } from '../../fuzz/fuzzing.ts'
 

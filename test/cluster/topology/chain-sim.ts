@@ -9,10 +9,11 @@ import assert from 'node:assert/strict'
 import { SunwiseError } from '../../../src/base/errors.ts'
 import { SeededRandom } from '../../../src/base/seeded-random.ts'
 import { type Ballot, compareBallots } from '../../../src/cluster/paxos.ts'
-import { Chain, type ChainParameters, type ChangeOutcome } from '../../../src/cluster/topology/chain.ts'
+import { Chain, type ChainParameters } from '../../../src/cluster/topology/chain.ts'
 import { type ChainMessage, decodeChainMessage } from '../../../src/cluster/topology/chain-messages.ts'
 import { type ChainRows, decodeCounter, decodeVote } from '../../../src/cluster/topology/chain-store.ts'
 import { invariantsOf, stepInvariantsOf } from '../../../src/cluster/topology/invariants.ts'
+import type { ChangeOutcome } from '../../../src/cluster/topology/proposals.ts'
 import type { Topology } from '../../../src/cluster/topology/topology.ts'
 import {
   decodeTopology,
