@@ -12,6 +12,24 @@ export const Limits = {
   slots: 16384,
   /** Partitions of a default cluster: 1024 keep max/mean load under 1.05 up to hundreds of nodes. */
   partitions: 1024,
+  /** Partitions of the largest cluster: one for each slot. */
+  partitionsMax: 16384,
+  /** Replicas of a partition: no bucket has a greater n. */
+  replicasMax: 5,
+  /** Members of a cluster; one more may not join. Placement takes some milliseconds for a few hundred. */
+  clusterMembersMax: 1000,
+  memberAddressBytesMax: 255,
+  zoneBytesMax: 64,
+  /** Partitions that move at the same time: what a barrier waits for stays small, and so does what an abort throws away. */
+  movingPartitionsMax: 64,
+  /** Changes that a topology names: whoever lags by no more finds out what became of its own. */
+  topologyChangesMax: 64,
+  /** Epochs that a node keeps in memory, to tell others what has changed since; who is further behind gets all of it. */
+  topologyHistoryMax: 64,
+  /** Bytes of a topology: the most members, buckets and partitions come to 1.1 MiB. More is no topology. */
+  topologyBytesMax: 2 * MiB,
+  /** Changes of the topology that may wait on one node; one more is 503 OVERLOADED. */
+  topologyChangesPendingMax: 64,
   /** Longest key; longer is 400 BAD_KEY. */
   keyBytesMax: 2048,
   /** Largest value unless configured; larger is 413 VALUE_TOO_LARGE. */

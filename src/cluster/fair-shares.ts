@@ -39,23 +39,27 @@ export function zoneSpreadOf(members: readonly PlacementMember[], copies: number
   return { copies: placed, full }
 }
 
-/** Replicas that each node is to hold, by its id; together `Limits.partitions` x copies. */
-export function fairShares(members: readonly PlacementMember[], copies: number): Map<string, number> {
+/** Replicas that each node is to hold, by its id; together `partitions` x copies. */
+export function fairShares(
+  members: readonly PlacementMember[],
+  copies: number,
+  partitions: number = Limits.partitions,
+): Map<string, number> {
   const spread = zoneSpreadOf(members, copies)
   const zones = [...countBy(members)]
   const byZone = fill(
     zones.map(([zone, nodes]) => ({
       weight: weightOf(members.filter((member) => member.zone === zone)),
-      least: Limits.partitions * Math.min(spread.full, nodes),
-      most: Limits.partitions * Math.min(spread.full + 1, nodes),
+      least: partitions * Math.min(spread.full, nodes),
+      most: partitions * Math.min(spread.full + 1, nodes),
     })),
-    Limits.partitions * spread.copies,
+    partitions * spread.copies,
   )
   const shares = new Map<string, number>()
   for (const [index, [zone]] of zones.entries()) {
     const own = members.filter((member) => member.zone === zone)
     const ofNodes = fill(
-      own.map(({ weight }) => ({ weight, least: 0, most: Limits.partitions })),
+      own.map(({ weight }) => ({ weight, least: 0, most: partitions })),
       byZone[index]!,
     )
     for (const [position, { nodeId }] of own.entries()) shares.set(nodeId, ofNodes[position]!)

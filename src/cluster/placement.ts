@@ -33,12 +33,17 @@ const ringSeed = { low: 0x52_49_4e_47, high: 0x53_55_4e_57 }
 
 /**
  * Places `copies` replicas of every partition, or as many as there are members. `before` is the placement that is in force: what can stay
- * stays. Members are at least one, with distinct ids and weights above 0.
+ * stays. Members are at least one, with distinct ids and weights above 0. `partitions` is a power of two.
  */
-export function place(members: readonly PlacementMember[], copies: number, before?: Placement): Placement {
+export function place(
+  members: readonly PlacementMember[],
+  copies: number,
+  before?: Placement,
+  partitions: number = Limits.partitions,
+): Placement {
   assert(members.length > 0 && copies > 0, 'There is somebody to place replicas on')
   const sorted = [...members].sort((a, b) => (a.nodeId < b.nodeId ? -1 : 1))
-  const placing = new Placing(sorted, copies)
+  const placing = new Placing(sorted, copies, partitions)
   placing.keep(before)
   placing.walk()
   placing.level()
@@ -56,7 +61,8 @@ export function movedReplicas(before: Placement, after: Placement): number {
 }
 
 class Placing {
-  readonly lists: string[][] = Array.from({ length: Limits.partitions }, () => [])
+  readonly lists: string[][]
+  readonly #partitions: number
   readonly #members: ReadonlyMap<string, PlacementMember>
   readonly #zones: ReadonlyMap<string, number>
   readonly #spread: ZoneSpread
@@ -65,7 +71,9 @@ class Placing {
   readonly #hash = new KeyHash(ringSeed)
   readonly #bytes = new Map<string, Uint8Array>()
 
-  constructor(members: readonly PlacementMember[], copies: number) {
+  constructor(members: readonly PlacementMember[], copies: number, partitions: number) {
+    this.#partitions = partitions
+    this.lists = Array.from({ length: partitions }, () => [])
     this.#members = new Map(members.map((member) => [member.nodeId, member]))
     assert(this.#members.size === members.length, 'Members have distinct ids')
     assert(
@@ -74,7 +82,7 @@ class Placing {
     )
     this.#zones = countBy(members)
     this.#spread = zoneSpreadOf(members, copies)
-    this.#shares = fairShares(members, copies)
+    this.#shares = fairShares(members, copies, partitions)
     for (const { nodeId } of members) {
       this.#loads.set(nodeId, 0)
       this.#bytes.set(nodeId, new TextEncoder().encode(nodeId))
@@ -83,7 +91,7 @@ class Placing {
 
   keep(before: Placement | undefined): void {
     if (before === undefined) return
-    assert(before.length === Limits.partitions, 'A placement has a list for every partition')
+    assert(before.length === this.#partitions, 'A placement has a list for every partition')
     for (const [partition, list] of before.entries()) {
       for (const nodeId of list) {
         if (this.#members.has(nodeId) && this.#fits(partition, nodeId)) this.#add(partition, nodeId)
@@ -97,7 +105,7 @@ class Placing {
       // Who has its share is not met again: else the last walks of a large ring would go all the way round.
       if (partition % partitionsPerSweep === 0) ring = ring.filter(({ nodeId }) => this.#excess(nodeId) < -rounding)
       if (list.length === this.#spread.copies) continue
-      const start = firstAtOrAfter(ring, (partition / Limits.partitions) * 2 ** 32)
+      const start = firstAtOrAfter(ring, (partition / this.#partitions) * 2 ** 32)
       while (list.length < this.#spread.copies) this.#add(partition, this.#nextClockwise(partition, ring, start))
     }
   }
@@ -131,7 +139,7 @@ class Placing {
 
   order(): void {
     const firsts = new Map<string, number>()
-    const total = Limits.partitions / [...this.#shares.values()].reduce((sum, share) => sum + share, 0)
+    const total = this.#partitions / [...this.#shares.values()].reduce((sum, share) => sum + share, 0)
     for (const list of this.lists) firsts.set(list[0]!, (firsts.get(list[0]!) ?? 0) + 1)
     const excess = (nodeId: string): number => (firsts.get(nodeId) ?? 0) - this.#shares.get(nodeId)! * total
     for (let isTurning = true; isTurning; ) {
@@ -193,10 +201,15 @@ class Placing {
   #take(nodeId: string, least: number): boolean {
     let from: { readonly partition: number; readonly nodeId: string } | undefined
     let most = least
-    const start = this.#hashOf(nodeId, 0) % Limits.partitions
-    for (let step = 0; step < Limits.partitions; step++) {
-      const partition = (start + step * 389) % Limits.partitions
-      for (const other of this.lists[partition]!) {
+    let highest = least
+    for (const other of this.#loads.keys()) highest = Math.max(highest, this.#excess(other))
+    const start = this.#hashOf(nodeId, 0) % this.#partitions
+    // Nobody beyond the highest is found by going on.
+    for (let step = 0; step < this.#partitions && most < highest; step++) {
+      const partition = (start + step * 389) % this.#partitions
+      const list = this.lists[partition]!
+      if (list.includes(nodeId)) continue
+      for (const other of list) {
         if (this.#excess(other) <= most || !this.#fits(partition, nodeId, other)) continue
         most = this.#excess(other)
         from = { partition, nodeId: other }

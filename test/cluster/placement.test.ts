@@ -22,8 +22,13 @@ const named = (members: readonly Omit<PlacementMember, 'nodeId'>[], first = 0): 
   members.map((member, index) => ({ ...member, nodeId: `node ${first + index}` }))
 
 /** What is wrong with a placement; undefined where nothing is. */
-function problemOf(members: readonly PlacementMember[], copies: number, placement: Placement): string | undefined {
-  if (placement.length !== Limits.partitions) return `${placement.length} lists`
+function problemOf(
+  members: readonly PlacementMember[],
+  copies: number,
+  placement: Placement,
+  partitions: number = Limits.partitions,
+): string | undefined {
+  if (placement.length !== partitions) return `${placement.length} lists`
   const byId = new Map(members.map((member) => [member.nodeId, member]))
   const nodes = new Map<string, number>()
   for (const { zone } of members) nodes.set(zone, (nodes.get(zone) ?? 0) + 1)
@@ -132,6 +137,19 @@ test('place(): loads are within one replica of their shares, equal or mixed, in 
           assert.ok(Math.abs(firsts - share) < 2, `${nodes} nodes: coordinates ${firsts} for ${share}`)
         }
       }
+    }
+  }
+})
+
+test('place(): a ring of any number of partitions is whole, and stays so through a join', () => {
+  for (const partitions of [1, 16, 64, 4096, 16384]) {
+    for (const nodes of [1, 2, 3, 7]) {
+      const before = membersOf(nodes, false, 2)
+      const after = membersOf(nodes + 1, false, 2)
+      let placement = place(before, 3, undefined, partitions)
+      assert.equal(problemOf(before, 3, placement, partitions), undefined)
+      placement = place(after, 3, placement, partitions)
+      assert.equal(problemOf(after, 3, placement, partitions), undefined)
     }
   }
 })

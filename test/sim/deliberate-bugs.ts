@@ -38,6 +38,12 @@ const beyondMemory = modelTest('data beyond memory, synced, equals the model')
 const beyondMemoryOfAll = modelTest('data beyond memory, of all durabilities, loses no more than it may')
 const tableFaults = (name: string) => ({ file: 'test/storage/table-faults.test.ts', name: `Tables: ${name}` })
 const syncedLater = modelTest('syncs that end later change nothing')
+const chainTest = (name: string) => ({ file: 'test/cluster/topology/chain.test.ts', name: `Chain: ${name}` })
+const chainLives = chainTest(
+  'whatever is lost, late, doubled, cut off and crashes, epochs are agreed on and changes made once',
+)
+const chainCrashes = chainTest('1, 2, 3, 2, 1 members, with a crash at every message and every save')
+const topology = 'src/cluster/topology'
 const ioError = faultTest('an i/o error of any call loses nothing that was promised (sync)')
 const diskFull = faultTest('a disk that stays full serves reads, and takes writes when there is room again (sync)')
 
@@ -672,5 +678,139 @@ export const deliberateBugs: readonly DeliberateBug[] = [
       },
     ],
     test: heldShards,
+  },
+  {
+    what: 'answers a vote before it is durable',
+    patches: [
+      {
+        file: `${topology}/chain-voter.ts`,
+        from: '      answer(reply)\n    })',
+        to: '    })\n    answer(reply)',
+      },
+    ],
+    test: chainLives,
+  },
+  {
+    what: 'answers a vote that is asked for again while it is being stored',
+    patches: [
+      {
+        file: `${topology}/chain-voter.ts`,
+        from: "if (reply.type === 'refused' || state === this.#durable)",
+        to: "if (reply.type === 'refused' || state === this.#state)",
+      },
+    ],
+    test: chainLives,
+  },
+  {
+    what: 'forgets its vote in a restart',
+    patches: [
+      {
+        file: `${topology}/chain.ts`,
+        from: 'topology.epoch + 1, vote)',
+        to: 'topology.epoch + 1, undefined)',
+      },
+    ],
+    test: chainCrashes,
+  },
+  {
+    what: 'has an epoch decided by the voters that it names itself',
+    patches: [
+      {
+        file: `${topology}/proposals.ts`,
+        from: 'new Proposer(this.#options.nodeId, before.voters,',
+        to: 'new Proposer(this.#options.nodeId, decodeTopology(value)!.voters,',
+      },
+      {
+        file: `${topology}/proposals.ts`,
+        from: 'this.#options.ask(epoch, before.voters, request)',
+        to: 'this.#options.ask(epoch, decodeTopology(value)!.voters, request)',
+      },
+      {
+        file: `${topology}/chain.ts`,
+        from: ' || !topology.voters.includes(this.#options.nodeId)) return',
+        to: ') return',
+      },
+    ],
+    test: chainCrashes,
+  },
+  {
+    what: 'uses a ballot again after a restart',
+    patches: [
+      {
+        file: `${topology}/chain.ts`,
+        from: "counter: stored.ballot === undefined ? 0 : rowOf('ballot', decodeCounter(stored.ballot)),",
+        to: 'counter: 0,',
+      },
+    ],
+    test: chainLives,
+  },
+  {
+    what: 'makes a change again that is in the chain already',
+    patches: [
+      {
+        file: `${topology}/proposals.ts`,
+        from: 'if (topology.changes.includes(pending.change)) return',
+        to: 'if (topology.epoch < 0) return',
+      },
+    ],
+    test: chainLives,
+  },
+  {
+    what: 'goes by an epoch before it is stored',
+    patches: [
+      {
+        file: `${topology}/chain.ts`,
+        from: '    this.#options.store.save({ topology: bytes }, (error) => {\n',
+        to: '    this.#become(topology, bytes)\n    this.#options.store.save({ topology: bytes }, (error) => {\n',
+      },
+    ],
+    test: chainLives,
+  },
+  {
+    what: 'skips a stage of a move',
+    patches: [
+      {
+        file: `${topology}/moves.ts`,
+        from: 'stages[stages.indexOf(stage) + 1]!',
+        to: "stages[stages.indexOf(stage) + (stage === 'streaming' ? 2 : 1)]!",
+      },
+    ],
+    test: chainCrashes,
+  },
+  {
+    what: 'goes on from whatever stage a move is at',
+    patches: [{ file: `${topology}/moves.ts`, from: ' || stage !== step.from)', to: ')' }],
+    test: {
+      file: 'test/cluster/topology/transitions.test.ts',
+      name: 'Topology: a step names the batch and the stage it goes on from, so that none is skipped',
+    },
+  },
+  {
+    what: 'counts acknowledgements in the old replicas alone while a partition moves',
+    patches: [
+      {
+        file: `${topology}/replica-sets.ts`,
+        from: 'isSameSet(old, added) ? [old] : [old, added]',
+        to: 'isSameSet(old, added) ? [added] : [old]',
+      },
+    ],
+    test: {
+      file: 'test/cluster/topology/replica-sets.test.ts',
+      name: 'Fences: whoever gets along, what one reads the other writes, W and R being majorities',
+    },
+  },
+  {
+    what: 'takes requests of whoever is two stages of a move behind',
+    patches: [
+      {
+        file: `${topology}/moves.ts`,
+        from: 'since: epoch, fence: partition.since',
+        to: 'since: epoch, fence: partition.fence',
+      },
+    ],
+    test: {
+      file: 'test/cluster/topology/replica-sets.test.ts',
+      name: 'Fences: the stages of one move get along with their neighbours, and with no others',
+    },
   },
 ]
