@@ -68,8 +68,6 @@ export const Limits = {
   slabBytesMax: 1 * GiB,
   /** Shards of one node. */
   shardsMax: 64,
-  /** Replicas of a partition: the greatest n of a bucket. */
-  replicasMax: 5,
   /** Requests that one thread may have waiting for shards; one more is 503 OVERLOADED, outcome none. */
   pendingRequestsMax: 8192,
   /** Bytes of the ring between two threads. A frame larger than a quarter of it travels in pieces. */
