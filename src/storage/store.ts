@@ -17,7 +17,7 @@ import { copyWords } from '../base/bytes.ts'
 import type { Crc32 } from '../base/crc32.ts'
 import { SunwiseError } from '../base/errors.ts'
 import { type HashSeed, KeyHash } from '../base/key-hash.ts'
-import { Limits } from '../config.ts'
+import { hintBucketId, Limits } from '../config.ts'
 import type { Disk } from '../env.ts'
 import { PartitionClock } from '../versions/partition-clock.ts'
 import { type ActorTable, expire } from '../versions/version-set.ts'
@@ -1376,9 +1376,9 @@ export class Store {
     if (this.find(partition, hash, bucketId, u8, keyStart, keyBytes) !== address) return true
     // Still staged itself: come back when it is published.
     if (this.#index.find(partition, hash, bucketId, u8, keyStart, keyBytes) !== address) return false
-    // Other replicas may still have what a tombstone replaced.
+    // Other replicas may still have what a tombstone replaced, but for hints, which no other node has.
     const isDead =
-      this.#clocks.clockOf(partition) === undefined &&
+      (bucketId === hintBucketId || this.#clocks.clockOf(partition) === undefined) &&
       ((u8[at + 12]! & RecordFlag.tombstone) !== 0 || this.#isExpired(address, epochMs))
     const isGone =
       this.#options.isRetiredBucket(bucketId) ||

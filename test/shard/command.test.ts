@@ -44,7 +44,7 @@ function assertFrame(frame: SentFrame, parts: readonly string[]): void {
 }
 
 test('Command: the numbers of frames and flags, and the sizes of heads', () => {
-  const commands = { put: 1, delete: 2, get: 3, list: 4, merge: 5, track: 6 }
+  const commands = { put: 1, delete: 2, get: 3, list: 4, merge: 5, track: 6, keepHint: 7, dropHint: 8 }
   assert.deepEqual(FrameKind, { ...commands, writeReply: 129, recordsReply: 130, setReply: 131 })
   assert.deepEqual(CommandFlag, {
     context: 1,

@@ -74,7 +74,7 @@ export const ringBugs: readonly DeliberateBug[] = [
   },
   {
     what: 'says of a local write that was not answered that it did nothing',
-    patches: [{ file: localReplica, from: "return request.kind === 'read' ? 'none' : 'unknown'", to: "return 'none'" }],
+    patches: [{ file: localReplica, from: "return isRead(request) ? 'none' : 'unknown'", to: "return 'none'" }],
     test: allFaults,
   },
   {
