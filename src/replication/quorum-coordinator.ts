@@ -149,6 +149,9 @@ type WriteRequest = Omit<ForwardMessage, 'type' | 'requestId' | 'epoch' | 'timeo
 
 /** A read asks one more replica when an answer takes longer than this. */
 const hedgeMs = 50
+/** Writes of other nodes that are remembered, so that a message that comes twice is one write. */
+const forwardedMs = 10_000
+const forwardedMax = 16_384
 const emptyBytes = new Uint8Array(0)
 
 export class QuorumCoordinator {
@@ -158,12 +161,16 @@ export class QuorumCoordinator {
   readonly #operations = new Map<number, Operation>()
   /** Requests whose local write or read is under way: they are in no table of operations yet. */
   #beginning = 0
-  #lastRequestId = 0
+  #lastRequestId: number
+  /** Requests of other nodes that were begun here lately, oldest first, and until when one of them that comes again is known. */
+  readonly #forwarded = new Map<string, number>()
   readonly #contextScratch = new Uint8Array(Limits.contextBytesMax + 64)
 
   constructor(options: QuorumCoordinatorOptions) {
     this.#options = options
     this.#mac = new SipHash(options.clusterKey)
+    // What is still under way for the run before answers none of this run's requests.
+    this.#lastRequestId = Math.floor(options.clock.epochMs()) & 0x7fff_ffff
   }
 
   /** Requests that are not finished: answered ones that still wait for replicas among them. */
@@ -210,6 +217,10 @@ export class QuorumCoordinator {
   /** Deadlines and hedges. */
   tick(): void {
     const nowMs = this.#options.clock.monotonicMs()
+    for (const [name, untilMs] of this.#forwarded) {
+      if (untilMs > nowMs) break
+      this.#forwarded.delete(name)
+    }
     for (const [requestId, operation] of this.#operations) {
       if (operation.deadlineMs <= nowMs) this.#expire(requestId, operation)
       else if (operation.kind === 'read' && operation.merged === undefined && operation.hedgeAtMs <= nowMs) {
@@ -296,6 +307,7 @@ export class QuorumCoordinator {
   /** A request that another node took from its client. It is coordinated here or refused, never sent on. */
   #coordinateForwarded(from: string, message: ForwardMessage): void {
     const { requestId, bucketId, key, operation, timeoutMs } = message
+    if (operation !== 'get' && this.#isRepeated(from, requestId)) return
     const answer: Callback<Written> = (error, written) => {
       const { receipt } = written ?? {}
       this.#options.send(
@@ -324,6 +336,15 @@ export class QuorumCoordinator {
     const writers = this.#options.routing().writersOf(partitionOf(key), bucket.n).flat()
     if (!writers.includes(this.#options.self)) return answer(wrongEpoch(), undefined)
     this.#coordinate(bucket, { ...message, operation }, deadlineMs, answer)
+  }
+
+  /** Whether a request came before: done twice, and refused once, it would be told to have done nothing. */
+  #isRepeated(from: string, requestId: number): boolean {
+    const name = `${from} ${requestId}`
+    if (this.#forwarded.has(name)) return true
+    if (this.#forwarded.size >= forwardedMax) this.#forwarded.delete(this.#forwarded.keys().next().value!)
+    this.#forwarded.set(name, this.#options.clock.monotonicMs() + forwardedMs)
+    return false
   }
 
   /** Applies a write to this node's own replica, and spreads what that makes. */

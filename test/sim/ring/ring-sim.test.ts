@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { ActorRegistry } from '../../../src/versions/actor-registry.ts'
+import { decodeSet } from '../../../src/versions/set-codec.ts'
 import { faultKinds, losingKinds, RingSim, type RingSimOptions } from './ring-sim.ts'
 
 const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
@@ -77,4 +79,28 @@ test('RingSim: hints reach their targets although messages are lost', () => {
       assert.ok(Buffer.from(sim.held(sleeper!, key)).includes(key), `seed ${seed}: ${key} is there`)
     for (const { node } of sim.nodes) assert.equal(node.hints.count, 0)
   }
+})
+
+test('RingSim: a write that was sent on to its coordinator, and comes there twice, is one write', () => {
+  const sim = new RingSim({ seed: 'twice', nodes: 3, operations: 0, faults: [], keys: ['key'] })
+  sim.start()
+  sim.pass(500)
+  sim.network.faults.repeatOneIn = 1
+  const origin = sim.nodes.find(({ nodeId }) => nodeId === sim.replicasOf('key')[1])!
+  let isAcked = false
+  origin.act(({ coordinator }) =>
+    coordinator.put(sim.bucket, Buffer.from('key'), Buffer.from('value'), {}, (error) => {
+      assert.equal(error, undefined)
+      isAcked = true
+    }),
+  )
+  assert.ok(sim.passUntil(() => isAcked, 5000))
+  sim.pass(500)
+  const bytes = sim.held(origin, 'key')
+  const set = decodeSet(bytes, 0, bytes.length, new ActorRegistry().indexOf)
+  assert.ok(typeof set !== 'string')
+  assert.deepEqual(
+    set.vector.map(({ counter }) => counter),
+    [1],
+  )
 })
