@@ -343,13 +343,14 @@ export class LocalReplica {
     this.#options.shards.commit(shard)
   }
 
-  /** Hints that lie here from a place on, some of one shard. */
-  listHints({ partition, after }: HintPlace, bytesMax: number, timeoutMs: number, done: Done<HintPage>): void {
+  /** Hints that lie here from a place on, some of one shard; `isAlone`: of no partition but that. */
+  listHints(place: HintPlace, isAlone: boolean, bytesMax: number, timeoutMs: number, done: Done<HintPage>): void {
+    const { partition, after } = place
     const shard = shardOfPartition(partition, this.#options.shards.count)
     const target = this.#begin(shard, listCommandBytes + pad4(after?.length ?? 0))
     if (target instanceof SunwiseError) return done(target, undefined)
     const requestId = this.#add({ kind: 'hints', done }, shard, timeoutMs)
-    encodeHintListCommand(target, requestId, partition, after, hintsPerPage, bytesMax)
+    encodeHintListCommand(target, requestId, partition, isAlone, after, hintsPerPage, bytesMax)
     this.#options.shards.commit(shard)
   }
 

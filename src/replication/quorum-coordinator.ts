@@ -363,6 +363,7 @@ export class QuorumCoordinator {
     const isDelete = request.operation === 'delete'
     const expires = !isDelete && ttlMs !== Number.POSITIVE_INFINITY
     const durability = request.durability ?? bucket.durability ?? this.#options.durability
+    if (!sloppy) this.#hintBefore(bucket, key, groups)
     this.#beginning++
     this.#options.replica.write(
       {
@@ -411,6 +412,17 @@ export class QuorumCoordinator {
         this.#judge(requestId, operation)
       },
     )
+  }
+
+  /**
+   * Owners that are known to be out of reach get their hints before the write is applied: so these stand before it in the log of the shard,
+   * most often in one group, and no crash leaves the write without them. Where another node may stand in, that one has the hint.
+   */
+  #hintBefore(bucket: Bucket, key: Uint8Array, groups: readonly (readonly string[])[]): void {
+    const routing = this.#options.routing()
+    for (const node of new Set(groups.flat())) {
+      if (node !== this.#options.self && !routing.isAlive(node)) this.#options.hints.missed(node, bucket.id, key)
+    }
   }
 
   /** Sends a write to every owner that was not sent it yet. */

@@ -163,13 +163,14 @@ export function encodeHintListCommand(
   { u8, i32, start }: FrameTarget,
   requestId: number,
   partition: number,
+  isAlone: boolean,
   after: Uint8Array | undefined,
   limit: number,
   bytesMax: number,
 ): void {
   const word = start >>> 2
   i32.fill(0, word, word + listCommandBytes / 4)
-  i32[word] = FrameKind.list | ((after === undefined ? 1 : 3) << 8) | (partition << 16)
+  i32[word] = FrameKind.list | ((1 | (after === undefined ? 0 : 2) | (isAlone ? 4 : 0)) << 8) | (partition << 16)
   i32[word + 1] = requestId
   i32[word + 2] = hintBucketId
   i32[word + 3] = limit

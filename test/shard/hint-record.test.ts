@@ -72,7 +72,7 @@ function listed(rig: ShardRig): ListedHint[] {
   let place: HintPlace | undefined = { partition: 0, after: undefined }
   while (place !== undefined) {
     const from: HintPlace = place
-    const { error, answer } = rig.wait<HintPage>((done) => rig.replica.listHints(from, 200, 1000, done))
+    const { error, answer } = rig.wait<HintPage>((done) => rig.replica.listHints(from, false, 200, 1000, done))
     if (error !== undefined) throw error
     hints.push(...answer!.hints)
     place = answer!.next
@@ -278,7 +278,7 @@ test('Shard: hints go to tables and come back from them, and what was dropped go
     let place: HintPlace | undefined = { partition: 0, after: undefined }
     while (place !== undefined) {
       const from: HintPlace = place
-      const page: HintPage = go((done) => rig.replica.listHints(from, 64 * 1024, 1000, done))
+      const page: HintPage = go((done) => rig.replica.listHints(from, false, 64 * 1024, 1000, done))
       found += page.hints.length
       place = page.next
     }
