@@ -167,7 +167,15 @@ class HintRig {
 test('HintStore: a fallback acknowledges as durably as asked, and what it has outlives a power cut', () => {
   const node = new HintRig('fallback')
   node.alive.delete('n1')
-  assert.equal(node.keep('n1', 'a', setOf('one', 1), 'os'), false)
+  let isAnswered = false
+  node.hints.keep('n1', bucketId, bytesOf('a'), setOf('one', 1), 'os', (error, isDurable) => {
+    assert.equal(error, undefined)
+    assert.equal(isDurable, false)
+    isAnswered = true
+  })
+  assert.equal(isAnswered, false, 'It is not written yet')
+  node.rig.settle()
+  assert.ok(isAnswered)
   assert.equal(node.keep('n1', 'a', setOf('two', 2)), true)
   assert.equal(node.keep('n1', 'b', setOf('three', 3)), true)
   node.restart()

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { ActorRegistry } from '../../../src/versions/actor-registry.ts'
 import { decodeSet } from '../../../src/versions/set-codec.ts'
 import { faultKinds, losingKinds, RingSim, type RingSimOptions } from './ring-sim.ts'
+import type { SimNode } from './sim-node.ts'
 
 const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
 
@@ -49,6 +50,83 @@ test('RingSim: what one node loses, its disk or unsynced writes, is not lost', (
   for (let seed = 0; seed < 30 * scale; seed++) {
     const others = faultKinds.filter((kind) => kind !== 'power' && kind !== 'diskError')
     run({ seed: `losing ${seed}`, durability: 'os', faults: [...others, ...losingKinds] })
+  }
+})
+
+test('RingSim: with sloppy quorums what one node loses with its disk is not lost, since hints survive kills', () => {
+  const faults = faultKinds.filter((kind) => kind !== 'skew')
+  for (let seed = 0; seed < 20 * scale; seed++) {
+    run({ seed: `sloppy losing ${seed}`, nodes: 4 + (seed % 4), sloppy: true, faults: [...faults, 'lostDisk'] })
+  }
+})
+
+test('RingSim: what fallbacks acknowledged is there although each node was stopped in turn and a replica lost its disk', () => {
+  const keys = Array.from({ length: 40 }, (_, index) => `{tag${index % 10}}key${index}`)
+  for (let seed = 0; seed < 5 * scale; seed++) {
+    const sim = new RingSim({ seed: `fallbacks ${seed}`, nodes: 5, operations: 0, faults: [], keys, sloppy: true })
+    sim.start()
+    sim.pass(500)
+    const nodeOf = (index: number): SimNode => sim.nodes[(seed + index) % 5]!
+    const [loser, writer] = [nodeOf(0), nodeOf(3)]
+    const sleepers = [nodeOf(1), nodeOf(2)]
+    for (const sleeper of sleepers) sleeper.kill()
+    sim.pass(2000)
+    let acked = 0
+    let stoodIn = 0
+    for (const key of keys) {
+      const bytes = Buffer.from(key)
+      writer.act(({ coordinator }) =>
+        coordinator.put(sim.bucket, bytes, bytes, {}, (error, answer) => {
+          assert.equal(error, undefined)
+          assert.ok(answer!.receipt.durable)
+          acked++
+          if (answer!.receipt.sloppy) stoodIn++
+        }),
+      )
+    }
+    assert.ok(sim.passUntil(() => acked === keys.length, 5000))
+    assert.ok(stoodIn > 5, `fallbacks stood in for ${stoodIn} writes`)
+    sim.stopEachInTurn(seed % 2 === 0 ? 'power' : 'kill')
+    loser.loseDisk()
+    for (const sleeper of sleepers) sleeper.start()
+    sim.pass(500)
+    // Once more while hints are handed over.
+    sim.stopEachInTurn('kill')
+    loser.start()
+    sim.pass(30_000)
+    for (const { node } of sim.nodes) assert.equal(node.hints.count, 0)
+    let read = 0
+    for (const key of keys) {
+      writer.act(({ coordinator }) =>
+        coordinator.get(sim.bucket, Buffer.from(key), {}, (error, answer) => {
+          assert.equal(error, undefined)
+          const shown = answer!.values.map(({ value }) => Buffer.from(value).toString())
+          assert.deepEqual(shown, [key], `seed ${seed}`)
+          read++
+        }),
+      )
+    }
+    assert.ok(sim.passUntil(() => read === keys.length, 5000))
+  }
+})
+
+test('RingSim: a node that knows of a replica that is down leaves its hint before the write, and no kill parts the two', () => {
+  for (let seed = 0; seed < 20 * scale; seed++) {
+    const sim = new RingSim({ seed: `before ${seed}`, nodes: 3, operations: 0, faults: [], keys: ['key'] })
+    sim.start()
+    sim.pass(500)
+    const [first, , last] = sim.replicasOf('key').map((id) => sim.nodes.find(({ nodeId }) => nodeId === id)!)
+    last!.kill()
+    sim.pass(2000)
+    // Killed before anybody answers, perhaps before anything is written.
+    first!.act(({ coordinator }) => coordinator.put(sim.bucket, Buffer.from('key'), Buffer.from('value'), {}, () => {}))
+    sim.pass(0.02 * seed)
+    first!.kill()
+    sim.pass(1000)
+    first!.start()
+    sim.pass(2000)
+    const isWritten = Buffer.from(sim.held(first!, 'key')).includes('value')
+    if (isWritten) assert.deepEqual(first!.node.hints.counts(), [[last!.nodeId, 1]], `seed ${seed}`)
   }
 })
 

@@ -384,6 +384,18 @@ export class RingSim {
     this.#startLater(node)
   }
 
+  /** One node after the other is stopped and comes back; a node that is down stays down. */
+  stopEachInTurn(how: 'kill' | 'power', downMs = 200, betweenMs = 2000): void {
+    for (const node of this.random.shuffle([...this.nodes])) {
+      if (!node.isUp) continue
+      if (how === 'power') node.cutPower()
+      else node.kill()
+      this.pass(downMs)
+      if (!node.isUp) node.start()
+      this.pass(betweenMs)
+    }
+  }
+
   #startLater(node: SimNode): void {
     this.events.after(50 + this.random.fraction() * 4000, () => {
       if (!node.isUp) node.start()
