@@ -48,8 +48,8 @@ export type HintStoreOptions = {
 /** Requests of hints have ids from here on, those of coordinators stay below. */
 export const firstHintRequestId = 0x8000_0000
 
-/** Bytes of a hint beside its key and set. */
-const hintHeadBytes = 64
+/** Bytes of a hint in memory beside its key, which stands there twice: two views, an object, and entries of three tables. */
+const hintHeadBytes = 512
 const inFlightMax = 16
 const answerMs = 5000
 const retryMs = 1000
@@ -237,8 +237,9 @@ export class HintStore implements HintKeeper {
         this.#drop(hint, () => {
           this.dropped++
         })
-      } else if (hint.epoch !== epoch && !this.#isOwner(hint, hint.target)) this.#hand(hint, nowMs)
-      else if (!hint.isKept && !hint.isKeeping) this.#keep(hint)
+      } else if (hint.epoch !== epoch && !this.#isOwner(hint, hint.target)) {
+        if (this.#queues.get(hint.target)!.busy < inFlightMax) this.#hand(hint, nowMs)
+      } else if (!hint.isKept && !hint.isKeeping) this.#keep(hint)
     }
   }
 
@@ -380,8 +381,7 @@ export class HintStore implements HintKeeper {
 
   /** The hint, with its turn advanced. Undefined: there is no room. */
   #put(present: Hint | undefined, about: HintKey, setBytes: number, ageMs = 0): Hint | undefined {
-    const growth =
-      present === undefined ? hintHeadBytes + about.key.length + setBytes : Math.max(0, setBytes - present.setBytes)
+    const growth = present === undefined ? hintBytes(about, setBytes) : Math.max(0, setBytes - present.setBytes)
     // One alone fits however large it is: otherwise it would never be handed over.
     if (growth > 0 && this.#bytes > 0 && this.#bytes + growth > this.#bytesMax) return undefined
     this.#bytes += growth
@@ -452,9 +452,13 @@ export class HintStore implements HintKeeper {
     this.#hints.delete(nameOf(hint))
     queue.waiting.delete(hint)
     if (--queue.count === 0) this.#queues.delete(hint.target)
-    this.#bytes -= hintHeadBytes + hint.key.length + hint.setBytes
+    this.#bytes -= hintBytes(hint, hint.setBytes)
     if (this.#bytes <= this.#bytesMax / 2) this.#loader.roomCame()
   }
+}
+
+function hintBytes({ key }: HintKey, setBytes: number): number {
+  return hintHeadBytes + 2 * key.length + setBytes
 }
 
 function isEmptySet(set: Uint8Array): boolean {

@@ -283,10 +283,10 @@ test('HintStore: with more hints on disk than fit it reads on as it hands over',
   for (const key of keys)
     node.hints.keep('n1', bucketId, bytesOf(key), setOf(key, 1), 'os', (error) => assert.equal(error, undefined))
   node.rig.settle()
-  node.options = { bytesMax: 20_000 }
+  node.options = { bytesMax: 60_000 }
   node.restart('kill')
   node.pass(50)
-  assert.ok(node.hints.bytes <= 20_000)
+  assert.ok(node.hints.bytes <= 60_000)
   assert.ok(node.hints.count > 50 && node.hints.count < 300, `${node.hints.count} are in memory`)
   assert.equal(node.hints.isLoading, true)
   node.alive.add('n1')

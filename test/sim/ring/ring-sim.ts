@@ -463,6 +463,7 @@ export class RingSim {
       assert.equal(node.coordinator.pendingCount, 0, `${nodeId} has operations left`)
       assert.equal(node.replica.pendingCount, 0, `${nodeId} has local requests left`)
       assert.equal(node.hints.count, 0, `${nodeId} has hints left`)
+      assert.equal(node.hints.isLoading, false, `${nodeId} has hints left that were not read back`)
     }
   }
 
