@@ -2,12 +2,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { SeededRandom } from '../../src/base/seeded-random.ts'
-import { partitionOfSlot, slotOfKey } from '../../src/cluster/slots.ts'
+import { partitionOfSlot, shardOfPartition, slotOfKey } from '../../src/cluster/slots.ts'
 import { hintBucketId, Limits } from '../../src/config.ts'
 import type { HeldHint, HintPage, HintPlace, ListedHint } from '../../src/replication/local-replica.ts'
 import { decodeHintKey, encodeHintKey, mergeHintValues } from '../../src/shard/hint-record.ts'
 import { compact } from '../../src/storage/compaction.ts'
 import { flush } from '../../src/storage/flush.ts'
+import { dealLogs } from '../../src/storage/log-dealer.ts'
 import { ActorRegistry } from '../../src/versions/actor-registry.ts'
 import { decodeSet, encodeSet } from '../../src/versions/set-codec.ts'
 import { emptyVersionSet, update } from '../../src/versions/version-set.ts'
@@ -16,7 +17,7 @@ import { SimClock } from '../sim/sim-clock.ts'
 import { SimDisk } from '../sim/sim-disk.ts'
 import { SimJobs } from '../sim/sim-jobs.ts'
 import { bytesOf, crc32, textOf } from '../storage/store-rig.ts'
-import { bucketOf, ShardRig, type ShardRigOptions, send } from './shard-rig.ts'
+import { bucketOf, directoryOf, ShardRig, type ShardRigOptions, send } from './shard-rig.ts'
 
 const key = bytesOf('key')
 const partition = partitionOfSlot(slotOfKey(key, 0, key.length))
@@ -302,4 +303,44 @@ test('Shard: hints go to tables and come back from them, and what was dropped go
   assert.ok(tables!.fileBytes < bytes, `${tables!.fileBytes} of ${bytes} bytes are left`)
   assert.equal(list(), 0)
   assert.equal(hintBucketId, 0xffff_fffe)
+})
+
+test('Shard: hints are dealt to another number of shards with the keys that they are about', () => {
+  const disk = diskOf('hints dealt')
+  const rig = rigOf(disk)
+  const keys = Array.from({ length: 60 }, (_, index) => `key ${index}`)
+  for (const text of keys) keep(rig, { ...about, key: bytesOf(text) }, setOf(text, 1))
+  for (const text of keys.slice(0, 10)) drop(rig, { ...about, key: bytesOf(text) })
+  rig.close()
+  const newDirectories = [0, 1, 2].map((shard) => directoryOf(shard, 1))
+  for (const directory of newDirectories) disk.makeDirectoryNow(directory)
+  let failure: unknown = 'not dealt'
+  dealLogs(
+    {
+      disk,
+      crc32,
+      oldDirectories: [directoryOf(0)],
+      oldSegmentBytes: 8192,
+      newDirectories,
+      newSegmentBytes: 8192,
+      salvage: false,
+      actor: undefined,
+      skipped: () => assert.fail('Nothing is damaged'),
+      shardOfSlot: (slot) => shardOfPartition(partitionOfSlot(slot), 3),
+      partitionOfSlot,
+    },
+    (error) => {
+      failure = error
+    },
+  )
+  assert.equal(failure, undefined)
+  const dealt = rigOf(disk, { shards: 3, generation: 1 })
+  const found = listed(dealt).map(({ key: of }) => textOf(of))
+  assert.deepEqual(found.sort(), keys.slice(10).sort())
+  for (const text of keys.slice(10)) {
+    assert.deepEqual(valuesOf(read(dealt, { ...about, key: bytesOf(text) })!.set!), [text])
+  }
+  for (let of = 0; of < Limits.partitions; of++) {
+    assert.equal(dealt.shards[shardOfPartition(of, 3)]!.store.nextCounter(of), 1)
+  }
 })
