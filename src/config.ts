@@ -32,6 +32,10 @@ export const Limits = {
   topologyChangesPendingMax: 64,
   /** Longest key; longer is 400 BAD_KEY. */
   keyBytesMax: 2048,
+  /** Longest name of a node in the key of a hint. */
+  hintTargetBytesMax: 255,
+  /** Longest key in log and tables: that of a hint, which holds a node and a bucket beside the key it is about (shard/hint-record.ts). */
+  storedKeyBytesMax: 2048 + 1 + 255 + 4,
   /** Largest value unless configured; larger is 413 VALUE_TOO_LARGE. */
   valueBytesDefault: 1 * MiB,
   /** Largest value that can be configured. */
@@ -68,6 +72,10 @@ export const Limits = {
   slabBytesMax: 1 * GiB,
   /** Shards of one node. */
   shardsMax: 64,
+  /** Bytes of hints that a node keeps for others; beyond it a replica's is dropped and counted, a fallback's refused with OVERLOADED. */
+  hintBytesMax: 64 * MiB,
+  /** A hint that nobody took for so long is dropped and counted: what it would have told is left to repair. */
+  hintAgeMsMax: 3 * 3_600_000,
   /** Requests that one thread may have waiting for shards; one more is 503 OVERLOADED, outcome none. */
   pendingRequestsMax: 8192,
   /** Bytes of the ring between two threads. A frame larger than a quarter of it travels in pieces. */
@@ -134,6 +142,12 @@ export const Limits = {
   workerCrashesMax: 3,
   workerCrashWindowMs: 60_000,
 } as const
+
+/**
+ * The bucket of hints (shard/hint-record.ts). Ids of buckets are given out from 1 on and never reach it, so that its records are no
+ * client's and never those of a deleted bucket. It is local to a node: nobody else may name it.
+ */
+export const hintBucketId = 0xffff_fffe
 
 /** When a write is acknowledged: after fdatasync, after write(2) with fdatasync every `syncIntervalMs`, or after write(2). */
 export type Durability = 'sync' | 'interval' | 'os'

@@ -45,9 +45,9 @@ export class Node {
   malformed = 0
 
   constructor(options: NodeOptions) {
-    const { clock, routing, bucketOf, send } = options
+    const { routing, send } = options
     this.replica = new LocalReplica(options)
-    this.hints = new HintStore({ clock, replica: this.replica, routing, bucketOf, send })
+    this.hints = new HintStore({ ...options, self: options.nodeId, replica: this.replica })
     this.coordinator = new QuorumCoordinator({
       ...options,
       self: options.nodeId,

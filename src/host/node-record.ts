@@ -12,7 +12,7 @@
  */
 import { SunwiseError } from '../base/errors.ts'
 import { bucketIdOf } from '../base/ids.ts'
-import { Limits } from '../config.ts'
+import { hintBucketId, Limits } from '../config.ts'
 import type { Catalog, CatalogEdit } from '../env.ts'
 import type { Bucket } from '../replication/requests.ts'
 import type { LogPosition } from '../storage/log-group.ts'
@@ -122,6 +122,9 @@ export class NodeRecord {
   /** Stores a bucket; a new one (`id` undefined) gets the next id, which is never used again. */
   async putBucket(bucket: Omit<StoredBucket, 'id'> & { readonly id: Bucket['id'] | undefined }): Promise<StoredBucket> {
     const next = this.nextBucketId
+    if (bucket.id === undefined && next >= hintBucketId) {
+      throw new SunwiseError('TOO_MANY_BUCKETS', `Cannot create bucket "${bucket.name}": all ids were given out`)
+    }
     const stored: StoredBucket = { ...bucket, id: bucket.id ?? bucketIdOf(next) }
     const edits: CatalogEdit[] = [{ op: 'put', key: `buckets/${bucket.name}`, value: encode(stored) }]
     if (bucket.id === undefined) edits.push({ op: 'put', key: 'bucketId', value: encode({ next: next + 1 }) })

@@ -1,79 +1,118 @@
 /**
- * Hinted handoff (Dynamo, section 4.6): what replicas missed while they were out of reach, by replica, until each has taken it. A hint of a
- * replica names only the key, and the state that the key has when the hint is handed over is sent; a hint of a fallback, which holds no copy
- * of the key, has the version set itself, and hints of one key are merged.
+ * Hinted handoff (Dynamo, section 4.6): what replicas missed while they were out of reach, until each has taken it. Every hint is a record
+ * in a shard of this node (shard/hint-record.ts), and so outlives a restart; in memory there are only its target and key:
  *
- * Bounded: at `hintBytesMax` a hint of a replica is dropped and counted (repair finds what it would have told), one of a fallback is
- * refused, since it would be acknowledged. Handed over at most `inFlightMax` at a time to each target, and no faster than it answers.
+ *   kept      in the shard; a fallback acknowledges when the shard did, a replica's own hint is written behind the write's back
+ *   waiting   its target is out of reach, or its turn has not come
+ *   under way its record and what this node's own replica has are read, merged and sent
+ *   dropped   the target took it and nothing came meanwhile: the record goes, and then what is in memory
+ *
+ * A hint that is handed over twice or late does no harm, since the receiver merges; so whatever goes wrong on the way, it waits again. If
+ * its target is no replica of the key any more, it is left to those that are, as hints of their own.
+ *
+ * Bounded: at `bytesMax` a hint of a replica is dropped and counted (repair finds what it would have told), one of a fallback is refused,
+ * since it would be acknowledged. After a restart hints are read back (hint-loader.ts) as far as they fit, and on as others go. One that
+ * nobody took for `ageMsMax` is dropped and counted. At most `inFlightMax` go to each target at a time, no faster than it answers.
  */
 import { SunwiseError } from '../base/errors.ts'
-import type { Durability } from '../config.ts'
+import { partitionOfSlot, slotOfKey } from '../cluster/slots.ts'
+import { type Durability, Limits } from '../config.ts'
 import type { Clock } from '../env.ts'
-import { ActorRegistry } from '../versions/actor-registry.ts'
-import { decodeSet, encodeSet } from '../versions/set-codec.ts'
-import { sync } from '../versions/version-set.ts'
+import { type HintKey, mergeHintValues } from '../shard/hint-record.ts'
+import { HintLoader } from './hint-loader.ts'
 import type { HintKeeper } from './hints.ts'
-import type { LocalReplica } from './local-replica.ts'
+import { emptySet, type ListedHint, type LocalReplica } from './local-replica.ts'
 import { encodePeerMessage, type WrittenMessage } from './peer-message.ts'
 import type { Bucket } from './requests.ts'
 import type { Routing } from './routing.ts'
 
+/** What hints need of this node's own replica. */
+export type HintReplica = Pick<LocalReplica, 'read' | 'merge' | 'keepHint' | 'dropHint' | 'readHint' | 'listHints'>
+
 export type HintStoreOptions = {
+  /** This node. */
+  readonly self: string
   readonly clock: Clock
-  readonly replica: LocalReplica
+  readonly replica: HintReplica
   readonly routing: () => Routing
   readonly bucketOf: (id: number) => Bucket | undefined
   readonly send: (node: string, bytes: Uint8Array) => boolean
-  /** Memory for hints; default: `hintBytesMax`. */
+  /** Durability of buckets that name none. */
+  readonly durability: Durability
+  /** Bytes of all hints; default: `Limits.hintBytesMax`. */
   readonly bytesMax?: number
+  /** How long a hint is kept; default: `Limits.hintAgeMsMax`. */
+  readonly ageMsMax?: number
 }
 
 /** Requests of hints have ids from here on, those of coordinators stay below. */
 export const firstHintRequestId = 0x8000_0000
 
-/** Bytes of hints that a node keeps. */
-export const hintBytesMax = 64 * 1024 * 1024
-/** Bytes of a hint beside its key and set. */
-const hintHeadBytes = 64
+/** Bytes of a hint in memory beside its key, which stands there twice: two views, an object, and entries of three tables. */
+const hintHeadBytes = 512
 const inFlightMax = 16
 const answerMs = 5000
 const retryMs = 1000
+/** Hints of one target that a tick looks at, and hints of all that it judges by age and owners. */
+const visitsMax = 64
+const judgedMax = 256
 
-type Hint = {
-  readonly target: string
-  readonly bucketId: number
-  readonly key: Uint8Array
-  /** Undefined: this node's own replica has the key. */
-  set: Uint8Array | undefined
-  /** Grows where the hint changes while it is under way: then it stays. */
+type Hint = HintKey & {
+  /** Bytes of its set, as far as known: a hint of a fallback counts with it, although it lies in the shard alone. */
+  setBytes: number
+  /** Grows where something comes for it: what was read before is not all of it then, and it stays. */
   turn: number
+  /** It stands in the shard; otherwise it is written once more when it is judged. */
+  isKept: boolean
+  isKeeping: boolean
+  /** Neither read nor sent nor dropped just now. */
+  isWaiting: boolean
   notBeforeMs: number
+  /** When something was left last, on the monotonic clock; before its start where a run before left it. */
+  leftMs: number
+  /** Its target was a replica of the key at this epoch. */
+  epoch: number
 }
 
 type Flight = { readonly hint: Hint; readonly turn: number; readonly deadlineMs: number }
 
+/** The hints of one target. */
+type Queue = { readonly waiting: Set<Hint>; busy: number; count: number }
+
 export class HintStore implements HintKeeper {
   readonly #options: HintStoreOptions
-  readonly #actors = new ActorRegistry()
-  /** By target, then by key. */
-  readonly #hints = new Map<string, Map<string, Hint>>()
+  readonly #loader: HintLoader
+  /** By target, bucket and key. */
+  readonly #hints = new Map<string, Hint>()
+  readonly #queues = new Map<string, Queue>()
   readonly #flights = new Map<number, Flight>()
-  #lastId = 0
+  readonly #bytesMax: number
+  readonly #ageMsMax: number
+  #judged: Iterator<Hint> | undefined
+  #lastId: number
   #bytes = 0
-  /** Hints that found no room: the replicas that they were for are behind until they are repaired. */
+  /** Hints that found no room or grew too old: the replicas that they were for are behind until they are repaired. */
   dropped = 0
   /** Hints that were handed over. */
   delivered = 0
 
   constructor(options: HintStoreOptions) {
     this.#options = options
+    // What is still under way for the run before answers none of this run's requests.
+    this.#lastId = Math.floor(options.clock.epochMs()) & 0x7fff_ffff
+    this.#bytesMax = options.bytesMax ?? Limits.hintBytesMax
+    this.#ageMsMax = options.ageMsMax ?? Limits.hintAgeMsMax
+    this.#loader = new HintLoader({ replica: options.replica, take: (listed) => this.#takeListed(listed) })
   }
 
-  /** Hints that wait. */
+  /** Hints in memory that wait or are under way. */
   get count(): number {
-    let count = 0
-    for (const hints of this.#hints.values()) count += hints.size
-    return count
+    return this.#hints.size
+  }
+
+  /** Whether the shards may hold hints that are not in memory yet. */
+  get isLoading(): boolean {
+    return !this.#loader.isDone
   }
 
   get bytes(): number {
@@ -82,11 +121,19 @@ export class HintStore implements HintKeeper {
 
   /** How many wait, by target. */
   counts(): readonly (readonly [target: string, count: number])[] {
-    return [...this.#hints].map(([target, hints]): [string, number] => [target, hints.size])
+    return [...this.#queues].map(([target, { count }]): [string, number] => [target, count])
   }
 
   missed(target: string, bucketId: number, key: Uint8Array): void {
-    if (this.#put(target, bucketId, key, undefined) === undefined) this.dropped++
+    const present = this.#find({ target, bucketId, key })
+    // The state that the key has when it is handed over is sent: that of now, or a later one.
+    if (present?.isWaiting && present.isKept) {
+      present.leftMs = this.#options.clock.monotonicMs()
+      return
+    }
+    const hint = this.#put(present, { target, bucketId, key }, 0)
+    if (hint === undefined) this.dropped++
+    else if (!hint.isKeeping || !hint.isWaiting) this.#keep(hint)
   }
 
   keep(
@@ -94,15 +141,37 @@ export class HintStore implements HintKeeper {
     bucketId: number,
     key: Uint8Array,
     set: Uint8Array,
-    _durability: Durability,
+    durability: Durability,
     done: (error: SunwiseError | undefined, isDurable: boolean) => void,
   ): void {
-    const hint = this.#put(target, bucketId, key, set)
+    this.#leave({ target, bucketId, key }, set, durability, done)
+  }
+
+  /** Keeps a hint that must not be lost: it is known to be, or refused. */
+  #leave(
+    about: HintKey,
+    set: Uint8Array | undefined,
+    durability: Durability,
+    done: (error: SunwiseError | undefined, isDurable: boolean) => void,
+  ): void {
+    const present = this.#find(about)
+    const hint = this.#put(present, about, set?.length ?? 0)
     if (hint === undefined) {
-      const message = `Cannot keep a write for ${target}: hints take ${this.#bytes} bytes already`
+      const message = `Cannot keep a write for ${about.target}: hints take ${this.#bytes} bytes already`
       return done(new SunwiseError('OVERLOADED', message, { outcome: 'none' }), false)
     }
-    done(undefined, false)
+    const { turn } = hint
+    hint.isKeeping = true
+    this.#options.replica.keepHint(hint, set, durability, answerMs, (error, held) => {
+      hint.isKeeping = false
+      if (held !== undefined) {
+        hint.isKept = true
+        return done(undefined, held.isDurable)
+      }
+      // What may have been written stays: handed over, it does no harm.
+      if (present === undefined && error!.outcome === 'none' && hint.turn === turn && hint.isWaiting) this.#forget(hint)
+      done(error, false)
+    })
   }
 
   /** The answer of a target. */
@@ -111,105 +180,293 @@ export class HintStore implements HintKeeper {
     if (flight === undefined || flight.hint.target !== from) return
     this.#flights.delete(message.requestId)
     const { hint, turn } = flight
-    if (message.failure !== undefined) hint.notBeforeMs = this.#options.clock.monotonicMs() + retryMs
-    else if (hint.turn === turn) this.#remove(hint)
+    const nowMs = this.#options.clock.monotonicMs()
+    if (message.failure !== undefined) this.#wait(hint, nowMs + retryMs)
+    else if (hint.turn !== turn) this.#wait(hint, nowMs)
+    else {
+      this.#drop(hint, () => {
+        this.delivered++
+      })
+    }
+    this.#handOver(from, nowMs)
   }
 
-  /** Hands over what can be. */
+  /** Hands over what can be, and reads back what a run before left. */
   tick(): void {
     const nowMs = this.#options.clock.monotonicMs()
-    for (const [requestId, { deadlineMs }] of this.#flights) if (deadlineMs <= nowMs) this.#flights.delete(requestId)
-    for (const [target, hints] of this.#hints) {
-      if (!this.#options.routing().isAlive(target)) continue
-      const flying = new Set<Hint>()
-      for (const { hint } of this.#flights.values()) if (hint.target === target) flying.add(hint)
-      for (const hint of hints.values()) {
-        if (flying.size >= inFlightMax) break
-        if (flying.has(hint) || hint.notBeforeMs > nowMs) continue
-        flying.add(hint)
+    for (const [requestId, { hint, deadlineMs }] of this.#flights) {
+      if (deadlineMs > nowMs) continue
+      this.#flights.delete(requestId)
+      this.#wait(hint, nowMs)
+    }
+    this.#loader.tick(nowMs)
+    this.#judge(nowMs)
+    for (const target of this.#queues.keys()) this.#handOver(target, nowMs)
+  }
+
+  /** Hands hints to a target, as many at a time as it may be sent. */
+  #handOver(target: string, nowMs: number): void {
+    const queue = this.#queues.get(target)
+    if (queue === undefined || !this.#options.routing().isAlive(target)) return
+    let visits = 0
+    for (const hint of queue.waiting) {
+      if (queue.busy >= inFlightMax || ++visits > visitsMax) return
+      if (hint.notBeforeMs <= nowMs) {
         this.#hand(hint, nowMs)
+        continue
       }
+      // Those behind it may go before.
+      queue.waiting.delete(hint)
+      queue.waiting.add(hint)
     }
   }
 
+  /** Looks at some of the hints: those too old are dropped, those of nodes that are no replicas any more go to others. */
+  #judge(nowMs: number): void {
+    const { epoch } = this.#options.routing()
+    this.#judged ??= this.#hints.values()
+    for (let count = 0; count < judgedMax; count++) {
+      const { value: hint, done } = this.#judged.next()
+      if (done === true) {
+        this.#judged = undefined
+        return
+      }
+      if (!hint.isWaiting || hint.notBeforeMs > nowMs) continue
+      if (nowMs - hint.leftMs > this.#ageMsMax) {
+        this.#begin(hint)
+        this.#drop(hint, () => {
+          this.dropped++
+        })
+      } else if (hint.epoch !== epoch && !this.#isOwner(hint, hint.target)) {
+        if (this.#queues.get(hint.target)!.busy < inFlightMax) this.#hand(hint, nowMs)
+      } else if (!hint.isKept && !hint.isKeeping) this.#keep(hint)
+    }
+  }
+
+  /** Begins to hand a hint to its target, or to those that own the key now. */
   #hand(hint: Hint, nowMs: number): void {
+    this.#begin(hint)
     const bucket = this.#options.bucketOf(hint.bucketId)
-    // The bucket is gone, and its data with it.
-    if (bucket === undefined) return this.#remove(hint)
+    // Deleted, or not heard of yet: in doubt it is kept until it is too old.
+    if (bucket === undefined) return this.#wait(hint, nowMs + retryMs)
+    const { turn } = hint
+    const { epoch } = this.#options.routing()
+    if (!this.#isOwner(hint, hint.target)) {
+      return this.#readState(hint, (state) => {
+        if (state === undefined) this.#wait(hint, this.#options.clock.monotonicMs() + retryMs)
+        else this.#reassign(hint, turn, bucket, state)
+      })
+    }
+    hint.epoch = epoch
     const requestId = (firstHintRequestId + (this.#lastId++ & 0x3fff_ffff)) >>> 0
-    this.#flights.set(requestId, { hint, turn: hint.turn, deadlineMs: nowMs + answerMs })
-    if (hint.set !== undefined) return this.#send(requestId, hint, bucket, hint.set)
-    this.#options.replica.read(hint.bucketId, hint.key, answerMs, (_error, held) => {
+    this.#flights.set(requestId, { hint, turn, deadlineMs: nowMs + answerMs })
+    this.#readState(hint, (state) => {
+      // Its time may be up by now.
       if (!this.#flights.has(requestId)) return
-      if (held !== undefined) return this.#send(requestId, hint, bucket, held.set)
+      if (state !== undefined && this.#send(requestId, hint, bucket, state.set)) return
       this.#flights.delete(requestId)
-      hint.notBeforeMs = this.#options.clock.monotonicMs() + retryMs
+      this.#wait(hint, this.#options.clock.monotonicMs() + retryMs)
     })
   }
 
-  #send(requestId: number, { target, bucketId, key }: Hint, bucket: Bucket, set: Uint8Array): void {
-    const { epoch } = this.#options.routing()
-    const isSent = this.#options.send(
+  /** What a hint has to tell: what its record holds, and what this node's own replica has. Undefined: it cannot be read now. */
+  #readState(
+    hint: Hint,
+    done: (state: { readonly set: Uint8Array; readonly hasOwn: boolean } | undefined) => void,
+  ): void {
+    const { replica } = this.#options
+    replica.readHint(hint, answerMs, (_, read) => {
+      if (read === undefined) return done(undefined)
+      replica.read(hint.bucketId, hint.key, answerMs, (_error, held) => {
+        if (held === undefined) return done(undefined)
+        const set = read.hint?.set
+        // The empty set adds nothing to a merge and has nothing to send.
+        const own = isEmptySet(held.set) ? undefined : held.set
+        const merged = set === undefined ? own : own === undefined ? set : mergeHintValues(set, own)
+        done({ set: merged ?? emptySet, hasOwn: set === undefined })
+      })
+    })
+  }
+
+  #send(requestId: number, { target, bucketId, key }: Hint, bucket: Bucket, set: Uint8Array): boolean {
+    return this.#options.send(
       target,
       encodePeerMessage({
         type: 'write',
         requestId,
-        epoch,
+        epoch: this.#options.routing().epoch,
         timeoutMs: answerMs,
         bucketId,
         lastWriteWins: bucket.conflict === 'lww',
-        durability: bucket.durability ?? 'sync',
+        durability: bucket.durability ?? this.#options.durability,
         key,
         set,
         hintFor: undefined,
       }),
     )
-    if (!isSent) this.#flights.delete(requestId)
   }
 
-  /** Undefined: there is no room. */
-  #put(target: string, bucketId: number, key: Uint8Array, set: Uint8Array | undefined): Hint | undefined {
-    let hints = this.#hints.get(target)
-    const name = nameOf(bucketId, key)
-    const present = hints?.get(name)
-    const merged = set === undefined ? present?.set : this.#merged(present?.set, set)
-    const growth =
-      (merged?.length ?? 0) - (present?.set?.length ?? 0) + (present === undefined ? hintHeadBytes + key.length : 0)
-    if (growth > 0 && this.#bytes + growth > (this.#options.bytesMax ?? hintBytesMax)) return undefined
+  /** Leaves a hint to all that own the key now, this node's own replica among them; it goes when all of them have it. */
+  #reassign(
+    hint: Hint,
+    turn: number,
+    bucket: Bucket,
+    { set, hasOwn }: { readonly set: Uint8Array; readonly hasOwn: boolean },
+  ): void {
+    const { self, replica } = this.#options
+    const { bucketId, key } = hint
+    const durability = bucket.durability ?? this.#options.durability
+    const owners = this.#ownersOf(hint)
+    let left = 1
+    let failed = false
+    const settle = (error: SunwiseError | undefined): void => {
+      failed ||= error !== undefined
+      if (--left > 0) return
+      if (failed) this.#wait(hint, this.#options.clock.monotonicMs() + retryMs)
+      else if (hint.turn !== turn) this.#wait(hint, this.#options.clock.monotonicMs())
+      else this.#drop(hint, () => {})
+    }
+    if (!isEmptySet(set)) {
+      for (const owner of owners) {
+        left++
+        const isKeyEnough = hasOwn && owners.includes(self)
+        const about = { target: owner, bucketId, key }
+        if (owner !== self) this.#leave(about, isKeyEnough ? undefined : set, durability, settle)
+        else if (hasOwn) settle(undefined)
+        else replica.merge(bucketId, key, set, bucket.conflict === 'lww', durability, answerMs, settle)
+      }
+    }
+    settle(undefined)
+  }
+
+  #ownersOf({ bucketId, key }: HintKey): readonly string[] {
+    const bucket = this.#options.bucketOf(bucketId)
+    if (bucket === undefined) return []
+    const partition = partitionOfSlot(slotOfKey(key, 0, key.length))
+    return [...new Set(this.#options.routing().writersOf(partition, bucket.n).flat())]
+  }
+
+  #isOwner(hint: Hint, node: string): boolean {
+    const { epoch } = this.#options.routing()
+    if (hint.epoch === epoch) return true
+    if (!this.#ownersOf(hint).includes(node)) return false
+    hint.epoch = epoch
+    return true
+  }
+
+  /** Writes a hint of this node's own replica; nobody waits for that. */
+  #keep(hint: Hint): void {
+    const bucket = this.#options.bucketOf(hint.bucketId)
+    const durability = bucket?.durability ?? this.#options.durability
+    hint.isKeeping = true
+    this.#options.replica.keepHint(hint, undefined, durability, answerMs, (_, held) => {
+      hint.isKeeping = false
+      hint.isKept = held !== undefined
+    })
+  }
+
+  /** A hint that a run before left. False: there is no room for it now. */
+  #takeListed({ target, bucketId, key, leftAtMs, setBytes }: ListedHint): boolean {
+    const present = this.#find({ target, bucketId, key })
+    if (present !== undefined) return true
+    const ageMs = Math.max(0, this.#options.clock.epochMs() - leftAtMs)
+    const hint = this.#put(undefined, { target, bucketId, key }, setBytes, ageMs)
+    if (hint !== undefined) hint.isKept = true
+    return hint !== undefined
+  }
+
+  #find(key: HintKey): Hint | undefined {
+    return this.#hints.get(nameOf(key))
+  }
+
+  /** The hint, with its turn advanced. Undefined: there is no room. */
+  #put(present: Hint | undefined, about: HintKey, setBytes: number, ageMs = 0): Hint | undefined {
+    const growth = present === undefined ? hintBytes(about, setBytes) : Math.max(0, setBytes - present.setBytes)
+    // One alone fits however large it is: otherwise it would never be handed over.
+    if (growth > 0 && this.#bytes > 0 && this.#bytes + growth > this.#bytesMax) return undefined
     this.#bytes += growth
     if (present !== undefined) {
-      present.set = merged
+      present.setBytes = Math.max(present.setBytes, setBytes)
       present.turn++
+      present.leftMs = this.#options.clock.monotonicMs() - ageMs
       return present
     }
-    const hint: Hint = { target, bucketId, key: key.slice(), set: merged, turn: 0, notBeforeMs: 0 }
-    if (hints === undefined) {
-      hints = new Map()
-      this.#hints.set(target, hints)
+    const { target, bucketId } = about
+    const hint: Hint = {
+      target,
+      bucketId,
+      key: about.key.slice(),
+      setBytes,
+      turn: 0,
+      isKept: false,
+      isKeeping: false,
+      isWaiting: true,
+      notBeforeMs: 0,
+      leftMs: this.#options.clock.monotonicMs() - ageMs,
+      epoch: -1,
     }
-    hints.set(name, hint)
+    this.#hints.set(nameOf(hint), hint)
+    let queue = this.#queues.get(target)
+    if (queue === undefined) {
+      queue = { waiting: new Set(), busy: 0, count: 0 }
+      this.#queues.set(target, queue)
+    }
+    queue.waiting.add(hint)
+    queue.count++
     return hint
   }
 
-  #merged(present: Uint8Array | undefined, incoming: Uint8Array): Uint8Array {
-    if (present === undefined) return incoming
-    const a = decodeSet(present, 0, present.length, this.#actors.indexOf)
-    const b = decodeSet(incoming, 0, incoming.length, this.#actors.indexOf)
-    // What cannot be read cannot be merged; what came last is kept, the rest is repaired.
-    return typeof a === 'string' || typeof b === 'string' ? incoming : encodeSet(sync(a, b), this.#actors)
+  #begin(hint: Hint): void {
+    const queue = this.#queues.get(hint.target)!
+    hint.isWaiting = false
+    queue.waiting.delete(hint)
+    queue.busy++
   }
 
-  #remove(hint: Hint): void {
-    const hints = this.#hints.get(hint.target)
-    if (hints?.delete(nameOf(hint.bucketId, hint.key)) !== true) return
-    this.#bytes -= hintHeadBytes + hint.key.length + (hint.set?.length ?? 0)
-    this.delivered++
-    if (hints.size === 0) this.#hints.delete(hint.target)
+  #wait(hint: Hint, notBeforeMs: number): void {
+    const queue = this.#queues.get(hint.target)!
+    hint.isWaiting = true
+    hint.notBeforeMs = notBeforeMs
+    queue.busy--
+    queue.waiting.add(hint)
+  }
+
+  /** Removes the record of a hint that is under way, and then the hint, unless something came for it meanwhile. */
+  #drop(hint: Hint, dropped: () => void): void {
+    const { turn } = hint
+    this.#options.replica.dropHint(hint, answerMs, (error) => {
+      const nowMs = this.#options.clock.monotonicMs()
+      const isGone = error === undefined && hint.turn === turn
+      this.#wait(hint, nowMs + retryMs)
+      if (isGone) {
+        dropped()
+        this.#forget(hint)
+      }
+      this.#handOver(hint.target, nowMs)
+    })
+  }
+
+  /** Takes a waiting hint out of memory. */
+  #forget(hint: Hint): void {
+    const queue = this.#queues.get(hint.target)!
+    this.#hints.delete(nameOf(hint))
+    queue.waiting.delete(hint)
+    if (--queue.count === 0) this.#queues.delete(hint.target)
+    this.#bytes -= hintBytes(hint, hint.setBytes)
+    if (this.#bytes <= this.#bytesMax / 2) this.#loader.roomCame()
   }
 }
 
-function nameOf(bucketId: number, key: Uint8Array): string {
-  let name = `${bucketId}:`
+function hintBytes({ key }: HintKey, setBytes: number): number {
+  return hintHeadBytes + 2 * key.length + setBytes
+}
+
+function isEmptySet(set: Uint8Array): boolean {
+  return set.length === emptySet.length
+}
+
+function nameOf({ target, bucketId, key }: HintKey): string {
+  let name = `${target}/${bucketId}:`
   for (const byte of key) name += String.fromCharCode(byte)
   return name
 }

@@ -10,13 +10,24 @@ import { pad4 } from '../base/bytes.ts'
 import { errorCodeOf, outcomeOf, SunwiseError } from '../base/errors.ts'
 import { type HashSeed, KeyHash } from '../base/key-hash.ts'
 import { partitionOfSlot, shardOfPartition, slotOfKey } from '../cluster/slots.ts'
-import { type Durability, DurabilityNumber, Limits, versionSetBytesMax } from '../config.ts'
+import { type Durability, DurabilityNumber, hintBucketId, Limits, versionSetBytesMax } from '../config.ts'
 import type { Clock, FrameTarget, Shards } from '../env.ts'
-import { CommandFlag, FrameKind, recordsReplyBytes, setReplyBytes, writeCommandBytes } from '../shard/command.ts'
+import {
+  CommandFlag,
+  FrameKind,
+  ListEnd,
+  listCommandBytes,
+  recordsReplyBytes,
+  setReplyBytes,
+  writeCommandBytes,
+} from '../shard/command.ts'
+import { decodeHintKey, encodeHintKey, type HintKey } from '../shard/hint-record.ts'
 import {
   compareCommandSize,
   encodeCompareCommand,
   encodeGetCommand,
+  encodeHintCommand,
+  encodeHintListCommand,
   encodeMergeCommand,
   encodeTrackCommand,
   encodeWriteCommand,
@@ -25,7 +36,16 @@ import {
   trackCommandSize,
   writeCommandSize,
 } from '../shard/write-command.ts'
-import { contentTypeCodeOf, decodeRecord } from '../storage/record.ts'
+import {
+  contentTypeCodeOf,
+  decodeRecord,
+  recordBytesAt,
+  recordHeaderBytes,
+  recordKeyBytes,
+  simpleTimestamp,
+  simpleValueStart,
+  valuePadding,
+} from '../storage/record.ts'
 import { ReadResult } from '../storage/resident-reader.ts'
 import type { KeyReader } from '../storage/shard-reader.ts'
 import type { ContextEntry } from '../versions/context.ts'
@@ -62,6 +82,18 @@ export type LocalWrite = {
 /** What a replica has of a key: the whole set, encoded, and whether it is on stable storage. */
 export type HeldSet = { readonly set: Uint8Array; readonly isDurable: boolean }
 
+/** A hint as its record holds it: without versions it names only a key. */
+export type HeldHint = { readonly set: Uint8Array | undefined }
+
+/** A hint among others. */
+export type ListedHint = HintKey & { readonly leftAtMs: number; readonly setBytes: number }
+
+/** Hints from a place on, and where they go on; undefined: there are no more. */
+export type HintPage = { readonly hints: readonly ListedHint[]; readonly next: HintPlace | undefined }
+
+/** Behind a record of a partition, or at its beginning. */
+export type HintPlace = { readonly partition: number; readonly after: Uint8Array | undefined }
+
 type Done<Answer> = (error: SunwiseError | undefined, answer: Answer | undefined) => void
 
 type Pending =
@@ -69,10 +101,15 @@ type Pending =
   | { readonly kind: 'merge'; readonly done: Done<{ readonly isDurable: boolean }> }
   | { readonly kind: 'compare'; readonly done: Done<Uint8Array> }
   | { readonly kind: 'read'; readonly shard: number; readonly done: Done<HeldSet> }
+  | { readonly kind: 'hint'; readonly done: Done<{ readonly hint: HeldHint | undefined }> }
+  | { readonly kind: 'hints'; readonly done: Done<HintPage> }
 
 const noClock = new Uint8Array(0)
 /** The bytes of a key that was never written. */
 export const emptySet = encodeSet(emptyVersionSet, { lowOf: () => 0, highOf: () => 0 })
+
+const emptyBytes = new Uint8Array(0)
+const hintsPerPage = 256
 
 export class LocalReplica {
   readonly #options: LocalReplicaOptions
@@ -246,7 +283,7 @@ export class LocalReplica {
     const errorNumber = u8[start + 2]! | (u8[start + 3]! << 8)
     if (errorNumber !== 0) {
       const code = errorCodeOf(errorNumber)
-      const outcome = request.kind === 'read' ? 'none' : outcomeOf(u8[start + 1]!)
+      const outcome = isRead(request) ? 'none' : outcomeOf(u8[start + 1]!)
       request.done(new SunwiseError(code, messageOf(code), { outcome }), undefined)
       return true
     }
@@ -257,6 +294,13 @@ export class LocalReplica {
       request.done(undefined, this.#held(this.#encoded(set, request.shard), request.shard))
       return true
     }
+    if (request.kind === 'hint' || request.kind === 'hints') {
+      assert(u8[start] === FrameKind.recordsReply, 'Hints are answered by a records reply')
+      if (request.kind === 'hints') request.done(undefined, this.#hintPage(u8, i32, start))
+      else
+        request.done(undefined, { hint: i32[word + 2]! > 0 ? hintAt(u8, i32, start + recordsReplyBytes) : undefined })
+      return true
+    }
     assert(u8[start] === FrameKind.setReply, 'A write for other replicas is answered by a set reply')
     const isDurable = u8[start + 8] === 1
     const at = start + setReplyBytes
@@ -265,6 +309,84 @@ export class LocalReplica {
     else if (request.kind === 'compare') request.done(undefined, bytes)
     else request.done(undefined, { set: bytes, isDurable })
     return true
+  }
+
+  /** Leaves a hint, with `set` merged into what it holds already, as durably as asked. */
+  keepHint(
+    hint: HintKey,
+    set: Uint8Array | undefined,
+    durability: Durability,
+    timeoutMs: number,
+    done: Done<{ readonly isDurable: boolean }>,
+  ): void {
+    this.#changeHint(hint, set ?? emptyBytes, durability, timeoutMs, done)
+  }
+
+  /** Removes a hint. Nothing waits for stable storage. */
+  dropHint(hint: HintKey, timeoutMs: number, done: (error: SunwiseError | undefined) => void): void {
+    this.#changeHint(hint, undefined, 'os', timeoutMs, (error) => done(error))
+  }
+
+  #changeHint(
+    hint: HintKey,
+    value: Uint8Array | undefined,
+    durability: Durability,
+    timeoutMs: number,
+    done: Done<{ readonly isDurable: boolean }>,
+  ): void {
+    const key = encodeHintKey(hint)
+    const slot = slotOfKey(hint.key, 0, hint.key.length)
+    const shard = this.#shardOf(slot)
+    const target = this.#begin(shard, mergeCommandSize(key.length, value?.length ?? 0, 0))
+    if (target instanceof SunwiseError) return done(target, undefined)
+    const requestId = this.#add({ kind: 'merge', done }, shard, timeoutMs)
+    this.#hash.update(hintBucketId, key, 0, key.length)
+    const leftAtMs = Math.floor(this.#options.clock.epochMs())
+    encodeHintCommand(target, slot, requestId, this.#hash.low, key, value, DurabilityNumber[durability], leftAtMs)
+    this.#options.shards.commit(shard)
+  }
+
+  /** What a hint holds, behind the changes before. */
+  readHint(hint: HintKey, timeoutMs: number, done: Done<{ readonly hint: HeldHint | undefined }>): void {
+    const key = encodeHintKey(hint)
+    const slot = slotOfKey(hint.key, 0, hint.key.length)
+    const shard = this.#shardOf(slot)
+    const target = this.#begin(shard, writeCommandBytes + pad4(key.length))
+    if (target instanceof SunwiseError) return done(target, undefined)
+    const requestId = this.#add({ kind: 'hint', done }, shard, timeoutMs)
+    this.#hash.update(hintBucketId, key, 0, key.length)
+    encodeGetCommand(target, slot, requestId, hintBucketId, this.#hash.low, key, true)
+    this.#options.shards.commit(shard)
+  }
+
+  /** Hints that lie here from a place on, some of one shard; `isAlone`: of no partition but that. */
+  listHints(place: HintPlace, isAlone: boolean, bytesMax: number, timeoutMs: number, done: Done<HintPage>): void {
+    const { partition, after } = place
+    const shard = shardOfPartition(partition, this.#options.shards.count)
+    const target = this.#begin(shard, listCommandBytes + pad4(after?.length ?? 0))
+    if (target instanceof SunwiseError) return done(target, undefined)
+    const requestId = this.#add({ kind: 'hints', done }, shard, timeoutMs)
+    encodeHintListCommand(target, requestId, partition, isAlone, after, hintsPerPage, bytesMax)
+    this.#options.shards.commit(shard)
+  }
+
+  #hintPage(u8: Uint8Array, i32: Int32Array, start: number): HintPage {
+    const word = start >>> 2
+    const end = start + recordsReplyBytes + i32[word + 2]!
+    const hints: ListedHint[] = []
+    let last: Uint8Array | undefined
+    for (let at = start + recordsReplyBytes; at < end; at += recordBytesAt(i32, at)) {
+      const keyStart = at + recordHeaderBytes
+      last = u8.slice(keyStart, keyStart + recordKeyBytes(u8, at))
+      const key = decodeHintKey(last)
+      const setBytes = at + recordBytesAt(i32, at) - valuePadding(u8[at + 12]!) - simpleValueStart(u8, at)
+      if (key !== undefined) hints.push({ ...key, leftAtMs: simpleTimestamp(u8, i32, at), setBytes })
+    }
+    const partition = i32[word + 3]! & 0xffff
+    const goesOn = (i32[word + 3]! >>> 16) & 0xff
+    let after = goesOn === ListEnd.behindLastRecord ? last : undefined
+    if (goesOn === ListEnd.behindKey) after = u8.slice(end + 4, end + 4 + i32[end >>> 2]!)
+    return { hints, next: partition >= Limits.partitions ? undefined : { partition, after } }
   }
 
   #shardOf(slot: number): number {
@@ -313,5 +435,16 @@ export class LocalReplica {
 
 /** A write that was sent may take effect; a read never does. */
 function outcomeFor(request: Pending): 'unknown' | 'none' {
-  return request.kind === 'read' || request.kind === 'compare' ? 'none' : 'unknown'
+  return isRead(request) ? 'none' : 'unknown'
+}
+
+function isRead({ kind }: Pending): boolean {
+  return kind === 'read' || kind === 'compare' || kind === 'hint' || kind === 'hints'
+}
+
+/** The hint in the record at `at`. */
+function hintAt(u8: Uint8Array, i32: Int32Array, at: number): HeldHint | undefined {
+  const version = decodeRecord(u8, i32, at).versions[0]
+  if (version === undefined || version.tombstone) return undefined
+  return { set: version.value.length === 0 ? undefined : version.value }
 }

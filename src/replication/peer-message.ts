@@ -31,7 +31,7 @@
  */
 import { ByteReader, ByteWriter } from '../base/bytes.ts'
 import { type ErrorCode, ErrorTable, type Outcome, OutcomeNumber, outcomeOf } from '../base/errors.ts'
-import { type Durability, DurabilityNumber, Limits } from '../config.ts'
+import { type Durability, DurabilityNumber, hintBucketId, Limits } from '../config.ts'
 import type { Digest } from '../versions/version-set.ts'
 import type { QuorumLevel, ReceiptNode } from './requests.ts'
 
@@ -241,7 +241,7 @@ function readBody(reader: ByteReader, type: number, head: Head): PeerMessage | u
       const key = reader.bytes()
       const set = reader.bytes()
       const hintFor = (flags & 2) !== 0 ? textOf(reader.bytes()) : undefined
-      if (!isKey(key) || ((flags & 2) !== 0 && hintFor === undefined)) return undefined
+      if (!isKey(key) || !isBucket(bucketId) || ((flags & 2) !== 0 && hintFor === undefined)) return undefined
       return { ...head, type: 'write', bucketId, lastWriteWins: (flags & 1) !== 0, durability, key, set, hintFor }
     }
     case PeerMessageType.read: {
@@ -249,7 +249,7 @@ function readBody(reader: ByteReader, type: number, head: Head): PeerMessage | u
       const flags = reader.u8()
       if (flags > 1 || reader.u8() !== 0 || reader.u16() !== 0) return undefined
       const key = reader.bytes()
-      if (!isKey(key)) return undefined
+      if (!isKey(key) || !isBucket(bucketId)) return undefined
       return { ...head, type: 'read', bucketId, key, wantsSet: flags === 1 }
     }
     case PeerMessageType.written: {
@@ -348,7 +348,7 @@ function readForward(reader: ByteReader, head: Head): ForwardMessage | undefined
   const key = reader.bytes()
   const value = reader.bytes()
   const contentType = textOf(reader.bytes())
-  if (!isKey(key) || contentType === undefined) return undefined
+  if (!isKey(key) || !isBucket(bucketId) || contentType === undefined) return undefined
   const context = (flags & ForwardFlag.context) !== 0 ? reader.bytes() : undefined
   let ifMatch: readonly Digest[] | '*' | undefined = (flags & ForwardFlag.ifMatchAny) !== 0 ? '*' : undefined
   if ((flags & ForwardFlag.ifMatch) !== 0) {
@@ -416,6 +416,11 @@ function durabilityOf(number: number): Durability | undefined {
 
 function isKey(key: Uint8Array): boolean {
   return key.length > 0 && key.length <= Limits.keyBytesMax
+}
+
+/** Reserved buckets are this node's own. */
+function isBucket(bucketId: number): boolean {
+  return bucketId < hintBucketId
 }
 
 function ascii(text: string): Uint8Array {

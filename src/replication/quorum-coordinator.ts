@@ -305,7 +305,7 @@ export class QuorumCoordinator {
   /** A request that another node took from its client. It is coordinated here or refused, never sent on. */
   #coordinateForwarded(from: string, message: ForwardMessage): void {
     const { requestId, bucketId, key, operation, timeoutMs } = message
-    if (this.#isRepeated(from, requestId)) return
+    if (operation !== 'get' && this.#isRepeated(from, requestId)) return
     const answer: Callback<Written> = (error, written) => {
       const { receipt } = written ?? {}
       this.#options.send(
@@ -336,6 +336,7 @@ export class QuorumCoordinator {
     this.#coordinate(bucket, { ...message, operation }, deadlineMs, answer)
   }
 
+  /** Whether a request came before: done twice, and refused once, it would be told to have done nothing. */
   #isRepeated(from: string, requestId: number): boolean {
     const name = `${from} ${requestId}`
     if (this.#forwarded.has(name)) return true
@@ -360,6 +361,7 @@ export class QuorumCoordinator {
     const isDelete = request.operation === 'delete'
     const expires = !isDelete && ttlMs !== Number.POSITIVE_INFINITY
     const durability = request.durability ?? bucket.durability ?? this.#options.durability
+    if (!sloppy) this.#hintBefore(bucket, key, groups)
     this.#beginning++
     this.#options.replica.write(
       {
@@ -408,6 +410,17 @@ export class QuorumCoordinator {
         this.#judge(requestId, operation)
       },
     )
+  }
+
+  /**
+   * Owners that are known to be out of reach get their hints before the write is applied: so these stand before it in the log of the shard,
+   * most often in one group, and no crash leaves the write without them. Where another node may stand in, that one has the hint.
+   */
+  #hintBefore(bucket: Bucket, key: Uint8Array, groups: readonly (readonly string[])[]): void {
+    const routing = this.#options.routing()
+    for (const node of new Set(groups.flat())) {
+      if (node !== this.#options.self && !routing.isAlive(node)) this.#options.hints.missed(node, bucket.id, key)
+    }
   }
 
   /** Sends a write to every owner that was not sent it yet. */

@@ -15,6 +15,11 @@
  *
  *     48 key padded | set (versions/set-codec.ts) padded | clock of that replica from before, padded: its bytes are at 32, 0: none
  *
+ * Hint commands (hint-record.ts): keepHint leaves a hint, merged with what is kept already; dropHint removes it. The head of a merge
+ * command with `hintBucketId`, the slot of the key that the hint is about, and for keepHint the time at 40
+ *
+ *     48 key of the hint padded | (keepHint) its value padded
+ *
  * Track command (these partitions have replicas elsewhere from now on; with flag 1 this one is new to them):
  *
  *      0 u8 kind   1 u8 flag   4 u32 requestId   8 u32 count   12 count x u16 partition
@@ -43,8 +48,8 @@
  *     12 u16 vectorCount   16 u32 x 2 digest (low, high)   24 u32 x 2 expiresAtMs
  *     32 vectorCount x { u32 actorLow, u32 actorHigh, u32 counterLow, u32 counterHigh }
  *
- * Reply to a merge, track or compare command, which get nothing or what is said above, and to a write with the flag `replicated`, which
- * gets the whole set:
+ * Reply to a merge, hint, track or compare command, which get nothing or what is said above, and to a write with the flag `replicated`,
+ * which gets the whole set:
  *
  *      0 u8 kind   1 u8 outcome   2 u16 error (0: none)   4 u32 requestId   8 u8 durable   12 u32 setBytes
  *     16 set (versions/set-codec.ts) padded
@@ -64,6 +69,8 @@ export const FrameKind = {
   merge: 5,
   track: 6,
   compare: 7,
+  keepHint: 8,
+  dropHint: 9,
   writeReply: 129,
   recordsReply: 130,
   setReply: 131,

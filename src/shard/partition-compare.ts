@@ -7,6 +7,7 @@
  */
 import { ByteWriter } from '../base/bytes.ts'
 import { SunwiseError } from '../base/errors.ts'
+import { hintBucketId } from '../config.ts'
 import { recordBucket, recordHeaderBytes, recordKeyBytes } from '../storage/record.ts'
 import type { Store } from '../storage/store.ts'
 import { treeLeaves, treeNodes } from '../versions/hash-tree.ts'
@@ -61,6 +62,7 @@ export class PartitionCompare {
     const { trees } = this.#store
     const byLeaf = new Map(leaves.map((leaf) => [leaf, new ByteWriter(64)]))
     this.#store.visitPartition(partition, (u8, i32, at) => {
+      if (recordBucket(i32, at) === hintBucketId) return
       const leaf = trees.leafOf(u8, i32, at)
       const writer = byLeaf.get(leaf)
       if (writer === undefined) return

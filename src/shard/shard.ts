@@ -13,7 +13,7 @@ import { assert } from '../base/assert.ts'
 import { pad4 } from '../base/bytes.ts'
 import { errorNumberOf, OutcomeNumber, SunwiseError } from '../base/errors.ts'
 import { firstPartitionOfShard } from '../cluster/slots.ts'
-import { DurabilityNumber, Limits } from '../config.ts'
+import { DurabilityNumber, hintBucketId, Limits } from '../config.ts'
 import type { FrameTarget } from '../env.ts'
 import { slabWordMask, wordsPerSlabBits } from '../storage/arena.ts'
 import {
@@ -64,6 +64,7 @@ import {
   vectorEntryBytes,
   writeCommandBytes,
 } from './command.ts'
+import { isHintValue, mergeHintValues } from './hint-record.ts'
 import { firstKeyOf, KeyLister, type KeyPage, type ListedRecord } from './key-lister.ts'
 import { PartitionCompare } from './partition-compare.ts'
 
@@ -98,6 +99,8 @@ const listPartitionsMax = 256
 /** Ordinals of pending answers that staged nothing: to a write, and to a read. */
 const noOrdinal = -1
 const readOrdinal = -2
+/** In the place of a counter: the record is no version of its partition. */
+const noCounter = 0
 
 /** What a reply tells of the record that a key has now: enough for a client, nothing, or all of it. */
 const AnswerForm = { summary: 0, nothing: 1, set: 2 } as const
@@ -271,6 +274,12 @@ export class Shard {
         return
       case FrameKind.compare:
         this.#compare(thread, u8, i32, start)
+        return
+      case FrameKind.keepHint:
+        this.#keepHint(thread, u8, i32, start)
+        return
+      case FrameKind.dropHint:
+        this.#dropHint(thread, u8, i32, start)
         return
       default:
         assert(false, 'A command frame has a known kind')
@@ -730,6 +739,103 @@ export class Shard {
     encodeRecord(arena.u8[slab]!, arena.i32[slab]!, at, slot, bucketId, u8, keyStart, keyBytes, next)
     const sync = this.#mustSync(u8[start + 30]!)
     const ordinal = this.store.stage(address, hash, sync)
+    this.#answerLater(thread, requestId, ordinal, address, 0, sync, AnswerForm.nothing)
+  }
+
+  /** Leaves a hint, merged with what is kept for its key and target already: see hint-record.ts. */
+  #keepHint(thread: number, u8: Uint8Array, i32: Int32Array, start: number): void {
+    const word = start >>> 2
+    const requestId = i32[word + 1]! >>> 0
+    const partition = this.#options.partitionOfSlot(u8[start + 2]! | (u8[start + 3]! << 8))
+    const bucketId = i32[word + 2]! >>> 0
+    const hash = i32[word + 3]! >>> 0
+    const keyBytes = i32[word + 5]! & 0xffff
+    const keyStart = start + writeCommandBytes
+    const valueStart = keyStart + pad4(keyBytes)
+    const durability = u8[start + 30]!
+    assert(bucketId === hintBucketId, 'A hint lies in the bucket of hints')
+    const incoming = u8.slice(valueStart, valueStart + (i32[word + 6]! >>> 0))
+    if (!isHintValue(incoming)) {
+      return this.#refuse(thread, requestId, new SunwiseError('UNPROCESSABLE', 'The versions are malformed'))
+    }
+    let old = this.store.find(partition, hash, bucketId, u8, keyStart, keyBytes)
+    if (old === 0 && this.store.tables !== undefined) {
+      old = this.#fetch(thread, requestId, u8, i32, start, partition, hash, bucketId, keyStart, keyBytes, false)
+      if (old < 0) return
+    }
+    const held = old === 0 || this.#isTombstone(old) ? undefined : this.#setAt(old).versions[0]!.value
+    const value = held === undefined ? incoming : mergeHintValues(held, incoming)
+    if (value === held && this.#mayStayAsItIs(old, durability)) {
+      const isDurable = this.store.isDurableOncePublished
+      return this.#answerLater(thread, requestId, noOrdinal, old, 0, isDurable, AnswerForm.nothing)
+    }
+    const sync = this.#mustSync(durability)
+    this.#stageHint(thread, u8, i32, start, old, RecordFlag.timestamp, value, sync)
+  }
+
+  /** Removes a hint. Nothing is synced for it: a hint that comes back is handed over once more, which does no harm. */
+  #dropHint(thread: number, u8: Uint8Array, i32: Int32Array, start: number): void {
+    const word = start >>> 2
+    const partition = this.#options.partitionOfSlot(u8[start + 2]! | (u8[start + 3]! << 8))
+    const bucketId = i32[word + 2]! >>> 0
+    const keyBytes = i32[word + 5]! & 0xffff
+    const keyStart = start + writeCommandBytes
+    const old = this.store.find(partition, i32[word + 3]! >>> 0, bucketId, u8, keyStart, keyBytes)
+    const isGone =
+      old === 0 ? !this.store.mayBeInTables(partition, bucketId, u8, keyStart, keyBytes) : this.#isTombstone(old)
+    if (isGone && this.store.failure === undefined) {
+      return this.#answerLater(thread, i32[word + 1]! >>> 0, noOrdinal, old, 0, false, AnswerForm.nothing)
+    }
+    this.#stageHint(thread, u8, i32, start, old, RecordFlag.tombstone, emptyBytes, false)
+  }
+
+  /** Stages the record of a hint, which names no dot, in the place of `old`. */
+  #stageHint(
+    thread: number,
+    u8: Uint8Array,
+    i32: Int32Array,
+    start: number,
+    old: number,
+    flags: number,
+    value: Uint8Array,
+    sync: boolean,
+  ): void {
+    const word = start >>> 2
+    const requestId = i32[word + 1]! >>> 0
+    const keyBytes = i32[word + 5]! & 0xffff
+    const bytes = simpleRecordBytes(flags, keyBytes, 0, value.length)
+    const growth = bytes - (old === 0 ? 0 : this.#bytesAt(old))
+    const isDrop = (flags & RecordFlag.tombstone) !== 0
+    const address = this.store.allocate(bytes, growth, isDrop || growth <= 0 ? 'delete' : 'grow')
+    if (address === 0) {
+      if (this.#mustPark()) this.#park(thread, u8, start)
+      else this.#refuse(thread, requestId, this.store.refusal!)
+      return
+    }
+    const slab = address >>> wordsPerSlabBits
+    encodeSimple(
+      this.store.arena.u8[slab]!,
+      this.store.arena.i32[slab]!,
+      (address & slabWordMask) << 2,
+      u8[start + 2]! | (u8[start + 3]! << 8),
+      i32[word + 2]! >>> 0,
+      flags,
+      0,
+      this.store.actor,
+      noCounter,
+      0,
+      joinHalves(i32[word + 10]!, i32[word + 11]!),
+      u8,
+      start + writeCommandBytes,
+      keyBytes,
+      emptyBytes,
+      0,
+      0,
+      value,
+      0,
+      value.length,
+    )
+    const ordinal = this.store.stage(address, i32[word + 3]! >>> 0, sync)
     this.#answerLater(thread, requestId, ordinal, address, 0, sync, AnswerForm.nothing)
   }
 

@@ -1,5 +1,6 @@
 /** Writes commands of command.ts into the room that was reserved for them: the one place that knows where their fields lie. */
 import { copyBytes, pad4 } from '../base/bytes.ts'
+import { hintBucketId } from '../config.ts'
 import type { FrameTarget } from '../env.ts'
 import { contentTypeSpelledOut } from '../storage/record.ts'
 import type { ContextEntry } from '../versions/context.ts'
@@ -8,6 +9,7 @@ import {
   compareCommandBytes,
   FrameKind,
   highHalf,
+  listCommandBytes,
   trackCommandBytes,
   vectorEntryBytes,
   writeCommandBytes,
@@ -133,6 +135,53 @@ export function encodeMergeCommand(
   const setStart = start + writeCommandBytes + pad4(key.length)
   copyBytes(set, 0, u8, setStart, set.length)
   copyBytes(clock, 0, u8, setStart + pad4(set.length), clock.length)
+}
+
+/** A hint to be left with `value`, or, without one, to be removed. Takes as many bytes as a merge command does. */
+export function encodeHintCommand(
+  { u8, i32, start }: FrameTarget,
+  slot: number,
+  requestId: number,
+  hash: number,
+  key: Uint8Array,
+  value: Uint8Array | undefined,
+  durability: number,
+  leftAtMs: number,
+): void {
+  const word = start >>> 2
+  i32.fill(0, word, word + writeCommandBytes / 4)
+  i32[word] = (value === undefined ? FrameKind.dropHint : FrameKind.keepHint) | (slot << 16)
+  i32[word + 1] = requestId
+  i32[word + 2] = hintBucketId
+  i32[word + 3] = hash
+  i32[word + 5] = key.length
+  i32[word + 6] = value?.length ?? 0
+  i32[word + 7] = durability << 16
+  i32[word + 10] = leftAtMs
+  i32[word + 11] = highHalf(leftAtMs)
+  copyBytes(key, 0, u8, start + writeCommandBytes, key.length)
+  if (value !== undefined) copyBytes(value, 0, u8, start + writeCommandBytes + pad4(key.length), value.length)
+}
+
+/** Hints of one shard from a place on, with what they hold, and a little more than `bytesMax` of them at most. */
+export function encodeHintListCommand(
+  { u8, i32, start }: FrameTarget,
+  requestId: number,
+  partition: number,
+  isAlone: boolean,
+  after: Uint8Array | undefined,
+  limit: number,
+  bytesMax: number,
+): void {
+  const word = start >>> 2
+  i32.fill(0, word, word + listCommandBytes / 4)
+  i32[word] = FrameKind.list | ((1 | (after === undefined ? 0 : 2) | (isAlone ? 4 : 0)) << 8) | (partition << 16)
+  i32[word + 1] = requestId
+  i32[word + 2] = hintBucketId
+  i32[word + 3] = limit
+  i32[word + 4] = bytesMax
+  i32[word + 5] = (after?.length ?? 0) << 16
+  if (after !== undefined) copyBytes(after, 0, u8, start + listCommandBytes, after.length)
 }
 
 /** Bytes of a track command. */

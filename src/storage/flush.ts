@@ -271,7 +271,7 @@ export class SegmentScanner {
     this.#show(this.#addresses[0]!)
     const { u8, i32, at } = this
     const bucketId = recordBucket(i32, at)
-    let common = 4 + Limits.keyBytesMax
+    let common = 4 + Limits.storedKeyBytesMax
     for (let place = 0; place < this.#count && common > 0; place++) {
       this.#show(this.#addresses[place]!)
       if (recordBucket(this.i32, this.at) !== bucketId) return 0

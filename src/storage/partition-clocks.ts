@@ -7,13 +7,16 @@
  * so that it is never ahead of the data: a dot that it covers and that is not here counts as replaced, and late copies of it are
  * dropped. All of it is written into the head of every log segment (log-control.ts) and read back with the log. What does not fit there
  * is left out of the clocks, which makes them lag, and that is safe.
+ *
+ * Hints are no versions of the partition but notes of this node for itself (shard/hint-record.ts): they use up no counter, and no clock
+ * ever hears of them, or peers would look for dots that nobody has.
  */
 import { assert } from '../base/assert.ts'
-import { Limits } from '../config.ts'
+import { hintBucketId, Limits } from '../config.ts'
 import { PartitionClock } from '../versions/partition-clock.ts'
 import type { ActorTable, Vector } from '../versions/version-set.ts'
 import { type ClockEntry, type TrackedClock, trackedClockHeadBytes } from './log-control.ts'
-import { decodeRecord, RecordFlag, simpleActor, simpleCounter } from './record.ts'
+import { decodeRecord, RecordFlag, recordBucket, simpleActor, simpleCounter } from './record.ts'
 
 export class PartitionClocks {
   /** This run's actor; -1 before it is known. */
@@ -111,6 +114,7 @@ export class PartitionClocks {
 
   /** A record of the log, while it is read back. */
   noteReplayed(partition: number, u8: Uint8Array, i32: Int32Array, at: number): void {
+    if (recordBucket(i32, at) === hintBucketId) return
     const clock = this.#clocks[partition]
     if (u8[at + 12]! & RecordFlag.simple) {
       const actor = simpleActor(u8, at)
@@ -127,7 +131,7 @@ export class PartitionClocks {
   /** A record of a tracked partition was published: its versions are here for good. */
   notePublished(partition: number, u8: Uint8Array, i32: Int32Array, at: number): void {
     const clock = this.#clocks[partition]
-    if (clock === undefined) return
+    if (clock === undefined || recordBucket(i32, at) === hintBucketId) return
     if (u8[at + 12]! & RecordFlag.simple) {
       this.#noteDot(clock, simpleActor(u8, at), simpleCounter(u8, i32, at))
       return

@@ -10,6 +10,7 @@
  * delete and all that it replaced (versions/stability.ts): each may forget it when it likes.
  */
 import { KeyHash } from '../base/key-hash.ts'
+import { hintBucketId } from '../config.ts'
 import { HashTree, treeLeaves } from '../versions/hash-tree.ts'
 import {
   type ActorTable,
@@ -38,9 +39,16 @@ const nothingStable: Vector = []
 /** Whether a record holds nothing but deletes that every replica has, with all that they replaced. */
 export function isForgettable(u8: Uint8Array, i32: Int32Array, at: number, stable: Vector): boolean {
   const flags = u8[at + 12]!
-  if ((flags & RecordFlag.tombstone) === 0 || stable.length === 0) return false
+  if ((flags & RecordFlag.tombstone) === 0) return false
+  // Nobody else has hints.
+  if (recordBucket(i32, at) === hintBucketId) return true
+  if (stable.length === 0) return false
   if (flags & RecordFlag.simple) return counterOf(stable, simpleActor(u8, at)) >= simpleCounter(u8, i32, at)
   return descends(stable, decodeRecord(u8, i32, at).vector)
+}
+
+function sameVector(a: Vector, b: Vector): boolean {
+  return descends(a, b) && descends(b, a)
 }
 
 export class PartitionTrees {
@@ -74,6 +82,7 @@ export class PartitionTrees {
 
   /** All replicas of a partition have all writes up to here. What is deleted for good leaves the tree, so it is built anew. */
   setStable(partition: number, stable: Vector): void {
+    if (sameVector(this.stableOf(partition), stable)) return
     this.#stable.set(partition, stable)
     this.#trees.delete(partition)
   }
@@ -115,6 +124,7 @@ export class PartitionTrees {
 
   /** Finds leaf and summand; false where there is nothing to add. */
   #look(partition: number, u8: Uint8Array, i32: Int32Array, at: number): boolean {
+    if (recordBucket(i32, at) === hintBucketId) return false
     const { low, high } = this.digestOf(u8, i32, at)
     if (low === 0 && high === 0) return false
     if (isForgettable(u8, i32, at, this.stableOf(partition))) return false

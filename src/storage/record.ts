@@ -4,7 +4,7 @@
  *
  *      0 u32 recordBytes       whole record, padding included
  *      4 u16 slot
- *      6 u16 keyBytes          1..2048; in a control record, its kind
+ *      6 u16 keyBytes          1..2308 (2048 but for hints); in a control record, its kind
  *      8 u32 bucketId
  *     12 u8  flags             RecordFlag; bits 4-5: bytes of padding behind the value
  *     13 u8  contentTypeCode   ContentTypes; 1: spelled out

@@ -89,7 +89,7 @@ const portionBytes = 256 * 1024
 const hashWords = 8192
 /** Moments of expiry that are kept to find their median: with more, every second one is left out. */
 const expiriesKept = 4096
-const sortKeyBytesMax = 4 + Limits.keyBytesMax
+const sortKeyBytesMax = 4 + Limits.storedKeyBytesMax
 
 export class TableWriter {
   readonly #options: TableWriterOptions

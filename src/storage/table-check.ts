@@ -84,7 +84,7 @@ export function checkTable({ file, tableId, crc32, codec, pace, memory }: TableC
   let tombstones = 0
   let lastPartition = -1
   let lastBucket = -1
-  const lastKey = new Uint8Array(Limits.keyBytesMax)
+  const lastKey = new Uint8Array(Limits.storedKeyBytesMax)
   let lastKeyBytes = 0
   let from = firstPartition
   /** Notes damage in a partition; the check goes on behind it. */

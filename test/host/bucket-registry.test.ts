@@ -2,9 +2,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { SunwiseError } from '../../src/base/errors.ts'
+import { hintBucketId } from '../../src/config.ts'
 import { BucketRegistry } from '../../src/host/bucket-registry.ts'
 import { NodeRecord } from '../../src/host/node-record.ts'
 import type { Bucket } from '../../src/replication/requests.ts'
+import { isRetired } from '../../src/storage/known-buckets.ts'
 import { SimCatalog } from '../sim/sim-catalog.ts'
 
 const MiB = 1024 * 1024
@@ -55,4 +57,19 @@ test('BucketRegistry lets a bucket without a limit of its own follow that of the
     (error) => error instanceof SunwiseError && error.code === 'BAD_BUCKET',
   )
   assert.deepEqual(limitsOf(started(16 * MiB)), { default: 16 * MiB, small: 1000, large: 8 * MiB })
+})
+
+test('BucketRegistry gives no bucket an id that is reserved, and nobody takes that of hints for a deleted one', async () => {
+  const catalog = new SimCatalog()
+  const value = new TextEncoder().encode(JSON.stringify({ next: hintBucketId - 1 }))
+  catalog.commit([{ op: 'put', key: 'bucketId', value }], () => {})
+  await turn()
+  const registry = new BucketRegistry(new NodeRecord(catalog), MiB, () => Promise.resolve())
+  const { bucket } = await registry.put('last', {})
+  assert.equal(bucket.id, hintBucketId - 1)
+  await assert.rejects(registry.put('more', {}), { code: 'TOO_MANY_BUCKETS' })
+  await registry.delete('last')
+  const known = { live: new Set<number>(), below: registry.below }
+  assert.equal(isRetired(known, bucket.id), true)
+  assert.equal(isRetired(known, hintBucketId), false)
 })

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { type ErrorCode, errorNumberOf, type Outcome, OutcomeNumber } from '../../src/base/errors.ts'
 import type { FrameTarget } from '../../src/env.ts'
 import { ShardCoordinator } from '../../src/replication/coordinator.ts'
+import { LocalReplica } from '../../src/replication/local-replica.ts'
 import { FrameKind } from '../../src/shard/command.ts'
 import { ReadResult, type ResidentReader } from '../../src/storage/resident-reader.ts'
 import { SimClock } from '../sim/sim-clock.ts'
@@ -12,6 +13,7 @@ export type SentFrame = { readonly shard: number; readonly u8: Uint8Array; reado
 export class CoordinatorRig {
   readonly clock = new SimClock()
   readonly coordinator: ShardCoordinator
+  readonly replica: LocalReplica
   /** Frames that were sent, oldest first. */
   readonly sent: SentFrame[] = []
   readonly down = new Set<number>()
@@ -59,6 +61,7 @@ export class CoordinatorRig {
       mayHoldUnsynced: () => false,
     } as const
     this.coordinator = new ShardCoordinator(options)
+    this.replica = new LocalReplica(options)
   }
 
   /** A reply to a write: by default one live version of actor (1, 2) with counter 9, on stable storage. */

@@ -2,12 +2,15 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { type ErrorCode, ErrorTable } from '../../src/base/errors.ts'
-import { Limits } from '../../src/config.ts'
+import { hintBucketId, Limits } from '../../src/config.ts'
+import { emptySet } from '../../src/replication/local-replica.ts'
 import { decodePeerMessage, encodePeerMessage, type PeerMessage } from '../../src/replication/peer-message.ts'
+import { bytesOf } from '../storage/store-rig.ts'
 
 const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
 
 const u32 = fc.integer({ min: 0, max: 0xffff_ffff })
+const bucketId = fc.integer({ min: 0, max: hintBucketId - 1 })
 const bytes = fc.uint8Array({ maxLength: 60 })
 const key = fc.uint8Array({ minLength: 1, maxLength: 40 })
 const node = fc.constantFrom('a', '00000000000000ff', 'node-7')
@@ -24,14 +27,14 @@ const arbitraryMessage = fc
     fc.record({
       ...head,
       type: fc.constant('write'),
-      bucketId: u32,
+      bucketId,
       lastWriteWins: fc.boolean(),
       durability,
       key,
       set: bytes,
       hintFor: fc.option(node, { nil: undefined }),
     }),
-    fc.record({ ...head, type: fc.constant('read'), bucketId: u32, key, wantsSet: fc.boolean() }),
+    fc.record({ ...head, type: fc.constant('read'), bucketId, key, wantsSet: fc.boolean() }),
     fc.record({ ...head, type: fc.constant('written'), failure, isDurable: fc.boolean() }),
     fc.record({
       ...head,
@@ -46,7 +49,7 @@ const arbitraryMessage = fc
       ...head,
       type: fc.constant('forward'),
       operation: fc.constantFrom('put', 'delete', 'get'),
-      bucketId: u32,
+      bucketId,
       key,
       value: bytes,
       contentType: fc.constantFrom('', 'text/plain'),
@@ -200,4 +203,22 @@ test('encodePeerMessage() is the protocol between nodes: its bytes never change'
     }),
     expected('07', '0900 03 00 02000000 0000'),
   )
+})
+
+test("decodePeerMessage() takes no message about a bucket that is another node's own", () => {
+  const head = { requestId: 1, epoch: 1, timeoutMs: 1000, key: bytesOf('key') }
+  const isTaken = (bucketId: number): readonly boolean[] => {
+    const write = { lastWriteWins: false, durability: 'sync', set: emptySet, hintFor: undefined } as const
+    const nothing = { context: undefined, ifMatch: undefined, ifNoneMatch: false, ttlMs: undefined } as const
+    const asBucket = { durability: undefined, sloppy: undefined, level: undefined } as const
+    const value = { value: new Uint8Array(0), contentType: '' }
+    return [
+      encodePeerMessage({ ...head, ...write, type: 'write', bucketId }),
+      encodePeerMessage({ ...head, type: 'read', bucketId, wantsSet: true }),
+      encodePeerMessage({ ...head, ...nothing, ...asBucket, ...value, type: 'forward', operation: 'put', bucketId }),
+    ].map((bytes) => decodePeerMessage(bytes) !== undefined)
+  }
+  assert.deepEqual(isTaken(hintBucketId - 1), [true, true, true])
+  assert.deepEqual(isTaken(hintBucketId), [false, false, false])
+  assert.deepEqual(isTaken(0xffff_ffff), [false, false, false])
 })

@@ -5,6 +5,7 @@ import { errorNumberOf } from '../../src/base/errors.ts'
 import type { BucketId } from '../../src/base/ids.ts'
 import { KeyHash } from '../../src/base/key-hash.ts'
 import { partitionOfSlot, slotOfKey } from '../../src/cluster/slots.ts'
+import { emptySet } from '../../src/replication/local-replica.ts'
 import {
   CommandFlag,
   FrameKind,
@@ -44,7 +45,7 @@ function assertFrame(frame: SentFrame, parts: readonly string[]): void {
 }
 
 test('Command: the numbers of frames and flags, and the sizes of heads', () => {
-  const commands = { put: 1, delete: 2, get: 3, list: 4, merge: 5, track: 6, compare: 7 }
+  const commands = { put: 1, delete: 2, get: 3, list: 4, merge: 5, track: 6, compare: 7, keepHint: 8, dropHint: 9 }
   assert.deepEqual(FrameKind, { ...commands, writeReply: 129, recordsReply: 130, setReply: 131 })
   assert.deepEqual(CommandFlag, {
     context: 1,
@@ -289,4 +290,56 @@ test('Command: a list is answered with records, and with where it goes on', () =
       head(6, 0, partitionOfSlot(of('{none}')) + 1),
     ].map((hex) => hex.replaceAll(' ', '')),
   )
+})
+
+test('Command: hints that are left, removed, read and listed have exactly these bytes', () => {
+  const rig = new CoordinatorRig()
+  const { replica } = rig
+  rig.clock.jumpEpoch(0x0000_0200_0000_1000 - rig.clock.epochMs())
+  const about = { target: 'n2', bucketId: bucket.id, key }
+  const hash = new KeyHash({ low: 5, high: 6 })
+  const hintKey = '026e32' + '80000007' + '6b65792d31' // target, bucket, key
+  hash.update(0xffff_fffe, Uint8Array.fromHex(hintKey), 0, 12)
+  const head = (kind: string, frame: SentFrame): string[] => [
+    `${kind} ${u16(slot)}`, // of the key that it is about
+    u32(frame.i32[1]!), // request id
+    'feffffff', // bucket of hints
+    u32(hash.low),
+    '00000000',
+    '0c00 0000', // bytes of the key
+  ]
+  const set = emptySet
+  replica.keepHint(about, set, 'sync', 1000, ignored)
+  assertFrame(rig.sent[0]!, [
+    ...head('08 00', rig.sent[0]!),
+    u32(set.length),
+    '00 00 02 00', // durability
+    '00000000 00000000',
+    '00100000 00020000', // when it was left
+    hintKey,
+    set.toHex(),
+  ])
+  replica.dropHint(about, 1000, ignored)
+  assertFrame(rig.sent[1]!, [
+    ...head('09 00', rig.sent[1]!),
+    '00000000',
+    '00 00 00 00',
+    '00000000 00000000',
+    '00100000 00020000',
+    hintKey,
+  ])
+  replica.readHint(about, 1000, ignored)
+  // Behind the changes before.
+  assertFrame(rig.sent[2]!, [...head('03 01', rig.sent[2]!), '00000000'.repeat(6), hintKey])
+  replica.listHints({ partition: 7, after: Uint8Array.of(1, 2, 3, 4) }, true, 0x1000, 1000, ignored)
+  assertFrame(rig.sent[3]!, [
+    '04 07 0700', // with values, behind a key, this partition alone
+    u32(rig.sent[3]!.i32[1]!),
+    'feffffff',
+    '00010000', // hints of a page
+    '00100000', // bytes of a page
+    '0000 0400', // bytes of the prefix, of the key
+    '00000000 00000000',
+    '01020304',
+  ])
 })

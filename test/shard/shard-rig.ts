@@ -11,6 +11,7 @@ import { type Durability, Limits } from '../../src/config.ts'
 import type { FrameTarget, Shards } from '../../src/env.ts'
 import { zstd } from '../../src/host/native-codes.ts'
 import { ShardCoordinator } from '../../src/replication/coordinator.ts'
+import { LocalReplica } from '../../src/replication/local-replica.ts'
 import type { Bucket, ReadAnswer, WriteAnswer, WriteOptions } from '../../src/replication/requests.ts'
 import { Shard } from '../../src/shard/shard.ts'
 import type { ActorId } from '../../src/storage/log-control.ts'
@@ -80,6 +81,7 @@ export type Result<Answer> = { error: SunwiseError | undefined; answer: Answer |
 
 /** As the links between threads do it. */
 const framesPerPortion = 64
+const replicaThread = 1
 
 const tablesDirectory = 'tables'
 export const directoryOf = (shard: number, generation = 0): string =>
@@ -91,6 +93,8 @@ export class ShardRig {
   readonly shards: Shard[] = []
   readonly memories: ShardMemory[] = []
   readonly coordinator: ShardCoordinator
+  /** The thread that speaks for the node, beside the front end. */
+  readonly replica: LocalReplica
   readonly failures: SunwiseError[] = []
   /** What tables reported beside requests. */
   readonly reports: SunwiseError[] = []
@@ -179,11 +183,17 @@ export class ShardRig {
     })
     this.coordinator = new ShardCoordinator({
       clock,
-      shards: this.#door(count),
+      shards: this.#door(count, 0),
       readerOf: (shard) => readers[shard]!,
       hashSeed,
       clusterKey: new Uint8Array(16).fill(3),
       durability: options.durability ?? 'sync',
+    })
+    this.replica = new LocalReplica({
+      clock,
+      shards: this.#door(count, replicaThread),
+      readerOf: (shard) => readers[shard]!,
+      hashSeed,
     })
   }
 
@@ -247,14 +257,14 @@ export class ShardRig {
     this.coordinator.shardDown(shard)
   }
 
-  #door(count: number): Shards {
+  #door(count: number, thread: number): Shards {
     return {
       count,
       begin: (shard, bytes): FrameTarget | undefined => {
         assert.equal(this.#reserved, undefined, 'One frame is begun at a time')
         if (this.#queuedBytes[shard]! + bytes > (this.options.queueBytesMax ?? Number.POSITIVE_INFINITY))
           return undefined
-        this.#reserved = frameOf(0, bytes)
+        this.#reserved = frameOf(thread, bytes)
         return { u8: this.#reserved.u8, i32: this.#reserved.i32, start: 0 }
       },
       commit: (shard) => {
@@ -296,7 +306,8 @@ export class ShardRig {
     this.#replies = []
     if (drop) return
     for (const reply of replies) {
-      this.coordinator.receive(reply.u8, reply.i32, 0)
+      if (reply.thread === replicaThread) this.replica.receive(reply.u8, reply.i32, 0)
+      else this.coordinator.receive(reply.u8, reply.i32, 0)
       reply.u8.fill(0xbd)
     }
   }
@@ -314,7 +325,7 @@ export class ShardRig {
 
   /** Turns until nothing is pending; a node that never gets there is stuck. */
   settle(): void {
-    for (let round = 0; this.coordinator.pendingCount > 0; round++) {
+    for (let round = 0; this.coordinator.pendingCount + this.replica.pendingCount > 0; round++) {
       assert.ok(round < 2000, 'Every request is answered in the end')
       this.turn()
       if (round % 8 === 7) {

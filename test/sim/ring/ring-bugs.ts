@@ -3,11 +3,17 @@ import type { DeliberateBug } from '../deliberate-bugs.ts'
 
 const coordinator = 'src/replication/quorum-coordinator.ts'
 const exchanges = 'src/replication/exchanges.ts'
+const hintStore = 'src/replication/hint-store.ts'
 const localReplica = 'src/replication/local-replica.ts'
 const shard = 'src/shard/shard.ts'
 const versionSet = 'src/versions/version-set.ts'
 
 const ringTest = (name: string) => ({ file: 'test/sim/ring/ring-sim.test.ts', name: `RingSim: ${name}` })
+const fallbacks = ringTest(
+  'what fallbacks acknowledged is there although each node was stopped in turn and a replica lost its disk',
+)
+const hintStoreTest = (name: string) => ({ file: 'test/replication/hint-store.test.ts', name: `HintStore: ${name}` })
+const hintRecord = (name: string) => ({ file: 'test/shard/hint-record.test.ts', name: `Shard: ${name}` })
 const allFaults = ringTest(
   'under all faults nothing acknowledged is lost, nothing deleted comes back, no quorum read is stale',
 )
@@ -75,13 +81,7 @@ export const ringBugs: readonly DeliberateBug[] = [
   },
   {
     what: 'says of a local write that was not answered that it did nothing',
-    patches: [
-      {
-        file: localReplica,
-        from: "return request.kind === 'read' || request.kind === 'compare' ? 'none' : 'unknown'",
-        to: "return 'none'",
-      },
-    ],
+    patches: [{ file: localReplica, from: "return isRead(request) ? 'none' : 'unknown'", to: "return 'none'" }],
     test: allFaults,
   },
   {
@@ -114,15 +114,20 @@ export const ringBugs: readonly DeliberateBug[] = [
     test: allFaults,
   },
   {
-    what: 'issues dots of the same actor again after a power cut took unsynced writes',
+    what: 'issues dots of the same actor again after a power cut took unsynced writes, and does not heed what it hears of its own',
     patches: [
       {
         file: 'test/sim/ring/sim-node.ts',
         from: '    if (this.#mayMissWrites) {\n      this.#actor = this.#newActor()',
         to: '    if (this.#mayMissWrites) {',
       },
+      {
+        file: shard,
+        from: 'if (counterOf(incoming.vector, this.store.actor) >= this.store.nextCounter(partition)) {',
+        to: 'if (counterOf(incoming.vector, this.store.actor) < 0) {',
+      },
     ],
-    test: ringTest('what one node loses, its disk or unsynced writes, is not lost'),
+    test: ringTest('a node that lost unsynced writes names no two writes alike'),
   },
   {
     what: 'drops hints of replicas that missed a write',
@@ -133,15 +138,15 @@ export const ringBugs: readonly DeliberateBug[] = [
         to: 'if (node === undefined) this.#options.hints.missed',
       },
     ],
-    test: scenario('strict.txt'),
+    test: scenario('refused.txt'),
   },
   {
-    what: 'forgets a hint when it is sent, not when it is taken',
+    what: 'removes a hint when it is sent, not when it is taken',
     patches: [
       {
-        file: 'src/replication/hint-store.ts',
-        from: '    if (!isSent) this.#flights.delete(requestId)',
-        to: '    this.#flights.delete(requestId)\n    const hint = this.#hints.get(target)?.get(nameOf(bucketId, key))\n    if (isSent && hint !== undefined) this.#remove(hint)',
+        file: hintStore,
+        from: 'if (state !== undefined && this.#send(requestId, hint, bucket, state.set)) return',
+        to: 'if (state !== undefined && this.#send(requestId, hint, bucket, state.set)) { this.#flights.delete(requestId); return this.#drop(hint, () => {}) }',
       },
     ],
     test: ringTest('hints reach their targets although messages are lost'),
@@ -187,6 +192,108 @@ export const ringBugs: readonly DeliberateBug[] = [
   {
     what: 'leaves in the tree what a write replaced',
     patches: [{ file: 'src/storage/store.ts', from: '      if (isNew) this.#noteGone(old)\n', to: '' }],
-    test: allFaults,
+    test: {
+      file: 'test/shard/merge-command.test.ts',
+      name: 'Shard: the tree of a partition is the sum of what is there, however it came to be',
+    },
+  },
+  {
+    what: 'acknowledges the hint of a fallback before it is written',
+    patches: [
+      {
+        file: hintStore,
+        from: '    const { turn } = hint\n    hint.isKeeping = true',
+        to: '    const { turn } = hint\n    hint.isKeeping = true\n    done(undefined, durability === "sync"); done = () => {}',
+      },
+    ],
+    test: hintStoreTest('a fallback acknowledges as durably as asked, and what it has outlives a power cut'),
+  },
+  {
+    what: 'keeps hints in memory alone',
+    patches: [
+      {
+        file: localReplica,
+        from: '    const key = encodeHintKey(hint)\n    const slot = slotOfKey(hint.key, 0, hint.key.length)\n    const shard = this.#shardOf(slot)\n    const target = this.#begin(shard, mergeCommandSize',
+        to: '    if (hint.target !== "") return done(undefined, { isDurable: true })\n    const key = encodeHintKey(hint)\n    const slot = slotOfKey(hint.key, 0, hint.key.length)\n    const shard = this.#shardOf(slot)\n    const target = this.#begin(shard, mergeCommandSize',
+      },
+    ],
+    test: fallbacks,
+  },
+  {
+    what: 'does not read hints back after a restart',
+    patches: [{ file: hintStore, from: '    this.#loader.tick(nowMs)\n', to: '' }],
+    test: fallbacks,
+  },
+  {
+    what: 'replaces the versions that a hint holds by those that come later',
+    patches: [
+      {
+        file: shard,
+        from: 'const value = held === undefined ? incoming : mergeHintValues(held, incoming)',
+        to: 'const value = held === undefined ? incoming : incoming.length > 0 ? incoming : mergeHintValues(held, incoming)',
+      },
+    ],
+    test: hintStoreTest('what comes before hints were read back is merged with what lies in the shard'),
+  },
+  {
+    what: 'removes a hint although something came for it while it was under way',
+    patches: [
+      {
+        file: hintStore,
+        from: 'const isGone = error === undefined && hint.turn === turn',
+        to: 'const isGone = error === undefined',
+      },
+      {
+        file: hintStore,
+        from: '    else if (hint.turn !== turn) this.#wait(hint, nowMs)\n    else {',
+        to: '    else {',
+      },
+    ],
+    test: hintStoreTest('what comes while a hint is under way is not removed with it'),
+  },
+  {
+    what: 'gives a hint a dot of its partition',
+    patches: [
+      {
+        file: shard,
+        from: '      noCounter,\n',
+        to: '      (() => { const of = this.#options.partitionOfSlot(u8[start + 2]! | (u8[start + 3]! << 8)); const next = this.store.nextCounter(of) + noCounter; this.store.useCounter(of, next); return next })(),\n',
+      },
+    ],
+    test: hintRecord('a hint takes no dot of its partition, and neither clock nor counter hears of it'),
+  },
+  {
+    what: 'gives a hint a dot, and tells the clock of its partition',
+    patches: [
+      {
+        file: shard,
+        from: 'const noCounter = 0\n',
+        to: 'const noCounter = 7\n',
+      },
+      {
+        file: 'src/storage/partition-clocks.ts',
+        from: 'if (clock === undefined || recordBucket(i32, at) === hintBucketId) return',
+        to: 'if (clock === undefined) return',
+      },
+    ],
+    test: hintRecord('a hint takes no dot of its partition, and neither clock nor counter hears of it'),
+  },
+  {
+    what: 'keeps what is left of hints that were removed, as of versions that other replicas may have',
+    patches: [
+      {
+        file: 'src/storage/partition-trees.ts',
+        from: '  if (recordBucket(i32, at) === hintBucketId) return true\n',
+        to: '',
+      },
+    ],
+    test: hintRecord('hints that come and go leave nothing behind in memory and log'),
+  },
+  {
+    what: 'leaves the hint of a replica that is known to be down only behind the write',
+    patches: [{ file: coordinator, from: '    if (!sloppy) this.#hintBefore(bucket, key, groups)\n', to: '' }],
+    test: ringTest(
+      'a node that knows of a replica that is down leaves its hint before the write, and no kill parts the two',
+    ),
   },
 ]

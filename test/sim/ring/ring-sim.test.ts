@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { ActorRegistry } from '../../../src/versions/actor-registry.ts'
+import { decodeSet } from '../../../src/versions/set-codec.ts'
 import { faultKinds, losingKinds, RingSim, type RingSimOptions } from './ring-sim.ts'
+import type { SimNode } from './sim-node.ts'
 
 const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
 
@@ -55,6 +58,83 @@ test('RingSim: with data in tables nothing acknowledged is lost, and nothing del
     run({ seed: `tables ${seed}`, nodes: 3, hasTables: true, operations: 800 })
 })
 
+test('RingSim: with sloppy quorums what one node loses with its disk is not lost, since hints survive kills', () => {
+  const faults = faultKinds.filter((kind) => kind !== 'skew')
+  for (let seed = 0; seed < 20 * scale; seed++) {
+    run({ seed: `sloppy losing ${seed}`, nodes: 4 + (seed % 4), sloppy: true, faults: [...faults, 'lostDisk'] })
+  }
+})
+
+test('RingSim: what fallbacks acknowledged is there although each node was stopped in turn and a replica lost its disk', () => {
+  const keys = Array.from({ length: 40 }, (_, index) => `{tag${index % 10}}key${index}`)
+  for (let seed = 0; seed < 5 * scale; seed++) {
+    const sim = new RingSim({ seed: `fallbacks ${seed}`, nodes: 5, operations: 0, faults: [], keys, sloppy: true })
+    sim.start()
+    sim.pass(500)
+    const nodeOf = (index: number): SimNode => sim.nodes[(seed + index) % 5]!
+    const [loser, writer] = [nodeOf(0), nodeOf(3)]
+    const sleepers = [nodeOf(1), nodeOf(2)]
+    for (const sleeper of sleepers) sleeper.kill()
+    sim.pass(2000)
+    let acked = 0
+    let stoodIn = 0
+    for (const key of keys) {
+      const bytes = Buffer.from(key)
+      writer.act(({ coordinator }) =>
+        coordinator.put(sim.bucket, bytes, bytes, {}, (error, answer) => {
+          assert.equal(error, undefined)
+          assert.ok(answer!.receipt.durable)
+          acked++
+          if (answer!.receipt.sloppy) stoodIn++
+        }),
+      )
+    }
+    assert.ok(sim.passUntil(() => acked === keys.length, 5000))
+    assert.ok(stoodIn > 5, `fallbacks stood in for ${stoodIn} writes`)
+    sim.stopEachInTurn(seed % 2 === 0 ? 'power' : 'kill')
+    loser.loseDisk()
+    for (const sleeper of sleepers) sleeper.start()
+    sim.pass(500)
+    // Once more while hints are handed over.
+    sim.stopEachInTurn('kill')
+    loser.start()
+    sim.pass(30_000)
+    for (const { node } of sim.nodes) assert.equal(node.hints.count, 0)
+    let read = 0
+    for (const key of keys) {
+      writer.act(({ coordinator }) =>
+        coordinator.get(sim.bucket, Buffer.from(key), {}, (error, answer) => {
+          assert.equal(error, undefined)
+          const shown = answer!.values.map(({ value }) => Buffer.from(value).toString())
+          assert.deepEqual(shown, [key], `seed ${seed}`)
+          read++
+        }),
+      )
+    }
+    assert.ok(sim.passUntil(() => read === keys.length, 5000))
+  }
+})
+
+test('RingSim: a node that knows of a replica that is down leaves its hint before the write, and no kill parts the two', () => {
+  for (let seed = 0; seed < 20 * scale; seed++) {
+    const sim = new RingSim({ seed: `before ${seed}`, nodes: 3, operations: 0, faults: [], keys: ['key'] })
+    sim.start()
+    sim.pass(500)
+    const [first, , last] = sim.replicasOf('key').map((id) => sim.nodes.find(({ nodeId }) => nodeId === id)!)
+    last!.kill()
+    sim.pass(2000)
+    // Killed before anybody answers, perhaps before anything is written.
+    first!.act(({ coordinator }) => coordinator.put(sim.bucket, Buffer.from('key'), Buffer.from('value'), {}, () => {}))
+    sim.pass(0.02 * seed)
+    first!.kill()
+    sim.pass(1000)
+    first!.start()
+    sim.pass(2000)
+    const isWritten = Buffer.from(sim.held(first!, 'key')).includes('value')
+    if (isWritten) assert.deepEqual(first!.node.hints.counts(), [[last!.nodeId, 1]], `seed ${seed}`)
+  }
+})
+
 test('RingSim: hints reach their targets although messages are lost', () => {
   for (let seed = 0; seed < 5 * scale; seed++) {
     const keys = Array.from({ length: 40 }, (_, index) => `{tag${index % 4}}key${index}`)
@@ -80,6 +160,9 @@ test('RingSim: hints reach their targets although messages are lost', () => {
     sim.pass(60_000)
     for (const key of keys)
       assert.ok(Buffer.from(sim.held(sleeper!, key)).includes(key), `seed ${seed}: ${key} is there`)
+    // The last answers may be lost, too.
+    sim.network.faults.lossOneIn = 0
+    sim.pass(20_000)
     for (const { node } of sim.nodes) assert.equal(node.hints.count, 0)
   }
 })
@@ -113,4 +196,35 @@ test('RingSim: an answer to a process that ended is not taken for one to the pro
   const late = put(keys[1]!)
   sim.pass(5000)
   assert.equal(late.code, 'QUORUM_NOT_MET', 'Nobody else has it')
+})
+
+test('RingSim: a write that was sent on to its coordinator, and comes there twice, is one write', () => {
+  const sim = new RingSim({ seed: 'twice', nodes: 3, operations: 0, faults: [], keys: ['key'] })
+  sim.start()
+  sim.pass(500)
+  sim.network.faults.repeatOneIn = 1
+  const origin = sim.nodes.find(({ nodeId }) => nodeId === sim.replicasOf('key')[1])!
+  let isAcked = false
+  origin.act(({ coordinator }) =>
+    coordinator.put(sim.bucket, Buffer.from('key'), Buffer.from('value'), {}, (error) => {
+      assert.equal(error, undefined)
+      isAcked = true
+    }),
+  )
+  assert.ok(sim.passUntil(() => isAcked, 5000))
+  sim.pass(500)
+  const bytes = sim.held(origin, 'key')
+  const set = decodeSet(bytes, 0, bytes.length, new ActorRegistry().indexOf)
+  assert.ok(typeof set !== 'string')
+  assert.deepEqual(
+    set.vector.map(({ counter }) => counter),
+    [1],
+  )
+})
+
+test('RingSim: a node that lost unsynced writes names no two writes alike', () => {
+  for (let seed = 0; seed < 10 * scale; seed++) {
+    const faults = ['lostWrites', 'delay', 'partition', 'pause'] as const
+    run({ seed: `dots ${seed}`, operations: 600, faults, durability: 'os' })
+  }
 })

@@ -414,6 +414,18 @@ export class RingSim {
     this.#startLater(node)
   }
 
+  /** One node after the other is stopped and comes back; a node that is down stays down. */
+  stopEachInTurn(how: 'kill' | 'power', downMs = 200, betweenMs = 2000): void {
+    for (const node of this.random.shuffle([...this.nodes])) {
+      if (!node.isUp) continue
+      if (how === 'power') node.cutPower()
+      else node.kill()
+      this.pass(downMs)
+      if (!node.isUp) node.start()
+      this.pass(betweenMs)
+    }
+  }
+
   #startLater(node: SimNode): void {
     this.events.after(50 + this.random.fraction() * 4000, () => {
       if (!node.isUp) node.start()
@@ -500,6 +512,7 @@ export class RingSim {
       assert.equal(node.hints.count, 0, `${nodeId} has hints left`)
       const isResting = (): boolean => node.exchanges.isResting && node.replica.pendingCount === 0
       assert.ok(this.passUntil(isResting, 20_000), `${nodeId} has something under way for ever`)
+      assert.equal(node.hints.isLoading, false, `${nodeId} has hints left that were not read back`)
     }
   }
 
