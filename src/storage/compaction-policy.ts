@@ -469,17 +469,23 @@ function deadPerByteOf(facts: TableFacts, expired: number): number {
 }
 
 /**
- * `deadBytes` of the outputs of a merge together, of which each takes its share by size: what the inputs were thought to replace, less what the
- * merge has saved. `outputBytes` is the size of all outputs.
+ * `deadBytes` of each output of a merge: together what the inputs were thought to replace, less what the merge has saved, shared out by size.
+ * `outputBytes` has the size of each.
  */
-export function deadBytesAfter(compaction: Compaction, facts: FactsById, outputBytes: number): number {
-  if (compaction.isLast) return 0
+export function deadBytesAfter(
+  compaction: Compaction,
+  facts: FactsById,
+  outputBytes: readonly number[],
+): readonly number[] {
+  const allBytes = outputBytes.reduce((sum, bytes) => sum + bytes, 0)
+  if (compaction.isLast || allBytes === 0) return outputBytes.map(() => 0)
   let dead = 0
   for (const row of compaction.inputs) {
     const table = factsOf(facts, row)
     dead += table.deadBytes * (bytesOf(facts, row) / table.fileBytes)
   }
-  return Math.max(0, Math.round(dead - Math.max(0, compaction.inputBytes - outputBytes)))
+  const deadPerByte = Math.max(0, dead - Math.max(0, compaction.inputBytes - allBytes)) / allBytes
+  return outputBytes.map((bytes) => Math.round(bytes * deadPerByte))
 }
 
 /**

@@ -523,16 +523,16 @@ export class Tables {
       const { tables } = output as CompactionOutput
       this.#exclusively((release) => {
         const { inputs } = compaction
-        const outputBytes = tables.reduce((sum, { table }) => sum + table.fileBytes, 0)
-        const deadPerByte = outputBytes === 0 ? 0 : deadBytesAfter(compaction, this.#facts, outputBytes) / outputBytes
-        const add = tables.map(({ output: index, table }) =>
-          this.#merged(tableIdText(outputs[index]!.tableId), table, compaction, deadPerByte),
+        const sizes = tables.map(({ table }) => table.fileBytes)
+        const deadBytes = deadBytesAfter(compaction, this.#facts, sizes)
+        const add = tables.map(({ output, table }, index) =>
+          this.#merged(tableIdText(outputs[output]!.tableId), table, compaction, deadBytes[index]!),
         )
         this.#change({ remove: inputs, add }, [], (failure) => {
           release()
           if (failure !== undefined) return this.#compactionFailed(compaction, failure, monotonicMs)
           this.compactions++
-          this.bytesCompacted += outputBytes
+          for (const bytes of sizes) this.bytesCompacted += bytes
           this.#compaction = undefined
         })
       })
@@ -574,12 +574,11 @@ export class Tables {
     tableId: string,
     table: WrittenTable,
     compaction: Compaction,
-    deadPerByte: number,
+    deadBytes: number,
   ): { row: TableRow; facts: TableFacts } {
     const { outputSequence, outputLevel, isLast, isComplete } = compaction
-    const { firstPartition, endPartition, fileBytes, tombstones } = table
+    const { firstPartition, endPartition, tombstones } = table
     const row = { tableId, sequence: outputSequence, level: outputLevel, firstPartition, endPartition }
-    const deadBytes = Math.round(deadPerByte * fileBytes)
     return { row, facts: { ...table, tableId, heldTombstones: isLast ? tombstones : 0, deadBytes, isComplete } }
   }
 

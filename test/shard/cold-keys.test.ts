@@ -1,6 +1,7 @@
 /** Commands on keys whose blocks take long to read: they wait, those behind them on the same key, too, and others overtake. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { SunwiseError } from '../../src/base/errors.ts'
 import { SeededRandom } from '../../src/base/seeded-random.ts'
 import type {
   BatchOperation as CoordinatorOperation,
@@ -34,6 +35,7 @@ class Run {
   slowPercent = 50
   /** A job runs in one step of so many: with more, memory runs short. */
   jobsEvery = 4
+  mayMerge = true
   writes = 0
   judged = 0
   refused = 0
@@ -45,7 +47,10 @@ class Run {
     const tools = { crc32, codec: undefined }
     this.jobs = new SimJobs(this.disk, {
       flush: (input: never, world) => flush(input, world, tools),
-      compact: (input: never, world) => compact(input, world, tools),
+      compact: (input: never, world) => {
+        if (!this.mayMerge) throw new SunwiseError('CLOSED', 'No merges in this run')
+        return compact(input, world, tools)
+      },
       check: (input: never, world) => checkTableFile(input, world, tools),
     })
     const pace = { mayWait: () => !this.random.chance(this.slowPercent, 100), begin: () => 0, end: () => false }
@@ -156,4 +161,31 @@ test('Shard: commands on a cold key stay in their order, while those on other ke
     }
   }
   assert.ok(tally.judged > 10_000 && tally.loads > 1000 && tally.flushes > 10, JSON.stringify(tally))
+})
+
+test('Shard: damage that only a slow read of a write meets is looked into', () => {
+  const run = new Run(7)
+  const { store } = run.rig.shards[0]!
+  const tables = store.tables!
+  run.slowPercent = 100
+  run.mayMerge = false
+  const write = (index: number, options: { readonly ifNoneMatch?: '*' }): void => {
+    const value = bytesOf(`${index} ${'v'.repeat(400)}`)
+    run.batch(`{${index % 29}}key${index}`, [{ op: 'put', key: bytesOf(`{${index % 29}}key${index}`), value, options }])
+    for (let round = 0; run.busy.size > 0; round++) {
+      assert.ok(round < 20_000, 'Every batch is answered in the end')
+      run.step()
+    }
+  }
+  for (let index = 0; index < 300; index++) write(index, {})
+  const [path] = run.disk.paths().filter((name) => name.startsWith('tables/'))
+  assert.ok(path !== undefined && tables.loads === 0)
+  run.disk.flipBit(path, Math.floor(run.disk.bytesOf(path).length / 3), 2)
+  for (let index = 0; index < 300; index++) write(index, { ifNoneMatch: '*' })
+  assert.ok(run.refused > 0 && tables.loads > 0)
+  for (let round = 0; tables.damagedTables === 0; round++) {
+    assert.ok(round < 20_000, 'The table is looked through')
+    run.step()
+  }
+  assert.equal(tables.damagedTables, 1)
 })

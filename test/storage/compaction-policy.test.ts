@@ -207,7 +207,7 @@ class SimulatedShard {
     }
     if (held === 0) return { compaction, outputs: [], bytesLeft: 0 }
     const table = this.#table(1, cells, 0, compaction.isLast)!
-    const facts = { ...table.facts, deadBytes: deadBytesAfter(compaction, this.facts, table.facts.fileBytes) }
+    const facts = { ...table.facts, deadBytes: deadBytesAfter(compaction, this.facts, [table.facts.fileBytes])[0]! }
     return { compaction, outputs: [{ cells, facts }], bytesLeft: facts.fileBytes }
   }
 
@@ -694,11 +694,13 @@ test('CompactionPolicy.deadBytesAfter() keeps what a merge did not save', () => 
   const { rows, facts } = stackOf([1, 1, 1, 0, 0, 0], { deadBytes: 100 })
   const picked = pickCompaction(rows, facts, atWork, { ...compactionDefaults, deadShareMax: 10 })!
   assert.deepEqual([inputsOf(picked), picked.inputBytes], [[6, 5, 4], 480])
-  assert.equal(deadBytesAfter(picked, facts, 480), 300)
-  assert.equal(deadBytesAfter(picked, facts, 300), 120)
-  assert.equal(deadBytesAfter(picked, facts, 500), 300)
-  assert.equal(deadBytesAfter(picked, facts, 0), 0)
-  assert.equal(deadBytesAfter({ ...picked, isLast: true }, facts, 480), 0)
+  assert.deepEqual(deadBytesAfter(picked, facts, [480]), [300])
+  assert.deepEqual(deadBytesAfter(picked, facts, [300]), [120])
+  assert.deepEqual(deadBytesAfter(picked, facts, [500]), [300])
+  assert.deepEqual(deadBytesAfter(picked, facts, [120, 240, 120]), [75, 150, 75], 'Several outputs share it by size')
+  assert.deepEqual(deadBytesAfter(picked, facts, [0, 0]), [0, 0])
+  assert.deepEqual(deadBytesAfter(picked, facts, []), [])
+  assert.deepEqual(deadBytesAfter({ ...picked, isLast: true }, facts, [480]), [0])
 })
 
 test('CompactionPolicy.debt() is 0 at ease and 1 two runs before the greatest number of them, in even steps', () => {

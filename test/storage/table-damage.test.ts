@@ -207,6 +207,19 @@ test('Tables: a damaged block is a wall for merges: flushes go on above it for g
   assert.deepEqual(run.reports(), [], 'It is reported once')
 })
 
+test('Tables: damage that only a list meets is looked into', () => {
+  const run = new DamageRun('list')
+  run.fill(300)
+  run.damage(1 / 3)
+  run.restart()
+  const listed = run.rig.wait<unknown>((done) => {
+    run.rig.coordinator.list(bucketOf(), { limit: 10_000, values: false }, done)
+  })
+  assert.equal(listed.error?.code, 'TABLE_CORRUPT')
+  run.rest(5)
+  assert.equal(run.tables.damagedTables, 1)
+})
+
 test('Tables: damage that comes to a damaged table is another wall: merges go on beside it', () => {
   const run = new DamageRun('second', { tags: 6 })
   run.fill(300)
