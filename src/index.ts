@@ -264,20 +264,26 @@ export class BucketStore {
    * Copies the value of a key into `into`, without an allocation. Returns its length; -1 where there is none; `-2 - length`
    * where `into` is smaller than `length`. Up to three bytes behind the value may be zeroed: it is copied by words. Errors as `getSync`.
    */
-  getInto(key: Uint8Array, into: Uint8Array): number {
-    checkKeyBytes(key.length)
-    return this.#embedded.reads.getInto(this.#bucket().id, key, 0, key.length, into)
+  getInto(key: Key, into: Uint8Array): number {
+    const bucket = this.#bucket()
+    if (typeof key !== 'string') {
+      checkKeyBytes(key.length)
+      return this.#embedded.reads.getInto(bucket.id, key, 0, key.length, into)
+    }
+    const bytes = this.#keyInto(key)
+    checkKeyBytes(bytes)
+    return this.#embedded.reads.getInto(bucket.id, this.#keyScratch, 0, bytes, into)
   }
 
   /**
    * As `getInto` where that needs no slow disk, at once; else a promise of the same number. `into` belongs to the store until then.
    */
-  readInto(key: Uint8Array, into: Uint8Array): number | Promise<number> {
+  readInto(key: Key, into: Uint8Array): number | Promise<number> {
     try {
       return this.getInto(key, into)
     } catch (error) {
       if (!(error instanceof SunwiseError) || error.code !== 'NOT_RESIDENT') throw error
-      return this.get(key.slice()).then((entry) => {
+      return this.get(typeof key === 'string' ? key : key.slice()).then((entry) => {
         if (entry === undefined) return -1
         const { value } = entry
         if (value.length > into.length) return -2 - value.length

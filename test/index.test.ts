@@ -148,6 +148,7 @@ test('Store.getInto() copies the value, or says how much room it needs', async (
   await store.put('copied', 'twelve bytes')
   const into = new Uint8Array(12)
   assert.equal(store.getInto(bytes('copied'), into), 12)
+  assert.equal(store.getInto('copied', into), 12, 'A key may be text')
   assert.equal(text(into), 'twelve bytes')
   const small = new Uint8Array(11).fill(7)
   assert.equal(store.getInto(bytes('copied'), small), -2 - 12)
@@ -391,6 +392,7 @@ test('Keys have 1 to 2,048 bytes', async () => {
     throwsWith('BAD_KEY', () => store.getSync(key))
   }
   throwsWith('BAD_KEY', () => store.getInto(new Uint8Array(2049), new Uint8Array(1)))
+  throwsWith('BAD_KEY', () => store.getInto('x'.repeat(2049), new Uint8Array(1)))
 })
 
 test('Values have at most the bytes of the limit', async () => {

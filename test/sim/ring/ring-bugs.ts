@@ -111,7 +111,10 @@ export const ringBugs: readonly DeliberateBug[] = [
         to: '  const vector = a.vector.length > 0 ? joinVectors(a.vector, versions.map(({ actor, counter }) => ({ actor, counter })).filter((entry, index, all) => all[index + 1]?.actor !== entry.actor)) : b.vector\n  return isUnchanged',
       },
     ],
-    test: allFaults,
+    test: {
+      file: 'test/versions/causal-histories.test.ts',
+      name: 'Causal histories: version sets show exactly the maximal writes seen, and converge',
+    },
   },
   {
     what: 'issues dots of the same actor again after a power cut took unsynced writes, and does not heed what it hears of its own',

@@ -1,0 +1,270 @@
+/**
+ * `npm run soak:large -- [--records N] [--memory MIB] [--seed S]`: far more records than memory in one store of this process, and what a
+ * user would ask of it.
+ *
+ *   load      records of 16 + 100 bytes in batches
+ *   reads     of random keys that are there, and of keys that are not: each value is compared, system calls are counted
+ *   backup    while a writer overwrites the keys in their order
+ *   restart   open again
+ *   compare   every key of the store, and of the restored backup: what was overwritten before the backup began is in it, what was
+ *             overwritten after it ended is not
+ *
+ * One line of facts goes to evidence/runs.jsonl. Exit code 1, and the directory is kept, if anything was wrong; 2 for bad arguments.
+ */
+import { execFileSync } from 'node:child_process'
+import { randomInt } from 'node:crypto'
+import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { SeededRandom } from '../../src/base/seeded-random.ts'
+import { restoreBackup } from '../../src/host/backup.ts'
+import { type BatchOperation, open, type Store } from '../../src/index.ts'
+
+const MiB = 1024 * 1024
+const valueBytes = 100
+const batchOperations = 1000
+const batchesUnderWay = 4
+const wrongMax = 20
+const project = join(import.meta.dirname, '..', '..')
+const git = (...words: readonly string[]): string =>
+  execFileSync('git', words, { cwd: project, encoding: 'utf8' }).trim()
+
+type Plan = { readonly records: number; readonly memoryBytes: number; readonly seed: number }
+
+const keyOf = (index: number): string => `key ${String(index).padStart(12, '0')}`
+
+/** Writes the value of a write of a key into `into`: nothing of it is kept, and no two are alike. */
+function fillValue(into: Uint8Array, index: number, write: number): void {
+  let state = (Math.imul(index + 1, 0x9e37_79b1) ^ Math.imul(write + 1, 0x85eb_ca6b)) >>> 0
+  for (let at = 0; at < into.length; at++) {
+    state = (Math.imul(state, 0x0001_9660d) + 0x3c6e_f35f) >>> 0
+    into[at] = state >>> 24
+  }
+  new DataView(into.buffer, into.byteOffset).setUint32(0, index)
+  new DataView(into.buffer, into.byteOffset).setUint32(4, write)
+}
+
+/** System calls of this process that read. */
+const readCalls = (): number => Number(/syscr: (\d+)/.exec(readFileSync('/proc/self/io', 'utf8'))![1])
+const memoryBytesMost = (): number =>
+  Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))![1]) * 1024
+const bytesIn = (directory: string): number =>
+  (readdirSync(directory, { recursive: true }) as string[]).reduce(
+    (sum, name) => sum + (statSync(join(directory, name), { throwIfNoEntry: false })?.size ?? 0),
+    0,
+  )
+
+class LargeStore {
+  readonly directory = mkdtempSync(join(tmpdir(), 'sunwise-large-'))
+  readonly wrong: string[] = []
+  readonly facts: Record<string, number> = {}
+  readonly #plan: Plan
+  readonly #random: SeededRandom
+  readonly #started = performance.now()
+  readonly #seen = new Uint8Array(valueBytes)
+  readonly #wanted = new Uint8Array(valueBytes)
+  /** Keys from 0 on that were overwritten, as far as that was acknowledged, and as far as it was begun. */
+  #acknowledged = 0
+  #begun = 0
+
+  constructor(plan: Plan) {
+    this.#plan = plan
+    this.#random = new SeededRandom(plan.seed)
+  }
+
+  get seconds(): number {
+    return Math.round((performance.now() - this.#started) / 1000)
+  }
+
+  say(text: string): void {
+    process.stdout.write(`${String(this.seconds).padStart(6)} s  ${text}\n`)
+  }
+
+  async run(): Promise<void> {
+    const { records } = this.#plan
+    const backups = join(this.directory, 'backups')
+    {
+      await using store = await this.#open('data')
+      await this.#timed('load', records, () => this.#write(store, 0, records, 0))
+      this.facts['diskBytes'] = bytesIn(join(this.directory, 'data'))
+      await this.#timed('reads', 1_000_000, () => this.#read(store, 1_000_000, true))
+      await this.#timed('absent', 1_000_000, () => this.#read(store, 1_000_000, false))
+      await this.#backUp(store, backups)
+      this.facts['memoryBytesMost'] = memoryBytesMost()
+    }
+    const begun = performance.now()
+    {
+      await using store = await this.#open('data')
+      this.facts['restartMs'] = Math.round(performance.now() - begun)
+      this.say(`open again after ${this.facts['restartMs']} ms, ${store.recoveredRecords} records of the log`)
+      await this.#timed('compare', records, () => this.#compare(store, this.#acknowledged, this.#begun))
+    }
+    await this.#timed('restore', records, async () => {
+      await restoreBackup(backups, this.facts['backupNumber']!, join(this.directory, 'restored'), () => {})
+    })
+    await using restored = await this.#open('restored')
+    await this.#timed('compareRestored', records, () =>
+      this.#compare(restored, this.facts['acknowledgedBefore']!, this.facts['begunAfter']!),
+    )
+  }
+
+  #open(name: string): Promise<Store> {
+    return open({
+      dir: join(this.directory, name),
+      memoryBytes: this.#plan.memoryBytes,
+      durability: 'os',
+      log: (line) => this.say(line),
+    })
+  }
+
+  /** Runs a phase, and notes how many operations it did in a second. */
+  async #timed(phase: string, operations: number, work: () => Promise<void> | void): Promise<void> {
+    const begun = performance.now()
+    const callsBefore = readCalls()
+    await work()
+    const seconds = (performance.now() - begun) / 1000
+    this.facts[`${phase}PerSecond`] = Math.round(operations / seconds)
+    const calls = ((readCalls() - callsBefore) / operations).toFixed(3)
+    const memory = Math.round(memoryBytesMost() / MiB)
+    this.say(
+      `${phase}: ${operations} in ${seconds.toFixed(1)} s, ${calls} read calls each; at most ${memory} MiB resident; ${this.wrong.length} wrong`,
+    )
+    if (phase === 'reads' || phase === 'absent') this.facts[`${phase}Calls`] = Number(calls)
+  }
+
+  #note(problem: string): void {
+    if (this.wrong.length < wrongMax) this.say(`WRONG: ${problem}`)
+    this.wrong.push(problem)
+  }
+
+  /** Writes the keys from `first` to below `end`, in that order. */
+  async #write(store: Store, first: number, end: number, write: number, signal?: AbortSignal): Promise<void> {
+    let next = first
+    const done = new Set<number>()
+    const lane = async (): Promise<void> => {
+      while (next < end && signal?.aborted !== true) {
+        const from = next
+        next = Math.min(end, from + batchOperations)
+        const batch: BatchOperation[] = []
+        for (let index = from; index < next; index++) {
+          const value = new Uint8Array(valueBytes)
+          fillValue(value, index, write)
+          batch.push({ op: 'put', key: keyOf(index), value })
+        }
+        if (write > 0) this.#begun = next
+        for (let left = batch; left.length > 0; ) {
+          const results = await store.batch(left)
+          for (const { error } of results) {
+            if (error !== undefined && error.code !== 'OVERLOADED') throw error
+          }
+          left = left.filter((_, at) => results[at]!.error !== undefined)
+        }
+        done.add(from)
+        while (write > 0 && done.delete(this.#acknowledged)) this.#acknowledged += batchOperations
+      }
+    }
+    await Promise.all(Array.from({ length: batchesUnderWay }, lane))
+  }
+
+  /** Reads random keys on this thread. */
+  #read(store: Store, reads: number, isThere: boolean): void {
+    for (let left = reads; left > 0; left--) {
+      const index = this.#random.below(this.#plan.records)
+      const length = store.getInto(isThere ? keyOf(index) : `${keyOf(index)}?`, this.#seen)
+      if (isThere) this.#judge(index, length, 0, 0)
+      else if (length !== -1) this.#note(`Key ${index} followed by ? is not there, and has ${length} bytes`)
+    }
+  }
+
+  /** Every key has its second value below `sure`, its first one from `maybe` on, and between them either. */
+  #compare(store: Store, sure: number, maybe: number): void {
+    for (let index = 0; index < this.#plan.records; index++) {
+      this.#judge(index, store.getInto(keyOf(index), this.#seen), index < sure ? 1 : 0, index < maybe ? 1 : 0)
+    }
+  }
+
+  #judge(index: number, length: number, least: number, most: number): void {
+    if (length !== valueBytes) return this.#note(`Key ${index} has ${length} bytes`)
+    const write = new DataView(this.#seen.buffer).getUint32(4)
+    fillValue(this.#wanted, index, write)
+    if (Buffer.compare(this.#seen, this.#wanted) !== 0) return this.#note(`Key ${index} has the bytes of another write`)
+    if (write < least || write > most) this.#note(`Key ${index} shows write ${write}, not one of ${least} to ${most}`)
+  }
+
+  /** Backs up while a writer overwrites. */
+  async #backUp(store: Store, directory: string): Promise<void> {
+    const ending = new AbortController()
+    const writing = this.#write(store, 0, this.#plan.records, 1, ending.signal)
+    await new Promise((resolve) => setTimeout(resolve, 2000))
+    this.facts['acknowledgedBefore'] = this.#acknowledged
+    const begun = performance.now()
+    const summary = await store.backup(directory)
+    const seconds = (performance.now() - begun) / 1000
+    this.facts['begunAfter'] = this.#begun
+    this.facts['backupNumber'] = summary.number
+    this.facts['backupSeconds'] = Math.round(seconds)
+    await new Promise((resolve) => setTimeout(resolve, 1000))
+    ending.abort()
+    await writing
+    this.say(
+      `backup in ${seconds.toFixed(1)} s beside ${this.facts['begunAfter'] - this.facts['acknowledgedBefore']} writes; ${JSON.stringify(summary)}`,
+    )
+    if (this.facts['begunAfter'] === this.facts['acknowledgedBefore'])
+      this.#note('Nothing was written during the backup')
+  }
+}
+
+/** The arguments; undefined if they are wrong. */
+function planOf(): Plan | undefined {
+  try {
+    const { values } = parseArgs({
+      options: {
+        records: { type: 'string', default: '20000000' },
+        memory: { type: 'string', default: '256' },
+        seed: { type: 'string', default: String(randomInt(2 ** 31)) },
+      },
+    })
+    const plan = {
+      records: Number(values.records),
+      memoryBytes: Number(values.memory) * MiB,
+      seed: Number(values.seed),
+    }
+    // A whole number of batches, so that what is acknowledged can be counted in them.
+    const isRight = plan.records > 0 && plan.records % batchOperations === 0 && plan.memoryBytes > 0
+    return isRight && Number.isSafeInteger(plan.seed) ? plan : undefined
+  } catch {
+    return undefined
+  }
+}
+
+const plan = planOf()
+if (plan === undefined) {
+  process.stderr.write('Usage: npm run soak:large -- [--records N, in thousands] [--memory MIB] [--seed S]\n')
+  process.exit(2)
+}
+// Asked before the run, since the tree may move on meanwhile.
+const source = { commit: git('rev-parse', 'HEAD'), isModified: git('status', '--porcelain', '--', 'src') !== '' }
+const large = new LargeStore(plan)
+large.say(`${plan.records} records in ${plan.memoryBytes / MiB} MiB; seed ${plan.seed}; ${large.directory}`)
+try {
+  await large.run()
+} catch (error) {
+  large.wrong.push(String(error))
+  process.stderr.write(`${error instanceof Error ? error.stack : error}\n`)
+}
+const line = {
+  run: 'large',
+  at: new Date().toISOString(),
+  ...source,
+  ...plan,
+  ...large.facts,
+  failures: large.wrong.length,
+  seconds: large.seconds,
+}
+mkdirSync(join(project, 'evidence'), { recursive: true })
+appendFileSync(join(project, 'evidence', 'runs.jsonl'), `${JSON.stringify(line)}\n`)
+large.say(JSON.stringify(line))
+if (large.wrong.length === 0) rmSync(large.directory, { recursive: true, force: true })
+else large.say(`${large.wrong.length} wrong; seed ${plan.seed}; the directory ${large.directory} is kept`)
+process.exitCode = large.wrong.length === 0 ? 0 : 1
