@@ -167,20 +167,24 @@ class LargeStore {
     await Promise.all(Array.from({ length: batchesUnderWay }, lane))
   }
 
-  /** Reads random keys on this thread. */
-  #read(store: Store, reads: number, isThere: boolean): void {
+  /** Reads random keys, one after the other. */
+  async #read(store: Store, reads: number, isThere: boolean): Promise<void> {
     for (let left = reads; left > 0; left--) {
       const index = this.#random.below(this.#plan.records)
-      const length = store.getInto(isThere ? keyOf(index) : `${keyOf(index)}?`, this.#seen)
+      // Only a slow disk makes it a promise.
+      const read = store.readInto(isThere ? keyOf(index) : `${keyOf(index)}?`, this.#seen)
+      const length = typeof read === 'number' ? read : await read
       if (isThere) this.#judge(index, length, 0, 0)
       else if (length !== -1) this.#note(`Key ${index} followed by ? is not there, and has ${length} bytes`)
     }
   }
 
   /** Every key has its second value below `sure`, its first one from `maybe` on, and between them either. */
-  #compare(store: Store, sure: number, maybe: number): void {
+  async #compare(store: Store, sure: number, maybe: number): Promise<void> {
     for (let index = 0; index < this.#plan.records; index++) {
-      this.#judge(index, store.getInto(keyOf(index), this.#seen), index < sure ? 1 : 0, index < maybe ? 1 : 0)
+      const read = store.readInto(keyOf(index), this.#seen)
+      const length = typeof read === 'number' ? read : await read
+      this.#judge(index, length, index < sure ? 1 : 0, index < maybe ? 1 : 0)
     }
   }
 
