@@ -129,6 +129,15 @@ export type Catalog = {
   commit(edits: readonly CatalogEdit[], done: Done): void
 }
 
+/** Messages to other nodes. Whoever carries them adds checksum, cluster and sender, and drops what is damaged. */
+export type Network = {
+  /**
+   * Queues bytes for an address; they arrive once, or twice, or not. A datagram has up to 1,400 bytes and is lost more easily. False where
+   * the queue to that address is full: they are not sent.
+   */
+  send(address: string, bytes: Uint8Array, kind: 'stream' | 'datagram'): boolean
+}
+
 /** What a job may use: it runs on a thread that serves nobody, and may wait. */
 export type JobWorld = {
   readonly disk: Disk

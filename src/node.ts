@@ -1,73 +1,189 @@
 /**
- * One member of a cluster: composes coordinator, replica and hints over the doors, and says which of them a message is for. Nothing else
- * happens here. An object without a thread: requests go to `coordinator`, `receive` takes what peers send, `receiveReply` what
- * shards send, `tick` passes time on.
+ * One member of a cluster: composes what agrees on the topology, what knows who answers, and what coordinates, holds and repairs data, over
+ * the doors, and says which of them a message is for. Nothing else happens here. A node by itself is a cluster of one.
+ *
+ * An object without a thread: requests go to `coordinator` and `change`, `receive` takes what peers send, `receiveReply` what shards send,
+ * `tick` passes time on.
+ *
+ * A message between nodes is its channel, one byte, and what stands behind it in that channel's own form:
+ *
+ *   1 data         replication/peer-message.ts
+ *   2 membership   cluster/membership/messages.ts
+ *   3 chain        cluster/topology/chain-messages.ts
+ *   4 moves        cluster/topology/move-messages.ts
  */
 
+import { ByteReader, ByteWriter } from './base/bytes.ts'
 import type { HashSeed } from './base/key-hash.ts'
-import type { Durability } from './config.ts'
-import type { Clock, Random, Shards } from './env.ts'
-import { Exchanges, type ExchangesOptions, firstExchangeRequestId } from './replication/exchanges.ts'
+import { Membership, type MembershipParameters } from './cluster/membership/membership.ts'
+import { CatalogChainStore } from './cluster/topology/catalog-chain-store.ts'
+import { Chain } from './cluster/topology/chain.ts'
+import { MoveDriver } from './cluster/topology/move-driver.ts'
+import type { ChangeDone, TopologyChange } from './cluster/topology/proposals.ts'
+import type { Topology, TopologyBucket } from './cluster/topology/topology.ts'
+import { type Durability, Limits } from './config.ts'
+import type { Catalog, Clock, Network, Random, Shards } from './env.ts'
+import { Exchanges, firstExchangeRequestId } from './replication/exchanges.ts'
 import { firstHintRequestId, HintStore } from './replication/hint-store.ts'
 import { LocalReplica } from './replication/local-replica.ts'
-import { decodePeerMessage } from './replication/peer-message.ts'
+import { PartitionKeeper } from './replication/partition-keeper.ts'
+import { decodePeerMessage, type PeerMessage } from './replication/peer-message.ts'
 import { QuorumCoordinator } from './replication/quorum-coordinator.ts'
 import { Replica } from './replication/replica.ts'
 import type { Bucket } from './replication/requests.ts'
-import type { Routing } from './replication/routing.ts'
+import { TopologyRouting } from './replication/topology-routing.ts'
 import type { KeyReader } from './storage/shard-reader.ts'
 
 export type NodeOptions = {
   readonly nodeId: string
+  /** Where others reach it. */
+  readonly address: string
   readonly clock: Clock
   readonly random: Random
+  readonly catalog: Catalog
+  readonly network: Network
   readonly shards: Shards
   readonly readerOf: (shard: number) => KeyReader
   readonly hashSeed: HashSeed
   readonly clusterKey: Uint8Array
   readonly durability: Durability
-  readonly routing: () => Routing
-  readonly bucketOf: (id: number) => Bucket | undefined
-  readonly send: (node: string, bytes: Uint8Array) => boolean
-  /** Partitions that this node holds, and the other nodes that hold each. */
-  readonly partitions: ExchangesOptions['partitions']
+  /** The cluster that the node begins where its catalog knows of none; undefined: it takes the one of its seeds. */
+  readonly founds: Topology | undefined
+  /** Addresses where others may be. */
+  readonly seeds: readonly string[]
   /** Milliseconds between two exchanges of this node with others. */
   readonly exchangeRestMs: number
+  readonly membership?: Partial<MembershipParameters>
 }
+
+/** Who a message comes from, as the transport knows. */
+export type Peer = { readonly nodeId: string; readonly address: string }
+
+const Channel = { data: 1, membership: 2, chain: 3, moves: 4 } as const
+const incarnationKey = 'incarnation'
+/** Nodes that are no members and have asked something: they are answered where they asked from. */
+const strangersMax = 64
 
 export class Node {
   readonly replica: LocalReplica
   readonly coordinator: QuorumCoordinator
   readonly hints: HintStore
   readonly exchanges: Exchanges
+  readonly membership: Membership
+  readonly chain: Chain
+  readonly keeper: PartitionKeeper
+  readonly #options: NodeOptions
   readonly #server: Replica
+  readonly #moves: MoveDriver
+  #routing: TopologyRouting | undefined
+  #addresses: ReadonlyMap<string, string> = new Map()
+  #buckets: ReadonlyMap<number, Bucket> = new Map()
+  readonly #strangers = new Map<string, string>()
   /** Messages of peers that could not be read. */
   malformed = 0
 
+  /** @throws CATALOG_CORRUPT, DISK_FAILED */
   constructor(options: NodeOptions) {
-    const { routing, send } = options
-    this.replica = new LocalReplica(options)
-    this.hints = new HintStore({ ...options, self: options.nodeId, replica: this.replica })
-    this.coordinator = new QuorumCoordinator({
-      ...options,
-      self: options.nodeId,
-      replica: this.replica,
-      hints: this.hints,
+    const { nodeId, clock, random, catalog, network } = options
+    this.#options = options
+    const nowMs = clock.monotonicMs()
+    this.membership = new Membership({
+      nodeId,
+      address: options.address,
+      incarnation: nextIncarnation(catalog),
+      random,
+      nowMs,
+      ...(options.membership === undefined ? {} : { parameters: options.membership }),
+      send: (address, bytes, kind) => network.send(address, framed(Channel.membership, bytes), kind),
+      refuted: (incarnation) => storeIncarnation(catalog, incarnation),
     })
+    const routing = (): TopologyRouting => this.#routing!
+    const send = (to: string, bytes: Uint8Array): boolean => this.#send(to, Channel.data, bytes)
+    const bucketOf = (id: number): Bucket | undefined => this.#buckets.get(id)
+    const common = { ...options, self: nodeId, routing, send, bucketOf }
+    this.replica = new LocalReplica(options)
+    this.hints = new HintStore({ ...common, replica: this.replica })
+    this.coordinator = new QuorumCoordinator({ ...common, replica: this.replica, hints: this.hints })
     this.exchanges = new Exchanges({
-      ...options,
-      self: options.nodeId,
+      ...common,
       replica: this.replica,
       restMs: options.exchangeRestMs,
+      partitions: () => this.keeper.partitions(),
     })
-    this.#server = new Replica({ life: options.random.u32(), replica: this.replica, hints: this.hints, routing, send })
+    this.keeper = new PartitionKeeper({
+      self: nodeId,
+      replica: this.replica,
+      statusOf: (partition, peer) => this.exchanges.statusOf(partition, peer),
+    })
+    this.#server = new Replica({ life: random.u32(), replica: this.replica, hints: this.hints, routing, send })
+    const store = new CatalogChainStore(catalog)
+    this.chain = new Chain({
+      nodeId,
+      random,
+      nowMs,
+      store,
+      stored: store.read(),
+      send: (address, bytes) => network.send(address, framed(Channel.chain, bytes), 'stream'),
+      changed: (topology, before) => this.#adopt(topology, before),
+    })
+    this.#moves = new MoveDriver({
+      nodeId,
+      topology: () => this.chain.topology,
+      progress: () => this.keeper.progress,
+      isAlive: (other) => this.membership.isAlive(other),
+      change: (apply, done) => this.chain.change(apply, done),
+      send: (to, bytes) => this.#send(to, Channel.moves, bytes),
+    })
+    if (this.chain.topology !== undefined) this.#adopt(this.chain.topology, undefined)
+    else if (options.founds !== undefined) this.chain.found(options.founds, () => {})
+    else this.chain.follow(options.seeds)
+    const others = [...this.#addresses.values()].filter((address) => address !== options.address)
+    this.membership.join([...new Set([...others, ...options.seeds])], nowMs)
+  }
+
+  /** The epoch that this node goes by; undefined before it has heard of any: until then it serves nobody. */
+  get topology(): Topology | undefined {
+    return this.#routing?.topology
+  }
+
+  /** Changes the cluster; `done` is called once. */
+  change(apply: TopologyChange, done: ChangeDone): void {
+    this.chain.change(apply, done)
   }
 
   /** A message of another node. */
-  receive(from: string, bytes: Uint8Array): void {
+  receive(from: Peer, bytes: Uint8Array): void {
+    const nowMs = this.#options.clock.monotonicMs()
+    const body = bytes.subarray(1)
+    switch (bytes[0]) {
+      case Channel.data:
+        return this.#receiveData(from, body)
+      case Channel.membership:
+        return this.membership.receive(from.address, body, nowMs)
+      case Channel.chain:
+        return this.chain.receive(from.address, body, nowMs)
+      case Channel.moves:
+        return this.#moves.receive(from.nodeId, body)
+      default:
+        this.malformed++
+    }
+  }
+
+  #receiveData(from: Peer, bytes: Uint8Array): void {
     const message = decodePeerMessage(bytes)
-    if (message === undefined) this.malformed++
-    else if (message.type === 'write' || message.type === 'read' || message.type === 'compare') {
+    if (message === undefined) {
+      this.malformed++
+      return
+    }
+    if (this.#routing === undefined) return
+    this.#meet(from)
+    // Whoever is ahead knows what this node lacks.
+    if (message.epoch > this.#routing.epoch) this.chain.heardOf(message.epoch, from.address)
+    this.#dispatch(from.nodeId, message)
+  }
+
+  #dispatch(from: string, message: PeerMessage): void {
+    if (message.type === 'write' || message.type === 'read' || message.type === 'compare') {
       this.#server.receive(from, message)
     } else if (message.type !== 'forward' && message.requestId >= firstExchangeRequestId) {
       this.exchanges.receive(from, message)
@@ -80,10 +196,67 @@ export class Node {
     this.replica.receive(u8, i32, start)
   }
 
+  /** Every 20 to 100 ms. */
   tick(): void {
+    const nowMs = this.#options.clock.monotonicMs()
+    this.membership.tick(nowMs)
+    this.chain.tick(nowMs)
+    if (this.#routing === undefined) return
     this.replica.tick()
     this.coordinator.tick()
     this.hints.tick()
+    this.keeper.tick()
     this.exchanges.tick()
+    this.#moves.tick(nowMs)
   }
+
+  /** From here on everything goes by another epoch. */
+  #adopt(topology: Topology, before: Topology | undefined): void {
+    this.#addresses = new Map(topology.members.map(({ nodeId, address }) => [nodeId, address]))
+    if (topology.buckets !== before?.buckets)
+      this.#buckets = new Map(topology.buckets.map((bucket) => [bucket.id, bucketOf(bucket)]))
+    this.#routing = new TopologyRouting(topology, this.#options.nodeId, (other) => this.membership.isAlive(other))
+    this.keeper.adopt(topology, before)
+    for (const { nodeId } of before?.members ?? []) {
+      if (!this.#addresses.has(nodeId) && nodeId !== this.#options.nodeId) this.membership.forget(nodeId)
+    }
+  }
+
+  #meet({ nodeId, address }: Peer): void {
+    if (this.#addresses.has(nodeId)) return
+    this.#strangers.delete(nodeId)
+    this.#strangers.set(nodeId, address)
+    if (this.#strangers.size > strangersMax) this.#strangers.delete(this.#strangers.keys().next().value!)
+  }
+
+  #send(to: string, channel: number, bytes: Uint8Array): boolean {
+    const address = this.#addresses.get(to) ?? this.#strangers.get(to)
+    return address !== undefined && this.#options.network.send(address, framed(channel, bytes), 'stream')
+  }
+}
+
+function framed(channel: number, bytes: Uint8Array): Uint8Array {
+  const message = new Uint8Array(1 + bytes.length)
+  message[0] = channel
+  message.set(bytes, 1)
+  return message
+}
+
+/** Row `incarnation`: u32. Above every one before; a start that cannot store it is told of by others, and goes on above that. */
+function nextIncarnation(catalog: Catalog): number {
+  const stored = catalog.get(incarnationKey)
+  const incarnation = (stored === undefined ? 0 : new ByteReader(stored).u32()) + 1
+  storeIncarnation(catalog, incarnation)
+  return incarnation
+}
+
+function storeIncarnation(catalog: Catalog, incarnation: number): void {
+  const writer = new ByteWriter(4)
+  writer.u32(incarnation)
+  catalog.commit([{ op: 'put', key: incarnationKey, value: writer.toBytes() }], () => {})
+}
+
+function bucketOf(bucket: TopologyBucket): Bucket {
+  const { valueBytesMax = Limits.valueBytesDefault } = bucket
+  return { ...bucket, id: bucket.id as Bucket['id'], valueBytesMax }
 }

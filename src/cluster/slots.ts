@@ -36,6 +36,11 @@ export function partitionOfSlot(slot: number): number {
   return slot >>> partitionShift
 }
 
+/** The partition of a whole key. */
+export function partitionOfKey(key: Uint8Array): number {
+  return partitionOfSlot(slotOfKey(key, 0, key.length))
+}
+
 /** The shard that owns a partition when the node has `shards` of them: contiguous, equal to within one partition. */
 export function shardOfPartition(partition: number, shards: number): number {
   return ((partition * shards) / Limits.partitions) | 0

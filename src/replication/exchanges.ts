@@ -42,13 +42,20 @@ export type ExchangesOptions = {
   readonly clock: Clock
   readonly replica: LocalReplica
   readonly routing: () => Routing
-  /** Partitions that this node holds, and the other nodes that hold each. */
-  readonly partitions: () => readonly { readonly partition: number; readonly others: readonly string[] }[]
+  readonly partitions: () => readonly ComparedPartition[]
   readonly bucketOf: (id: number) => Bucket | undefined
   readonly send: (node: string, bytes: Uint8Array) => boolean
   readonly durability: Durability
   /** Milliseconds from the end of one exchange to the begin of the next. */
   readonly restMs: number
+}
+
+/** A partition that this node has data of, and the other nodes that have. */
+export type ComparedPartition = {
+  readonly partition: number
+  readonly others: readonly string[]
+  /** Somebody waits for an exchange that was begun in this epoch or later; undefined: nobody does. */
+  readonly wantedSince: number | undefined
 }
 
 /** Requests of exchanges have ids from here on. */
@@ -61,7 +68,12 @@ const keysInFlight = 16
 const answerMs = 3000
 
 /** What became of the last complete exchange of a partition with a peer. */
-export type ExchangeStatus = { readonly endedMs: number; readonly keysRepaired: number }
+export type ExchangeStatus = {
+  readonly endedMs: number
+  readonly keysRepaired: number
+  /** Epoch in which it began. */
+  readonly epoch: number
+}
 
 type Answer = ComparedMessage | FoundMessage | WrittenMessage
 type Waiting = {
@@ -73,6 +85,9 @@ type Waiting = {
 type Exchange = {
   readonly partition: number
   readonly peer: string
+  readonly epoch: number
+  /** Nobody rests before the next one. */
+  readonly isWanted: boolean
   /** The peer's clock before its tree was read. */
   clock: Uint8Array
   /** The start of the peer that told it: another one may have lost what the clock covers. */
@@ -149,15 +164,27 @@ export class Exchanges {
   }
 
   #beginNext(): void {
-    const pairs = this.#options
-      .partitions()
-      .flatMap(({ partition, others }) => others.map((peer) => ({ partition, peer })))
+    const partitions = this.#options.partitions()
+    const wanted = partitions.filter(({ wantedSince }) => wantedSince !== undefined)
+    if (this.#beginOneOf(wanted, true)) return
+    this.#beginOneOf(partitions, false)
+  }
+
+  /** Begins with the next partition and peer in turn. False: none of the peers answers, or none is wanted. */
+  #beginOneOf(partitions: readonly ComparedPartition[], isWanted: boolean): boolean {
+    const pairs = partitions.flatMap(({ partition, others, wantedSince }) =>
+      others.map((peer) => ({ partition, peer, wantedSince })),
+    )
     for (let tries = 0; tries < pairs.length; tries++) {
-      const { partition, peer } = pairs[this.#turn++ % pairs.length]!
-      if (!this.#options.routing().isAlive(peer)) continue
+      const { partition, peer, wantedSince = 0 } = pairs[this.#turn++ % pairs.length]!
+      const routing = this.#options.routing()
+      if (!routing.isAlive(peer)) continue
+      if (isWanted && (this.statusOf(partition, peer)?.epoch ?? 0) >= wantedSince) continue
       const exchange = {
         partition,
         peer,
+        epoch: routing.epoch,
+        isWanted,
         clock: nothing,
         life: 0,
         isPartial: false,
@@ -167,8 +194,9 @@ export class Exchanges {
       }
       this.#current = exchange
       this.#descend(exchange, root)
-      return
+      return true
     }
+    return false
   }
 
   /** Compares the children of nodes, and goes on with those that differ. */
@@ -218,8 +246,9 @@ export class Exchanges {
       if (own !== undefined && theirs !== undefined && this.#current === exchange) done(own, theirs)
     }
     const wantsClock = exchange.clock.length === 0
-    const { epoch } = this.#options.routing()
-    this.#ask(peer, { type: 'compare', epoch, timeoutMs: answerMs, partition, wantsClock, of, numbers }, (answer) => {
+    const standing = this.#options.routing().standingOf(partition)
+    const question = { type: 'compare', timeoutMs: answerMs, partition, wantsClock, of, numbers } as const
+    this.#ask(peer, { ...question, ...standing }, (answer) => {
       if (answer?.type !== 'compared' || answer.failure !== undefined) return this.#giveUp(exchange)
       if (wantsClock) {
         exchange.clock = answer.clock
@@ -272,8 +301,8 @@ export class Exchanges {
           key,
           set: held.set,
         } as const
-        const { epoch } = this.#options.routing()
-        this.#ask(exchange.peer, { ...message, epoch, timeoutMs: answerMs, hintFor: undefined }, (answer) =>
+        const standing = this.#options.routing().standingOf(exchange.partition)
+        this.#ask(exchange.peer, { ...message, ...standing, timeoutMs: answerMs, hintFor: undefined }, (answer) =>
           done(answer?.type === 'written' && answer.failure === undefined),
         )
       })
@@ -291,9 +320,9 @@ export class Exchanges {
       )
     // What the peer has seen and has no more was deleted there.
     if (!isThere) return pull(emptySet)
-    const { epoch } = this.#options.routing()
-    const message = { type: 'read', epoch, timeoutMs: answerMs, bucketId: bucket.id, key, wantsSet: true } as const
-    this.#ask(exchange.peer, message, (answer) => {
+    const standing = this.#options.routing().standingOf(exchange.partition)
+    const message = { type: 'read', timeoutMs: answerMs, bucketId: bucket.id, key, wantsSet: true } as const
+    this.#ask(exchange.peer, { ...message, ...standing }, (answer) => {
       if (answer?.type !== 'found' || answer.failure !== undefined || answer.set === undefined) done(false)
       else if (answer.life !== exchange.life) done(false)
       else pull(answer.set)
@@ -344,11 +373,14 @@ export class Exchanges {
   #end(exchange: Exchange): void {
     const nowMs = this.#options.clock.monotonicMs()
     this.#current = undefined
-    this.#nextMs = nowMs + this.#options.restMs
+    this.#nextMs = nowMs + (exchange.isWanted ? 0 : this.#options.restMs)
     this.ended++
     this.keysRepaired += exchange.repaired
     if (exchange.isPartial) this.partial++
-    else this.#status.set(`${exchange.partition} ${exchange.peer}`, { endedMs: nowMs, keysRepaired: exchange.repaired })
+    else {
+      const { partition, peer, epoch, repaired } = exchange
+      this.#status.set(`${partition} ${peer}`, { endedMs: nowMs, keysRepaired: repaired, epoch })
+    }
   }
 
   #ask(to: string, message: Unnumbered, done: (answer: Answer | undefined) => void): void {

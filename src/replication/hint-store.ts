@@ -15,7 +15,7 @@
  * nobody took for `ageMsMax` is dropped and counted. At most `inFlightMax` go to each target at a time, no faster than it answers.
  */
 import { SunwiseError } from '../base/errors.ts'
-import { partitionOfSlot, slotOfKey } from '../cluster/slots.ts'
+import { partitionOfKey } from '../cluster/slots.ts'
 import { type Durability, Limits } from '../config.ts'
 import type { Clock } from '../env.ts'
 import { type HintKey, mergeHintValues } from '../shard/hint-record.ts'
@@ -294,7 +294,7 @@ export class HintStore implements HintKeeper {
       encodePeerMessage({
         type: 'write',
         requestId,
-        epoch: this.#options.routing().epoch,
+        ...this.#options.routing().standingOf(partitionOfKey(key)),
         timeoutMs: answerMs,
         bucketId,
         lastWriteWins: bucket.conflict === 'lww',
@@ -342,7 +342,7 @@ export class HintStore implements HintKeeper {
   #ownersOf({ bucketId, key }: HintKey): readonly string[] {
     const bucket = this.#options.bucketOf(bucketId)
     if (bucket === undefined) return []
-    const partition = partitionOfSlot(slotOfKey(key, 0, key.length))
+    const partition = partitionOfKey(key)
     return [...new Set(this.#options.routing().writersOf(partition, bucket.n).flat())]
   }
 

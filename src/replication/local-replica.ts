@@ -115,6 +115,7 @@ export class LocalReplica {
   readonly #options: LocalReplicaOptions
   readonly #hash: KeyHash
   readonly #pending = new PendingTable<Pending>()
+  readonly #touched = new Uint8Array(Limits.partitions)
   #scratch = new Int32Array(16 * 1024)
   #scratchBytes = new Uint8Array(this.#scratch.buffer)
 
@@ -126,6 +127,21 @@ export class LocalReplica {
   /** Requests under way. */
   get pendingCount(): number {
     return this.#pending.count
+  }
+
+  /** Whether something of a partition was written here, as far as this object knows. */
+  isTouched(partition: number): boolean {
+    return this.#touched[partition] === 1
+  }
+
+  /** Something of a partition is here from before. */
+  touch(partition: number): void {
+    this.#touched[partition] = 1
+  }
+
+  /** What is under way now, to be compared with what is later. */
+  underWay(): ReadonlySet<object> {
+    return this.#pending.requests()
   }
 
   /** Settles what the shards did not answer in time. */
@@ -152,6 +168,7 @@ export class LocalReplica {
     const typeCode = contentType === '' ? 0 : contentTypeCodeOf(contentType)
     const typeBytes = spelledBytes(typeCode, contentType)
     const slot = slotOfKey(key, 0, key.length)
+    this.touch(partitionOfSlot(slot))
     const shard = this.#shardOf(slot)
     const target = this.#begin(
       shard,
@@ -201,6 +218,7 @@ export class LocalReplica {
     clock: Uint8Array = noClock,
   ): void {
     const slot = slotOfKey(key, 0, key.length)
+    this.touch(partitionOfSlot(slot))
     const shard = this.#shardOf(slot)
     const target = this.#begin(shard, mergeCommandSize(key.length, set.length, clock.length))
     if (target instanceof SunwiseError) return done(target, undefined)

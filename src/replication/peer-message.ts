@@ -2,28 +2,28 @@
  * What coordinators and replicas of different nodes say to each other about keys. One message is one operation; the transport packs many
  * into a frame, and adds checksum, cluster and sender. Little-endian, version 1:
  *
- *      0 u8 version   1 u8 type   2 u16 0   4 u32 requestId   8 u32 epoch   12 u32 timeoutMs (answers: 0)
+ *      0 u8 version   1 u8 type   2 u16 0   4 u32 requestId   8 u32 epoch   12 u32 fence   16 u32 timeoutMs (answers: both 0)
  *
  *   1 write     take in what another replica has of a key
- *     16 u32 bucketId   20 u8 flags: 1 last write wins, 2 hint   21 u8 durability   22 u16 0   24 key | set | (hint) target
+ *     20 u32 bucketId   24 u8 flags: 1 last write wins, 2 hint   25 u8 durability   26 u16 0   28 key | set | (hint) target
  *   2 read      what have you of a key
- *     16 u32 bucketId   20 u8 flags: 1 the set, not only its digest   21 u8 0   22 u16 0   24 key
+ *     20 u32 bucketId   24 u8 flags: 1 the set, not only its digest   25 u8 0   26 u16 0   28 key
  *   3 written   answer to 1
- *     16 failure | u8 durable
+ *     20 failure | u8 durable
  *   4 found     answer to 2
- *     16 failure | u32 life | u8 flags: 1 the set, 2 durable | u32 digestLow | u32 digestHigh | (1) set
+ *     20 failure | u32 life | u8 flags: 1 the set, 2 durable | u32 digestLow | u32 digestHigh | (1) set
  *   5 forward   coordinate this operation
- *     16 u32 bucketId   20 u8 operation: 1 put, 2 delete, 3 get   21 u8 flags: 1 context, 2 ifMatch any, 4 ifMatch, 8 ifNoneMatch,
- *        16 ttl, 32 durability, 64 sloppy, 128 not sloppy   22 u8 level   23 u8 durability   24 key | value | content type
+ *     20 u32 bucketId   24 u8 operation: 1 put, 2 delete, 3 get   25 u8 flags: 1 context, 2 ifMatch any, 4 ifMatch, 8 ifNoneMatch,
+ *        16 ttl, 32 durability, 64 sloppy, 128 not sloppy   26 u8 level   27 u8 durability   28 key | value | content type
  *        | (1) context | (4) u8 count, count x { u32 low, u32 high } | (16) u64 ttlMs, 0: none
  *   6 forwarded answer to 5
- *     16 failure | u8 flags: 1 set, 2 sloppy, 4 durable | u16 repaired | u16 replicas | u8 acks, each { u8 flags: 1 fallback,
+ *     20 failure | u8 flags: 1 set, 2 sloppy, 4 durable | u16 repaired | u16 replicas | u8 acks, each { u8 flags: 1 fallback,
  *        2 durable; node } | (1) set
  *
  *   7 compare   what have you of a partition
- *     16 u16 partition   18 u8 wants: 1 clock, 2 children, 4 keys of leaves   19 u8 0   20 numbers of nodes or leaves, u16 each
+ *     20 u16 partition   22 u8 wants: 1 clock, 2 children, 4 keys of leaves   23 u8 0   24 numbers of nodes or leaves, u16 each
  *   8 compared  answer to 7, as the shard gives it (shard/command.ts)
- *     16 failure | u32 life | clock | answer
+ *     20 failure | u32 life | clock | answer
  *
  * A life is a number that each start of a node draws anew: what a node said before it may have been lost with its disk. A failure is { u8 codeBytes (0: none failed), code of the error table, u8 outcome }: codes are for ever, their numbers are not. Key, set, value, context, target, node,
  * content type, numbers, clock and answer are each a u32 length and the bytes. Level: 0 the bucket's, 1 one, 2 quorum,
@@ -37,7 +37,13 @@ import type { QuorumLevel, ReceiptNode } from './requests.ts'
 
 export const peerMessageVersion = 1
 
-type Head = { readonly requestId: number; readonly epoch: number; readonly timeoutMs: number }
+type Head = {
+  readonly requestId: number
+  /** What the sender's topology says of the partition (cluster/topology/replica-sets.ts); answers have no fence. */
+  readonly epoch: number
+  readonly fence: number
+  readonly timeoutMs: number
+}
 
 /** Why something failed, as another node tells it. */
 export type PeerFailure = { readonly code: ErrorCode; readonly outcome: Outcome }
@@ -158,6 +164,7 @@ export function encodePeerMessage(message: PeerMessage): Uint8Array {
   writer.u16(0)
   writer.u32(message.requestId)
   writer.u32(message.epoch)
+  writer.u32(message.fence)
   writer.u32(message.timeoutMs)
   switch (message.type) {
     case 'write':
@@ -225,7 +232,7 @@ export function decodePeerMessage(bytes: Uint8Array): PeerMessage | undefined {
   const version = reader.u8()
   const type = reader.u8()
   const reserved = reader.u16()
-  const head: Head = { requestId: reader.u32(), epoch: reader.u32(), timeoutMs: reader.u32() }
+  const head: Head = { requestId: reader.u32(), epoch: reader.u32(), fence: reader.u32(), timeoutMs: reader.u32() }
   if (reader.failed || version !== peerMessageVersion || reserved !== 0) return undefined
   const message = readBody(reader, type, head)
   return reader.failed || reader.remaining !== 0 ? undefined : message

@@ -71,6 +71,11 @@ export class PendingTable<Request> {
     }
   }
 
+  /** The requests that are in the table now. */
+  requests(): ReadonlySet<Request> {
+    return new Set(this.#requests.filter((request) => request !== undefined))
+  }
+
   #release(slot: number): void {
     this.#requests[slot] = undefined
     this.#turns[slot] = (this.#turns[slot]! + 1) & turnMask

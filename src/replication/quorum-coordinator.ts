@@ -16,7 +16,7 @@
  */
 import { SunwiseError } from '../base/errors.ts'
 import { SipHash } from '../base/siphash.ts'
-import { partitionOfSlot, slotOfKey } from '../cluster/slots.ts'
+import { partitionOfKey } from '../cluster/slots.ts'
 import { type Durability, Limits } from '../config.ts'
 import type { Clock, Random } from '../env.ts'
 import { ActorRegistry } from '../versions/actor-registry.ts'
@@ -144,7 +144,10 @@ type ForwardOperation = {
 type Operation = WriteOperation | ReadOperation | ForwardOperation
 
 /** A put or delete before it is applied, with everything that its coordinator needs. */
-type WriteRequest = Omit<ForwardMessage, 'type' | 'requestId' | 'epoch' | 'timeoutMs' | 'bucketId' | 'operation'> & {
+type WriteRequest = Omit<
+  ForwardMessage,
+  'type' | 'requestId' | 'epoch' | 'fence' | 'timeoutMs' | 'bucketId' | 'operation'
+> & {
   readonly operation: 'put' | 'delete'
 }
 
@@ -273,7 +276,7 @@ export class QuorumCoordinator {
   /** Who applies a write first: this node where it may, else the first replica that answers. */
   #coordinatorOf(bucket: Bucket, request: WriteRequest): string | SunwiseError {
     const routing = this.#options.routing()
-    const partition = partitionOf(request.key)
+    const partition = partitionOfKey(request.key)
     const writers = routing.writersOf(partition, bucket.n).flat()
     const first = writers.find((node) => routing.isAlive(node))
     if (first === undefined) return quorumNotMet(1, 0, writers.length, 'none')
@@ -289,7 +292,7 @@ export class QuorumCoordinator {
       ...request,
       type: 'forward',
       requestId,
-      epoch: this.#options.routing().epoch,
+      ...this.#options.routing().standingOf(partitionOfKey(request.key)),
       timeoutMs: this.#leftMs(deadlineMs),
       bucketId: bucket.id,
     }
@@ -314,6 +317,7 @@ export class QuorumCoordinator {
           type: 'forwarded',
           requestId,
           epoch: this.#options.routing().epoch,
+          fence: 0,
           timeoutMs: 0,
           failure: error === undefined ? undefined : { code: error.code, outcome: error.outcome },
           set: written === undefined ? undefined : encodeSet(written.set, this.#actors),
@@ -331,7 +335,7 @@ export class QuorumCoordinator {
     }
     const deadlineMs = this.#options.clock.monotonicMs() + timeoutMs
     if (operation === 'get') return this.#read(bucket, key, message.level ?? bucket.r, deadlineMs, answer)
-    const writers = this.#options.routing().writersOf(partitionOf(key), bucket.n).flat()
+    const writers = this.#options.routing().writersOf(partitionOfKey(key), bucket.n).flat()
     if (!writers.includes(this.#options.self)) return answer(wrongEpoch(), undefined)
     this.#coordinate(bucket, { ...message, operation }, deadlineMs, answer)
   }
@@ -349,7 +353,7 @@ export class QuorumCoordinator {
   #coordinate(bucket: Bucket, request: WriteRequest, deadlineMs: number, done: Callback<Written>): void {
     const routing = this.#options.routing()
     const { key } = request
-    const partition = partitionOf(key)
+    const partition = partitionOfKey(key)
     const groups = routing.writersOf(partition, bucket.n)
     const sloppy = request.sloppy ?? bucket.sloppy
     const level = request.level ?? bucket.w
@@ -441,7 +445,7 @@ export class QuorumCoordinator {
       encodePeerMessage({
         type: 'write',
         requestId,
-        epoch: this.#options.routing().epoch,
+        ...this.#options.routing().standingOf(operation.partition),
         timeoutMs: this.#leftMs(deadlineMs),
         bucketId: bucket.id,
         lastWriteWins: bucket.conflict === 'lww',
@@ -546,7 +550,7 @@ export class QuorumCoordinator {
 
   #read(bucket: Bucket, key: Uint8Array, level: QuorumLevel, deadlineMs: number, done: Callback<Found>): void {
     const routing = this.#options.routing()
-    const partition = partitionOf(key)
+    const partition = partitionOfKey(key)
     const readers = routing.readersOf(partition, bucket.n)
     const needed = acksNeeded(level, readers.length)
     const { self } = this.#options
@@ -599,9 +603,9 @@ export class QuorumCoordinator {
       })
       return
     }
-    const epoch = this.#options.routing().epoch
+    const standing = this.#options.routing().standingOf(operation.partition)
     const timeoutMs = this.#leftMs(deadlineMs)
-    const message = { type: 'read', requestId, epoch, timeoutMs, bucketId: bucket.id, key, wantsSet } as const
+    const message = { type: 'read', requestId, ...standing, timeoutMs, bucketId: bucket.id, key, wantsSet } as const
     if (this.#options.send(node, encodePeerMessage(message))) return
     this.#take(
       requestId,
@@ -683,8 +687,8 @@ export class QuorumCoordinator {
         })
         continue
       }
-      const epoch = this.#options.routing().epoch
-      const head = { type: 'write', requestId, epoch, timeoutMs, bucketId: bucket.id } as const
+      const standing = this.#options.routing().standingOf(operation.partition)
+      const head = { type: 'write', requestId, ...standing, timeoutMs, bucketId: bucket.id } as const
       const message = { ...head, lastWriteWins, durability, key, set: bytes, hintFor: undefined }
       if (this.#options.send(node, encodePeerMessage(message))) continue
       this.#repairEnded(requestId, operation, node, new SunwiseError('QUORUM_NOT_MET', `Cannot reach ${node}`))
@@ -802,7 +806,7 @@ export class QuorumCoordinator {
   /** Undefined where the vector names more actors than a token holds: the next write is then blind. */
   #tokenOf(bucket: Bucket, key: Uint8Array, { vector }: VersionSet): Uint8Array | undefined {
     const into = this.#contextScratch
-    const partition = partitionOf(key)
+    const partition = partitionOfKey(key)
     const bytes = encodeContext(this.#mac, into, 0, partition, bucket.id, key, 0, key.length, vector, this.#actors)
     return bytes === 0 ? undefined : into.slice(0, bytes)
   }
@@ -828,7 +832,7 @@ export class QuorumCoordinator {
     timeoutMs: number | undefined,
   ): SunwiseError | undefined {
     const routing = this.#options.routing()
-    const partition = partitionOf(key)
+    const partition = partitionOfKey(key)
     const groups = name === 'r' ? [routing.readersOf(partition, bucket.n)] : routing.writersOf(partition, bucket.n)
     const replicas = Math.min(...groups.map((group) => group.length))
     return checkRequest(level ?? bucket[name], bucket.n, replicas, name, timeoutMs)
@@ -859,10 +863,6 @@ export class QuorumCoordinator {
   #leftMs(deadlineMs: number): number {
     return Math.max(1, Math.ceil(deadlineMs - this.#options.clock.monotonicMs()))
   }
-}
-
-function partitionOf(key: Uint8Array): number {
-  return partitionOfSlot(slotOfKey(key, 0, key.length))
 }
 
 function sameDigest(a: Digest, b: Digest): boolean {

@@ -3,7 +3,7 @@
  * epoch in which the partition lies elsewhere is refused with WRONG_EPOCH, before anything is done. It has no state of its own.
  */
 import { SunwiseError } from '../base/errors.ts'
-import { partitionOfSlot, slotOfKey } from '../cluster/slots.ts'
+import { partitionOfKey } from '../cluster/slots.ts'
 import { CompareVerb } from '../shard/command.ts'
 import { ActorRegistry } from '../versions/actor-registry.ts'
 import { decodeSet } from '../versions/set-codec.ts'
@@ -37,7 +37,9 @@ export class Replica {
     if (message.type === 'compare') return this.#compare(from, message)
     const { key } = message
     const routing = this.#options.routing()
-    const isServed = routing.accepts(message.epoch, partitionOfSlot(slotOfKey(key, 0, key.length)))
+    const partition = partitionOfKey(key)
+    const isHint = message.type === 'write' && message.hintFor !== undefined
+    const isServed = routing.accepts(message, partition) && (isHint || routing.holds(partition))
     if (message.type === 'write') this.#write(from, message, isServed ? undefined : wrongEpoch())
     else this.#read(from, message, isServed ? undefined : wrongEpoch())
   }
@@ -92,7 +94,10 @@ export class Replica {
       const failure = error === undefined ? undefined : { code: error.code, outcome: error.outcome }
       this.#answer(from, { ...this.#headOf(message), type: 'compared', failure, life, clock, answer: bytes })
     }
-    if (!this.#options.routing().accepts(message.epoch, partition)) return answer(wrongEpoch(), nothing, nothing)
+    const routing = this.#options.routing()
+    if (!routing.accepts(message, partition) || !routing.holds(partition)) {
+      return answer(wrongEpoch(), nothing, nothing)
+    }
     const { replica } = this.#options
     const verb = message.of === 'children' ? CompareVerb.children : CompareVerb.leafKeys
     const look = (clock: Uint8Array): void =>
@@ -100,18 +105,24 @@ export class Replica {
     if (!wantsClock) return look(nothing)
     replica.compare(CompareVerb.clock, partition, nothing, timeoutMs, (error, clock) => {
       if (clock === undefined) answer(error, nothing, nothing)
+      else if (clock.length === 0) answer(notReady(partition), nothing, nothing)
       else look(clock)
     })
   }
 
-  #headOf({ requestId }: { readonly requestId: number }): { requestId: number; epoch: number; timeoutMs: number } {
-    return { requestId, epoch: this.#options.routing().epoch, timeoutMs: 0 }
+  #headOf({ requestId }: { readonly requestId: number }) {
+    return { requestId, epoch: this.#options.routing().epoch, fence: 0, timeoutMs: 0 }
   }
 
   /** An answer that cannot be sent is lost: who asked ends by its deadline. */
   #answer(to: string, message: Parameters<typeof encodePeerMessage>[0]): void {
     this.#options.send(to, encodePeerMessage(message))
   }
+}
+
+function notReady(partition: number): SunwiseError {
+  const message = `Partition ${partition} is not known here to have other replicas`
+  return new SunwiseError('NOT_READY', message, { outcome: 'none' })
 }
 
 function wrongEpoch(): SunwiseError {

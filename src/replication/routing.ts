@@ -1,4 +1,5 @@
-/** Where the replicas of a partition are, as the coordinator of a node sees it now. Types only: the topology answers. */
+/** Where the replicas of a partition are, as this node sees it now. Types only: topology-routing.ts answers. */
+import type { Standing } from '../cluster/topology/replica-sets.ts'
 
 export type Routing = {
   /** Epoch of the topology; every message carries it. */
@@ -14,6 +15,10 @@ export type Routing = {
   fallbacksOf(partition: number, n: number): readonly string[]
   /** Whether a node is thought to answer. */
   isAlive(node: string): boolean
-  /** Whether a request under another epoch may be served: its sender and this node see the partition at most one stage apart. */
-  accepts(epoch: number, partition: number): boolean
+  /** What a request about a partition carries. */
+  standingOf(partition: number): Standing
+  /** Whether the sender of a request and this node see the partition at most one stage apart. */
+  accepts(request: Standing, partition: number): boolean
+  /** Whether this node is a replica of the partition, becomes one, or ceases to be one just now. */
+  holds(partition: number): boolean
 }

@@ -28,7 +28,7 @@
  *
  *      0 u8 kind   1 u8 CompareVerb   2 u16 partition   4 u32 requestId   8 u32 payloadBytes   12 u32 0   16 payload padded
  *
- *     clock      no payload                     ->  the partition's clock (versions/partition-clock.ts)
+ *     clock      no payload                     ->  the partition's clock (versions/partition-clock.ts); no bytes: it has none
  *     children   u16 x inner nodes of the tree  ->  i32 x 2 x 16 per node: the lanes of its children (versions/hash-tree.ts)
  *     leafKeys   u16 x leaves                   ->  u16 leaves that are told whole, the rest was too much | keys, each
  *                                                   { u16 leaf, u16 keyBytes, u32 bucketId, u32 digestLow, u32 digestHigh, key }

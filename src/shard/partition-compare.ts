@@ -32,6 +32,7 @@ export class PartitionCompare {
   answer(verb: number, partition: number, payload: Uint8Array): Uint8Array {
     const clock = this.#store.clockOf(partition)
     if (clock === undefined) {
+      if (verb === CompareVerb.clock) return nothing
       throw new SunwiseError('NOT_READY', `Partition ${partition} is not known to have other replicas`)
     }
     switch (verb) {

@@ -8,10 +8,11 @@
  *   kind 2, actors: u32 first index, u32 count, count x { u32 low, u32 high }
  *   kind 3, clocks: u32 count, count x { u16 partition, u16 actor, u32 counterLow, u32 counterHigh }: the highest counter of
  *     each actor that any record before this one holds, so that retiring old segments never makes a counter go back
- *   kind 4, tracked clocks: u32 count, count x { u16 partition, u32 bytes, clock (partition-clock.ts) }: of each partition with
- *     replicas elsewhere the dots that had reached this one, or fewer
+ *   kind 4, tracked clocks: u32 count, count x { u16 first, u16 partitions, u32 bytes, clock (partition-clock.ts) }: of each
+ *     partition with replicas elsewhere the dots that had reached this one, or fewer; neighbours with the same clock stand together
  */
 import { ByteReader, ByteWriter, pad4 } from '../base/bytes.ts'
+import { Limits } from '../config.ts'
 import { logFormatVersion } from './log-group.ts'
 import { RecordFlag, recordBytesAt, recordHeaderBytes, recordKeyBytes } from './record.ts'
 
@@ -46,8 +47,8 @@ export function clockEntriesMax(segmentBytes: number): number {
   return Math.floor(segmentBytes / clocksShare / clockEntryBytes)
 }
 
-/** Bytes of a tracked clock beside the clock itself. */
-export const trackedClockHeadBytes = 6
+/** Bytes of a tracked clock, or of some that are the same, beside the clock itself. */
+export const trackedClockHeadBytes = 8
 
 /** How many bytes of tracked clocks the head of a segment of `segmentBytes` may hold. */
 export function trackedClocksBytesMax(segmentBytes: number): number {
@@ -101,11 +102,20 @@ export function encodeClocks(entries: readonly ClockEntry[]): Uint8Array {
   return controlRecord(ControlKind.clocks, writer.toBytes())
 }
 
+/** `clocks` in the order of their partitions. */
 export function encodeTrackedClocks(clocks: readonly TrackedClock[]): Uint8Array {
-  const writer = new ByteWriter()
-  writer.u32(clocks.length)
+  const runs: { readonly first: number; partitions: number; readonly clock: Uint8Array }[] = []
   for (const { partition, clock } of clocks) {
-    writer.u16(partition)
+    const last = runs.at(-1)
+    const isNext = last !== undefined && last.first + last.partitions === partition && sameBytes(last.clock, clock)
+    if (isNext) last.partitions++
+    else runs.push({ first: partition, partitions: 1, clock })
+  }
+  const writer = new ByteWriter()
+  writer.u32(runs.length)
+  for (const { first, partitions, clock } of runs) {
+    writer.u16(first)
+    writer.u16(partitions)
     writer.bytes(clock)
   }
   return controlRecord(ControlKind.trackedClocks, writer.toBytes())
@@ -165,12 +175,23 @@ export function decodeClocks(u8: Uint8Array, i32: Int32Array, at: number): reado
   return reader.failed ? undefined : entries
 }
 
-/** The clocks are not looked into. */
+/** The clocks are not looked into. Undefined where the record is malformed. */
 export function decodeTrackedClocks(u8: Uint8Array, i32: Int32Array, at: number): readonly TrackedClock[] | undefined {
   const reader = payloadReader(u8, i32, at)
   const count = reader.u32()
   if (count * trackedClockHeadBytes > reader.remaining) return undefined
   const clocks: TrackedClock[] = []
-  for (let index = 0; index < count; index++) clocks.push({ partition: reader.u16(), clock: reader.bytes() })
-  return reader.failed ? undefined : clocks
+  for (let index = 0; index < count; index++) {
+    const first = reader.u16()
+    const partitions = reader.u16()
+    const clock = reader.bytes()
+    if (reader.failed || first + partitions > Limits.partitions || clocks.length + partitions > Limits.partitions)
+      return undefined
+    for (let partition = first; partition < first + partitions; partition++) clocks.push({ partition, clock })
+  }
+  return clocks
+}
+
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a === b || (a.length === b.length && a.every((byte, index) => byte === b[index]))
 }

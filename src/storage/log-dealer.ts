@@ -249,6 +249,7 @@ class LogDealer {
       highOf: (index) => this.#actors[index]!.high,
     }
     const own = [...this.#tracked].filter(([partition]) => this.#shardOfPartition(partition) === shard)
+    own.sort(([a], [b]) => a - b)
     return fittingClocks(own, actors, trackedClocksBytesMax(this.#options.newSegmentBytes))
   }
 

@@ -170,17 +170,24 @@ export class PartitionClocks {
 /** Partitions with replicas elsewhere, and up to where all of these have all writes. */
 export type ReplicatedPartitions = ReadonlyMap<number, Vector>
 
-/** Encodes clocks into `bytesMax` bytes together: one that finds no room is told as empty, which makes it lag. */
+/**
+ * Encodes clocks, in the order of their partitions, into `bytesMax` bytes together: one that finds no room is told as empty, which makes it
+ * lag. Neighbours that are empty take no more than one of them.
+ */
 export function fittingClocks(
   clocks: readonly (readonly [partition: number, clock: PartitionClock])[],
   actors: ActorTable,
   bytesMax: number,
 ): TrackedClock[] {
   const empty = new PartitionClock().encode(actors)
-  let left = bytesMax - clocks.length * (trackedClockHeadBytes + empty.length)
+  const emptyBytes = trackedClockHeadBytes + empty.length
+  const gaps = clocks.filter(([partition], index) => index === 0 || clocks[index - 1]![0] + 1 !== partition).length
+  let left = bytesMax - gaps * emptyBytes
   return clocks.map(([partition, clock]) => {
+    if (clock.isEmpty) return { partition, clock: empty }
     const bytes = clock.encode(actors)
-    const more = bytes.length - empty.length
+    // It parts those around it.
+    const more = trackedClockHeadBytes + bytes.length + emptyBytes
     if (more > left) return { partition, clock: empty }
     left -= more
     return { partition, clock: bytes }

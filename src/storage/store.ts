@@ -545,7 +545,9 @@ export class Store {
   track(partitions: readonly number[], areEmpty: boolean): boolean {
     const fresh = partitions.filter((partition) => this.#clocks.clockOf(partition) === undefined)
     if (fresh.length === 0) return true
-    const clocks = fresh.map((partition) => ({ partition, clock: this.#clocks.begun(partition, areEmpty) }))
+    const clocks = fresh
+      .sort((a, b) => a - b)
+      .map((partition) => ({ partition, clock: this.#clocks.begun(partition, areEmpty) }))
     const log = this.#openLog
     if (log.failure !== undefined) return false
     const groupsBefore = log.groups
@@ -884,7 +886,8 @@ export class Store {
     // Memory that was touched stays with the process: what index and metas will need is left alone from the start.
     const share = this.tables === undefined ? 1 : segmentsShareMax
     const bytes = Math.min(budgetBytes - othersBytes, budgetBytes * share)
-    return Math.max(segmentsAllowedMin, Math.floor(bytes / this.#arena.segmentBytes))
+    const allowed = Math.max(segmentsAllowedMin, Math.floor(bytes / this.#arena.segmentBytes))
+    return Math.min(allowed, this.#arena.segments)
   }
 
   /** Segments that data may take: the rest is for deletes and the recycler. */
@@ -1241,9 +1244,11 @@ export class Store {
       for (const entry of entries) this.#clocks.noteCounter(entry.partition, entry.actor, entry.counter)
     } else if (kind === ControlKind.trackedClocks) {
       const indexOf = (low: number, high: number): number => this.actorIndex(low, high)
-      for (const { partition, clock: bytes } of decodeTrackedClocks(u8, i32, at) ?? []) {
+      const clocks = decodeTrackedClocks(u8, i32, at)
+      if (clocks === undefined) return this.#damagedControl('tracked clocks')
+      for (const { partition, clock: bytes } of clocks) {
         const clock = PartitionClock.decode(bytes, 0, bytes.length, indexOf)
-        if (typeof clock === 'string' || partition >= Limits.partitions) return this.#damagedControl('tracked clocks')
+        if (typeof clock === 'string') return this.#damagedControl('tracked clocks')
         this.#clocks.take(partition, clock)
       }
     } else if (kind === ControlKind.segmentHead) {

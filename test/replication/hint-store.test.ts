@@ -79,7 +79,9 @@ class HintRig {
         writersOf: () => [this.writers],
         fallbacksOf: () => [],
         isAlive: (node) => this.alive.has(node),
+        standingOf: () => ({ epoch: this.epoch, fence: this.epoch }),
         accepts: () => true,
+        holds: () => true,
       }),
       bucketOf: (id) => (id === bucketId && this.isBucketKnown ? bucketOf() : undefined),
       send: (to, bytes) => {
@@ -132,7 +134,7 @@ class HintRig {
   answer({ to, message }: Sent, code?: 'OVERLOADED' | 'WRONG_EPOCH'): void {
     const failure = code === undefined ? undefined : ({ code, outcome: 'none' } as const)
     const { requestId } = message
-    this.hints.receive(to, { type: 'written', requestId, epoch: 1, timeoutMs: 0, failure, isDurable: true })
+    this.hints.receive(to, { type: 'written', requestId, epoch: 1, fence: 0, timeoutMs: 0, failure, isDurable: true })
     this.rig.settle()
   }
 
@@ -233,7 +235,7 @@ test('HintStore: what comes while a hint is under way is not removed with it', (
   node.keep('n1', 'b', setOf('one', 1))
   node.pass()
   const { message } = node.sent.splice(0)[0]!
-  const written = { type: 'written', epoch: 1, timeoutMs: 0, failure: undefined, isDurable: true } as const
+  const written = { type: 'written', epoch: 1, fence: 0, timeoutMs: 0, failure: undefined, isDurable: true } as const
   node.hints.receive('n1', { ...written, requestId: message.requestId })
   node.hints.missed('n1', bucketId, bytesOf('b'))
   node.rig.settle()

@@ -16,7 +16,7 @@ const key = fc.uint8Array({ minLength: 1, maxLength: 40 })
 const node = fc.constantFrom('a', '00000000000000ff', 'node-7')
 const durability = fc.constantFrom('sync', 'interval', 'os')
 const digest = fc.record({ low: u32, high: u32 })
-const head = { requestId: u32, epoch: u32, timeoutMs: u32 }
+const head = { requestId: u32, epoch: u32, fence: u32, timeoutMs: u32 }
 const code = fc.constantFrom(...(Object.keys(ErrorTable) as ErrorCode[]))
 const failure = fc.option(fc.record({ code, outcome: fc.constantFrom('none', 'partial', 'unknown') }), {
   nil: undefined,
@@ -123,18 +123,27 @@ test('decodePeerMessage() refuses lengths that lie before it allocates anything'
     type: 'read',
     requestId: 1,
     epoch: 1,
+    fence: 1,
     timeoutMs: 1,
     bucketId: 1,
     key: Uint8Array.of(1),
     wantsSet: false,
   })
-  encoded.fill(0xff, 24, 28)
+  encoded.fill(0xff, 28, 32)
   assert.equal(decodePeerMessage(encoded), undefined)
 })
 
 test('decodePeerMessage() refuses keys that no client could have written', () => {
   for (const length of [0, Limits.keyBytesMax + 1]) {
-    const message = { type: 'read', requestId: 1, epoch: 1, timeoutMs: 1, bucketId: 1, wantsSet: true } as const
+    const message = {
+      type: 'read',
+      requestId: 1,
+      epoch: 1,
+      fence: 1,
+      timeoutMs: 1,
+      bucketId: 1,
+      wantsSet: true,
+    } as const
     assert.equal(decodePeerMessage(encodePeerMessage({ ...message, key: new Uint8Array(length) })), undefined)
   }
 })
@@ -144,11 +153,12 @@ test('decodePeerMessage() takes a code that this release does not know for an er
     type: 'written',
     requestId: 1,
     epoch: 1,
+    fence: 1,
     timeoutMs: 0,
     failure: { code: 'TIMEOUT', outcome: 'unknown' },
     isDurable: false,
   })
-  encoded[17] = 'X'.charCodeAt(0)
+  encoded[21] = 'X'.charCodeAt(0)
   const decoded = decodePeerMessage(encoded)
   assert.ok(decoded?.type === 'written')
   assert.deepEqual(decoded.failure, { code: 'INTERNAL', outcome: 'unknown' })
@@ -156,8 +166,8 @@ test('decodePeerMessage() takes a code that this release does not know for an er
 
 test('encodePeerMessage() is the protocol between nodes: its bytes never change', () => {
   const hexOf = (message: PeerMessage): string => Buffer.from(encodePeerMessage(message)).toString('hex')
-  const common = { requestId: 0x0102_0304, epoch: 5, timeoutMs: 6 }
-  const start = '01TT0000 04030201 05000000 06000000'
+  const common = { requestId: 0x0102_0304, epoch: 5, fence: 4, timeoutMs: 6 }
+  const start = '01TT0000 04030201 05000000 04000000 06000000'
   const expected = (type: string, rest: string): string => (start.replace('TT', type) + rest).replaceAll(' ', '')
   assert.equal(
     hexOf({
@@ -206,7 +216,7 @@ test('encodePeerMessage() is the protocol between nodes: its bytes never change'
 })
 
 test("decodePeerMessage() takes no message about a bucket that is another node's own", () => {
-  const head = { requestId: 1, epoch: 1, timeoutMs: 1000, key: bytesOf('key') }
+  const head = { requestId: 1, epoch: 1, fence: 1, timeoutMs: 1000, key: bytesOf('key') }
   const isTaken = (bucketId: number): readonly boolean[] => {
     const write = { lastWriteWins: false, durability: 'sync', set: emptySet, hintFor: undefined } as const
     const nothing = { context: undefined, ifMatch: undefined, ifNoneMatch: false, ttlMs: undefined } as const

@@ -10,6 +10,7 @@
  *   > cut NODE NODE | mend         both directions of a link; all links
  *   > refuse NODE | accept NODE    its shard has no room for anything
  *   > wait MS                      time passes
+ *   > notice                       time passes until every node knows which of the others are there
  *   > dump KEY                     what each replica has: value@actor.counter, and the vector
  *   > hints                        what nodes keep for others
  */
@@ -19,7 +20,7 @@ import type { QuorumLevel, ReadAnswer, Receipt, WriteAnswer } from '../../src/re
 import { ActorRegistry } from '../../src/versions/actor-registry.ts'
 import { decodeSet } from '../../src/versions/set-codec.ts'
 import type { VectorEntry } from '../../src/versions/version-set.ts'
-import { RingSim } from '../sim/ring/ring-sim.ts'
+import { nameOf, RingSim } from '../sim/ring/ring-sim.ts'
 import type { SimNode } from '../sim/ring/sim-node.ts'
 
 const answerMs = 6000
@@ -102,6 +103,9 @@ class Scenario {
       case 'accept':
         this.#node(first).refusalOneIn = 0
         return []
+      case 'notice':
+        this.#ring.passUntilNoticed()
+        return []
       case 'wait':
         this.#ring.pass(Number(first))
         return []
@@ -120,7 +124,7 @@ class Scenario {
   }
 
   #node(name: string): SimNode {
-    const node = this.#ring.nodes.find(({ nodeId }) => nodeId === name)
+    const node = this.#ring.nodes.find((each) => each.name === name)
     if (node === undefined) throw new Error(`No such node: ${name}`)
     return node
   }
@@ -179,17 +183,17 @@ class Scenario {
   }
 
   #dump(key: string): string[] {
-    return this.#ring.replicasOf(key).map((nodeId) => {
-      const node = this.#node(nodeId)
-      if (!node.isUp) return `${nodeId}: down`
+    return this.#ring.replicasOf(key).map((node) => {
+      const { name } = node
+      if (!node.isUp) return `${name}: down`
       const bytes = this.#ring.held(node, key)
       const set = decodeSet(bytes, 0, bytes.length, this.#actors.indexOf)
       if (typeof set === 'string') throw new Error(set)
       const versions = set.versions.map((version) => {
         return `${version.tombstone ? '(deleted)' : textOf(version.value)}@${this.#dot(version)}`
       })
-      if (set.vector.length === 0) return `${nodeId}: nothing`
-      return `${nodeId}: ${versions.join(' ')} [${set.vector.map((entry) => this.#dot(entry)).join(' ')}]`
+      if (set.vector.length === 0) return `${name}: nothing`
+      return `${name}: ${versions.join(' ')} [${set.vector.map((entry) => this.#dot(entry)).join(' ')}]`
     })
   }
 
@@ -201,14 +205,17 @@ class Scenario {
     const lines: string[] = []
     for (const each of this.#ring.nodes) {
       if (!each.isUp) continue
-      for (const [target, count] of each.node.hints.counts()) lines.push(`${each.nodeId} keeps ${count} for ${target}`)
+      for (const [target, count] of each.node.hints.counts())
+        lines.push(`${each.name} keeps ${count} for ${nameOf(target)}`)
     }
     return lines.length === 0 ? ['none'] : lines
   }
 }
 
 function receiptText({ acks, replicas, durable, nodes, repaired }: Receipt): string {
-  const parts = (nodes ?? []).map(({ node, isFallback }) => (isFallback ? `${node} in another's place` : node)).sort()
+  const parts = (nodes ?? [])
+    .map(({ node, isFallback }) => nameOf(node) + (isFallback ? " in another's place" : ''))
+    .sort()
   const notes = [durable ? '' : 'not durable', (repaired ?? 0) > 0 ? `${repaired} repaired` : ''].filter(Boolean)
   return [`${acks} of ${replicas} (${parts.join(', ')})`, ...notes].join(', ')
 }

@@ -18,6 +18,9 @@ function nodeAlone(): { readonly sim: RingSim; readonly node: SimNode } {
   const sim = new RingSim({ seed: 'merge', nodes: 1, operations: 0, faults: [], keys: [key.toString()] })
   sim.start()
   sim.pass(500)
+  // As if others held the partition, too.
+  sim.nodes[0]!.act(({ replica }) => replica.track([partition], false, 1000, (error) => assert.equal(error, undefined)))
+  sim.pass(500)
   return { sim, node: sim.nodes[0]! }
 }
 

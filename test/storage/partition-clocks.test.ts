@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { encodeTrackedClocks } from '../../src/storage/log-control.ts'
 import { fittingClocks, PartitionClocks } from '../../src/storage/partition-clocks.ts'
 import { encodeSimple, simpleRecordBytes } from '../../src/storage/record.ts'
 import { PartitionClock } from '../../src/versions/partition-clock.ts'
@@ -109,11 +110,28 @@ test('fittingClocks() tells as empty what finds no room, and never more than it 
     clock.raiseBase(own, each)
     return [each, clock]
   })
-  const whole = fittingClocks(clocks, actors, 10_000)
-  const bytes = whole.reduce((sum, { clock }) => sum + 6 + clock.length, 0)
-  assert.deepEqual(fittingClocks(clocks, actors, bytes), whole)
-  const less = fittingClocks(clocks, actors, bytes - 1)
-  assert.equal(less.length, 3, 'Each is named, for a partition that is not is taken for complete')
-  assert.ok(less.reduce((sum, { clock }) => sum + 6 + clock.length, 0) < bytes)
-  assert.equal(less.filter(({ clock }, index) => clock.length < whole[index]!.clock.length).length, 1)
+  // Neighbours, some apart, and many that are empty.
+  const rest = Array.from({ length: 1000 }, (_, index): [number, PartitionClock] => [index + 20, new PartitionClock()])
+  const all = [...clocks.slice(0, 2), [9, clocks[2]![1]] as [number, PartitionClock], ...rest]
+  const emptyBytes = new PartitionClock().encode(actors).length
+  const toldWhole = (bytesMax: number): number => {
+    const told = fittingClocks(all, actors, bytesMax)
+    assert.deepEqual(
+      told.map(({ partition }) => partition),
+      all.map(([partition]) => partition),
+      'Each is named, for a partition that is not is taken for complete',
+    )
+    const encoded = encodeTrackedClocks(told)
+    assert.ok(encoded.length <= bytesMax + 32, `${encoded.length} bytes where ${bytesMax} were to be had`)
+    return told.filter(({ clock }) => clock.length > emptyBytes).length
+  }
+  const least = (count: number): number => {
+    // Three runs of neighbours, as if all were empty.
+    let bytesMax = 36
+    while (toldWhole(bytesMax) < count) bytesMax++
+    return bytesMax
+  }
+  const bytes = [0, 1, 2, 3].map(least)
+  assert.ok(bytes[0]! < bytes[1]! && bytes[1]! < bytes[2]! && bytes[2]! < bytes[3]!)
+  assert.ok(bytes[3]! < 300, 'Those that are empty take next to nothing')
 })

@@ -187,6 +187,11 @@ export class Membership {
     return known === undefined ? undefined : memberOf(known)
   }
 
+  /** Whether a member is known and not suspected of being down. */
+  isAlive(nodeId: string): boolean {
+    return this.#members.get(nodeId)?.state === 'alive'
+  }
+
   /** Asks these addresses who is there, now and again while nobody has answered. */
   join(seeds: readonly string[], nowMs: number): void {
     this.#seeds = seeds

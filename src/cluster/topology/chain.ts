@@ -53,6 +53,8 @@ import {
 export type ChainParameters = ProposalParameters & {
   /** How often a member is told what this node has. */
   readonly syncIntervalMs: number
+  /** Of the epochs that are heard of in passing one is asked for in so long. */
+  readonly questionIntervalMs: number
 }
 
 export const chainDefaults: ChainParameters = {
@@ -61,6 +63,7 @@ export const chainDefaults: ChainParameters = {
   backoffMs: 50,
   backoffMsMax: 2000,
   syncIntervalMs: 1000,
+  questionIntervalMs: 50,
   changeTimeoutMs: 30_000,
 }
 
@@ -100,6 +103,7 @@ export class Chain {
   readonly #proposals: Proposals
   #seeds: readonly string[] = []
   #nextSyncMs: number
+  #nextQuestionMs = 0
 
   /** @throws CATALOG_CORRUPT where a stored row is none */
   constructor(options: ChainOptions) {
@@ -150,6 +154,14 @@ export class Chain {
   follow(seeds: readonly string[]): void {
     this.#seeds = seeds
     this.#nextSyncMs = this.#nowMs
+  }
+
+  /** Somebody goes by this epoch: where it is news, it is asked for. */
+  heardOf(epoch: number, address: string): void {
+    if (epoch <= Math.max(this.#adopting, this.#epoch?.topology.epoch ?? 0) || this.#nowMs < this.#nextQuestionMs)
+      return
+    this.#nextQuestionMs = this.#nowMs + this.#parameters.questionIntervalMs
+    this.#sendHave(address)
   }
 
   /** Brings a change into the chain, behind those that wait. `done` is called once. */

@@ -7,10 +7,14 @@ import { createHash } from 'node:crypto'
 import type { SunwiseError } from '../../../src/base/errors.ts'
 import type { BucketId } from '../../../src/base/ids.ts'
 import { SeededRandom } from '../../../src/base/seeded-random.ts'
-import { partitionOfSlot, slotOfKey } from '../../../src/cluster/slots.ts'
+import { partitionOfKey } from '../../../src/cluster/slots.ts'
+import { isAtRest } from '../../../src/cluster/topology/invariants.ts'
+import { movesLeft, stageOfMoves } from '../../../src/cluster/topology/moves.ts'
+import { readSet } from '../../../src/cluster/topology/replica-sets.ts'
+import { type Topology, votersOf } from '../../../src/cluster/topology/topology.ts'
+import { changeMembers, type MemberChange } from '../../../src/cluster/topology/transitions.ts'
 import { type Durability, Limits } from '../../../src/config.ts'
 import type { Bucket, ReadAnswer, WriteAnswer } from '../../../src/replication/requests.ts'
-import type { Routing } from '../../../src/replication/routing.ts'
 import { ActorRegistry } from '../../../src/versions/actor-registry.ts'
 import { decodeSet } from '../../../src/versions/set-codec.ts'
 import type { VersionSet } from '../../../src/versions/version-set.ts'
@@ -37,7 +41,9 @@ export const faultKinds = [
  * has it (the atlas of the design: at most W - 1 of the nodes that acknowledged a datum).
  */
 export const losingKinds = ['lostWrites', 'lostDisk'] as const
-export type FaultKind = (typeof faultKinds)[number] | (typeof losingKinds)[number]
+/** No fault, but more than that: members come and go. */
+export const changeKinds = ['members'] as const
+export type FaultKind = (typeof faultKinds)[number] | (typeof losingKinds)[number] | (typeof changeKinds)[number]
 
 export type RingSimOptions = {
   readonly seed: string
@@ -46,6 +52,8 @@ export type RingSimOptions = {
   readonly faults: readonly FaultKind[]
   /** Replicas per key; default 3, or as many as there are nodes. */
   readonly n?: number
+  /** The first so many nodes are the cluster at first; the others may join. Default: all. */
+  readonly members?: number
   readonly durability?: Durability
   readonly sloppy?: boolean
   /** Nodes have so little memory that data goes to tables all the time. */
@@ -79,7 +87,10 @@ type Client = {
 
 const bucketId = 1 as BucketId
 const phaseTwoMs = 120_000
-const detectMs = 1500
+/** Moves of some changes, with nodes that come back and pauses before retries. */
+const movesMs = 1_200_000
+/** A node that was taken for dead by all is asked again now and then. */
+const noticeMs = 300_000
 const thinkMsMax = 20
 const usualKeys = 12
 /** With tables: more than memory holds, with values of so many bytes. */
@@ -102,11 +113,9 @@ export class RingSim {
   acked = 0
   #isHealed = false
   readonly #victim: number
-  /** Partitions that keys lie in. */
-  readonly #partitions: readonly number[]
   readonly violations: string[] = []
-  /** Since when each node sees another as it is: [observer][subject]. */
-  readonly #sees = new Map<string, { isAlive: boolean; sinceMs: number }>()
+  readonly #byName = new Map<string, SimNode>()
+  readonly #founds: Topology
 
   constructor(options: RingSimOptions) {
     this.options = options
@@ -131,33 +140,31 @@ export class RingSim {
         { length: options.hasTables === true ? tableKeys : usualKeys },
         (_, index) => `{tag${index % 4}}key${index}`,
       )
-    this.#partitions = [...new Set(this.#keys.map((key) => partitionOfKey(key)))]
-    const ids = Array.from({ length: options.nodes }, (_, index) => `n${index}`)
-    for (const nodeId of ids) {
+    const names = Array.from({ length: options.nodes }, (_, index) => `n${index}`)
+    const members = names.slice(0, options.members ?? names.length)
+    this.#founds = topologyOf(members, this.bucket)
+    for (const name of names) {
       this.nodes.push(
         new SimNode({
-          nodeId,
+          nodeId: idOf(name),
+          name,
           events: this.events,
-          random: this.random.fork(nodeId),
+          random: this.random.fork(name),
           durability: options.durability ?? 'sync',
           hasTables: options.hasTables ?? false,
-          partitions: this.#partitions,
-          routing: () => this.#routingOf(nodeId, ids),
-          bucketOf: (id) => (id === bucketId ? this.bucket : undefined),
-          send: (to, bytes) => this.network.send(nodeId, to, bytes),
-          othersOf: (partition) => {
-            const holders = this.#routingOf(nodeId, ids).readersOf(partition, this.bucket.n)
-            return holders.includes(nodeId) ? holders.filter((holder) => holder !== nodeId) : undefined
-          },
+          founds: members.includes(name) ? this.#founds : undefined,
+          seeds: members,
+          send: (to, bytes) => this.network.send(name, to, bytes),
           exchangeRestMs: options.exchangeRestMs ?? 100,
           isSteady: options.isSteady ?? false,
           died: (node) => this.#startLater(node),
         }),
       )
     }
+    for (const node of this.nodes) this.#byName.set(node.name, node)
     this.network.deliver = (from, to, bytes) => {
       this.#note('m', from, to, bytes.length)
-      this.#nodeOf(to).receive(from, bytes)
+      this.#byName.get(to)?.receive({ nodeId: idOf(from), address: from }, bytes)
     }
   }
 
@@ -215,46 +222,83 @@ export class RingSim {
     throw new Error(`stuck: ${this.#finished} of ${this.options.operations} operations`)
   }
 
+  /** The latest topology that a node which is up goes by. */
+  get topology(): Topology {
+    const known = this.nodes.flatMap((node) => (node.isUp ? (node.node.topology ?? []) : []))
+    return known.sort((a, b) => b.epoch - a.epoch)[0] ?? this.#founds
+  }
+
   /** Nodes that hold a key, the preferred first. */
-  replicasOf(key: string): readonly string[] {
-    const ids = this.nodes.map(({ nodeId }) => nodeId)
-    return this.#routingOf('n0', ids).readersOf(partitionOfKey(key), this.bucket.n)
+  replicasOf(key: string): readonly SimNode[] {
+    return readSet(this.topology.partitions[partitionOf(key)]!, this.bucket.n).map(
+      (nodeId) => this.#byName.get(nameOf(nodeId))!,
+    )
   }
 
-  // The view of a node: preference lists by partition, and who is alive, which it learns late.
-
-  #routingOf(self: string, ids: readonly string[]): Routing {
-    const listOf = (partition: number, n: number): readonly string[] =>
-      Array.from({ length: Math.min(n, ids.length) }, (_, index) => ids[(partition + index) % ids.length]!)
-    return {
-      epoch: 1,
-      readersOf: listOf,
-      writersOf: (partition, n) => [listOf(partition, n)],
-      fallbacksOf: (partition, n) =>
-        Array.from({ length: ids.length - n }, (_, index) => ids[(partition + n + index) % ids.length]!),
-      isAlive: (node) => this.#isSeenAlive(self, node),
-      accepts: (epoch) => epoch === 1,
-    }
+  /** Asks some node that is up for a change of the cluster; what becomes of it is its affair. */
+  changeMembers(changes: readonly MemberChange[]): void {
+    const up = this.nodes.filter((node) => node.isUp && node.node.topology !== undefined)
+    if (up.length > 0)
+      this.random.pick(up).act((node) =>
+        node.change(
+          (before) => changeMembers(before, changes),
+          () => {},
+        ),
+      )
   }
 
-  #isSeenAlive(self: string, other: string): boolean {
-    if (self === other) return true
-    const subject = this.#nodeOf(other)
-    const isAlive =
-      subject.isUp && !subject.isPaused && !this.network.isCut(self, other) && !this.network.isCut(other, self)
-    const name = `${self}>${other}`
-    const view = this.#sees.get(name)
-    if (view === undefined || view.isAlive === isAlive) {
-      this.#sees.set(name, { isAlive, sinceMs: this.events.nowMs })
-      return isAlive
-    }
-    if (this.events.nowMs - view.sinceMs < detectMs) return view.isAlive
-    this.#sees.set(name, { isAlive, sinceMs: this.events.nowMs })
-    return isAlive
+  join(name: string): void {
+    this.changeMembers([{ type: 'join', nodeId: idOf(name), address: name }])
   }
 
-  #nodeOf(nodeId: string): SimNode {
-    return this.nodes.find((node) => node.nodeId === nodeId)!
+  leave(name: string): void {
+    this.changeMembers([{ type: 'leave', nodeId: idOf(name) }])
+  }
+
+  /** Names of the members, in the order in which they joined. */
+  get memberNames(): readonly string[] {
+    return this.topology.members.map(({ nodeId }) => nameOf(nodeId))
+  }
+
+  /** Lets time pass until every node that is up knows which of the others are. */
+  passUntilNoticed(): void {
+    const up = (): SimNode[] => this.nodes.filter((node) => node.isUp && node.node.topology !== undefined)
+    const isNoticed = (): boolean =>
+      up().every((node) =>
+        this.nodes.every((other) => other === node || node.node.membership.isAlive(other.nodeId) === other.isUp),
+      )
+    assert.ok(this.passUntil(isNoticed, noticeMs), 'Nodes do not notice who is there')
+  }
+
+  /** Where the cluster stands, for a message of a failed test. */
+  explain(): string {
+    const { epoch, members, batch, voters } = this.topology
+    const nodes = this.nodes.map((each) => {
+      if (!each.isUp) return `${each.name} down`
+      const { keeper, topology } = each.node
+      const { epoch: goesBy, isDone } = keeper.progress
+      return `${each.name} at ${topology?.epoch} goes by ${goesBy}${isDone ? ', done' : ''}, ${keeper.leftOver.length} left over`
+    })
+    const standings = members.map(({ nodeId, state }) => `${nameOf(nodeId)} ${state}`)
+    return [
+      `epoch ${epoch}, ${stageOfMoves(this.topology)} in batch ${batch}, ${movesLeft(this.topology)} moves left`,
+      `members ${standings.join(', ')}; voters ${voters.map(nameOf).join(', ')}`,
+      ...nodes,
+    ].join('; ')
+  }
+
+  /** Whether nothing moves, and all nodes that are up and in the cluster know that. */
+  get isAtRest(): boolean {
+    const { topology } = this
+    return (
+      isAtRest(topology) &&
+      this.nodes.every(
+        (each) =>
+          !each.isUp ||
+          !topology.members.some(({ nodeId }) => nodeId === each.nodeId) ||
+          each.node.topology?.epoch === topology.epoch,
+      )
+    )
   }
 
   // Clients.
@@ -268,7 +312,7 @@ export class RingSim {
   #operate(client: Client): void {
     const { random } = this
     const key = random.pick(this.#keys)
-    const up = this.nodes.filter((node) => node.isUp)
+    const up = this.nodes.filter((node) => node.isUp && node.node.topology !== undefined)
     if (up.length === 0) {
       this.events.after(50, () => this.#operate(client))
       return
@@ -359,7 +403,7 @@ export class RingSim {
     const isLosing = losingKinds.some((losing) => losing === kind)
     const node = isLosing ? this.nodes[this.#victim]! : random.pick(this.nodes)
     this.faultCounts[kind] = (this.faultCounts[kind] ?? 0) + 1
-    this.#note('f', kind, node.nodeId, 0)
+    this.#note('f', kind, node.name, 0)
     switch (kind) {
       case 'loss':
         this.network.faults.lossOneIn = random.pick([0, 0, 3, 10, 50])
@@ -368,7 +412,7 @@ export class RingSim {
         break
       case 'delay':
         this.network.faults.delayMsMax = random.pick([0, 5, 50, 400])
-        this.network.clog(node.nodeId, random.pick(this.nodes).nodeId, random.fraction() * 1500)
+        this.network.clog(node.name, random.pick(this.nodes).name, random.fraction() * 1500)
         break
       case 'partition':
         this.#cutSome()
@@ -401,11 +445,23 @@ export class RingSim {
       case 'pause':
         if (node.isUp) node.pause(random.fraction() * 4000)
         break
+      case 'members':
+        this.#changeSome()
+        break
       case 'skew':
         node.clock.jumpEpoch((random.fraction() - 0.5) * 7_200_000)
         node.clock.setRate(0.9 + random.fraction() * 0.2)
         break
     }
+  }
+
+  /** Somebody joins or leaves, where enough stay that no quorum hangs on who has no vote. */
+  #changeSome(): void {
+    const { random, memberNames } = this
+    const others = this.nodes.map(({ name }) => name).filter((name) => !memberNames.includes(name))
+    if (others.length > 0 && (memberNames.length <= this.bucket.n || random.chance(1, 2)))
+      this.join(random.pick(others))
+    else if (memberNames.length > this.bucket.n) this.leave(random.pick(memberNames))
   }
 
   #stop(node: SimNode, stop: () => void): void {
@@ -435,7 +491,7 @@ export class RingSim {
   /** Halves, one alone, a bridge, or single directions; mended after a while. */
   #cutSome(): void {
     const { random, network } = this
-    const ids = random.shuffle(this.nodes.map(({ nodeId }) => nodeId))
+    const ids = random.shuffle(this.nodes.map(({ name }) => name))
     const shape = random.pick(['halves', 'one', 'bridge', 'oneWay', 'mend'] as const)
     if (shape === 'mend') return network.mend()
     const size = shape === 'one' ? 1 : Math.max(1, Math.floor(ids.length / 2))
@@ -462,20 +518,21 @@ export class RingSim {
       node.refusalOneIn = 0
       if (!node.isUp) node.start()
     }
-    // Operations under way, retries and hints come to their ends.
+    // Moves, operations under way, retries and hints come to their ends.
+    assert.ok(
+      this.passUntil(() => this.isAtRest, movesMs),
+      'The moves under way do not end',
+    )
+    this.passUntilNoticed()
     this.pass(20_000)
   }
 
   /** Replicas find by themselves what differs; then reads of all of them find nothing to repair, and nothing is under way. */
   #settle(): void {
     const endMs = this.events.nowMs + phaseTwoMs
-    const pairsOf = (nodeId: string): number =>
-      this.#keys.filter((key, index) => {
-        const partition = partitionOfKey(key)
-        const isFirst = this.#keys.findIndex((other) => partitionOfKey(other) === partition) === index
-        return isFirst && this.replicasOf(key).includes(nodeId)
-      }).length *
-      (this.bucket.n - 1)
+    const firsts = [...new Map(this.#keys.map((key) => [partitionOf(key), key])).values()]
+    const pairsOf = (node: SimNode): number =>
+      firsts.filter((key) => this.replicasOf(key).includes(node)).length * (this.bucket.n - 1)
     const sum = (of: (node: SimNode['node']) => number): number =>
       this.nodes.reduce((total, { node }) => total + of(node), 0)
     for (let before = -1; this.bucket.n > 1; ) {
@@ -484,7 +541,7 @@ export class RingSim {
       before = differing
       // Each node compares each of its partitions with each of the others, twice.
       const targets = this.nodes.map(
-        ({ nodeId, node: { exchanges } }) => exchanges.ended - exchanges.partial + 2 * pairsOf(nodeId),
+        (each) => each.node.exchanges.ended - each.node.exchanges.partial + 2 * pairsOf(each),
       )
       const isThrough = (): boolean =>
         this.nodes.every(({ node: { exchanges } }, index) => exchanges.ended - exchanges.partial >= targets[index]!)
@@ -507,12 +564,12 @@ export class RingSim {
     }
     this.#runUntil(() => pending === 0, 20_000)
     this.pass(15_000)
-    for (const { nodeId, node } of this.nodes) {
-      assert.equal(node.coordinator.pendingCount, 0, `${nodeId} has operations left`)
-      assert.equal(node.hints.count, 0, `${nodeId} has hints left`)
+    for (const { name, node } of this.nodes) {
+      assert.equal(node.coordinator.pendingCount, 0, `${name} has operations left`)
+      assert.equal(node.hints.count, 0, `${name} has hints left`)
       const isResting = (): boolean => node.exchanges.isResting && node.replica.pendingCount === 0
-      assert.ok(this.passUntil(isResting, 20_000), `${nodeId} has something under way for ever`)
-      assert.equal(node.hints.isLoading, false, `${nodeId} has hints left that were not read back`)
+      assert.ok(this.passUntil(isResting, 20_000), `${name} has something under way for ever`)
+      assert.equal(node.hints.isLoading, false, `${name} has hints left that were not read back`)
     }
   }
 
@@ -522,14 +579,14 @@ export class RingSim {
     const actors = new ActorRegistry()
     for (const key of this.#keys) {
       let first: string | undefined
-      for (const nodeId of this.replicasOf(key)) {
-        const bytes = this.held(this.#nodeOf(nodeId), key)
+      for (const node of this.replicasOf(key)) {
+        const bytes = this.held(node, key)
         const set = decodeSet(bytes, 0, bytes.length, actors.indexOf)
         assert.ok(typeof set !== 'string')
         const values = set.versions.filter(({ tombstone }) => !tombstone).map(({ value }) => numberOf(value))
         const text = values.length === 0 ? 'deleted' : versionsText(set, actors)
         first ??= text
-        assert.equal(text, first, `Replicas differ on ${key}, ${nodeId} among them`)
+        assert.equal(text, first, `Replicas differ on ${key}, ${node.name} among them`)
         final.set(key, values)
       }
       this.#note('e', key, first ?? '', 0)
@@ -575,7 +632,44 @@ function valuesOf(answer: ReadAnswer): number[] {
   return answer.values.map(({ value }) => numberOf(value))
 }
 
-function partitionOfKey(key: string): number {
-  const bytes = bytesOf(key)
-  return partitionOfSlot(slotOfKey(bytes, 0, bytes.length))
+function partitionOf(key: string): number {
+  return partitionOfKey(bytesOf(key))
+}
+
+/** Node `n3` has the id 4: none is 0. */
+function idOf(name: string): string {
+  return (Number(name.slice(1)) + 1).toString(16).padStart(16, '0')
+}
+
+export function nameOf(nodeId: string): string {
+  return `n${Number.parseInt(nodeId, 16) - 1}`
+}
+
+/** A cluster of these nodes at rest: each partition lies on the next `n` of them. */
+function topologyOf(names: readonly string[], bucket: Bucket): Topology {
+  const members = names.map((name) => ({
+    nodeId: idOf(name),
+    address: name,
+    weight: 1,
+    zone: '',
+    joinedAt: 1,
+    state: 'normal' as const,
+    replaces: undefined,
+  }))
+  return {
+    clusterId: '00000000000000c1',
+    epoch: 1,
+    members,
+    voters: votersOf(members),
+    buckets: [{ ...bucket, valueBytesMax: undefined }],
+    nextBucketId: bucketId + 1,
+    batch: 0,
+    isPlanDue: false,
+    partitions: Array.from({ length: Limits.partitions }, (_, partition) => {
+      const copies = Math.min(bucket.n, members.length)
+      const list = Array.from({ length: copies }, (_, place) => members[(partition + place) % names.length]!.nodeId)
+      return { stage: 'stable', old: list, new: list, since: 1, fence: 1 }
+    }),
+    changes: [],
+  }
 }

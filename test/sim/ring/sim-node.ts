@@ -6,11 +6,10 @@ import assert from 'node:assert/strict'
 import type { SunwiseError } from '../../../src/base/errors.ts'
 import type { SeededRandom } from '../../../src/base/seeded-random.ts'
 import { partitionOfSlot } from '../../../src/cluster/slots.ts'
+import type { Topology } from '../../../src/cluster/topology/topology.ts'
 import { type Durability, Limits } from '../../../src/config.ts'
 import { zstd } from '../../../src/host/native-codes.ts'
-import { Node } from '../../../src/node.ts'
-import type { Bucket } from '../../../src/replication/requests.ts'
-import type { Routing } from '../../../src/replication/routing.ts'
+import { Node, type Peer } from '../../../src/node.ts'
 import { Shard } from '../../../src/shard/shard.ts'
 import { compact } from '../../../src/storage/compaction.ts'
 import { flush } from '../../../src/storage/flush.ts'
@@ -32,18 +31,17 @@ import type { EventQueue } from './event-queue.ts'
 
 export type SimNodeOptions = {
   readonly nodeId: string
+  /** What tests and transcripts call it; others reach it there. */
+  readonly name: string
   readonly events: EventQueue
   readonly random: SeededRandom
   readonly durability: Durability
   /** Memory is so small that data goes to tables all the time. */
   readonly hasTables: boolean
-  /** Partitions that this ring uses: all of them have replicas on several nodes. */
-  readonly partitions: readonly number[]
-  readonly routing: () => Routing
-  readonly bucketOf: (id: number) => Bucket | undefined
+  /** The cluster that it is in from its first start on; undefined: it hears of one from its seeds. */
+  readonly founds: Topology | undefined
+  readonly seeds: readonly string[]
   readonly send: (to: string, bytes: Uint8Array) => boolean
-  /** The other replicas of a partition; undefined where this node is none. */
-  readonly othersOf: (partition: number) => readonly string[] | undefined
   readonly exchangeRestMs: number
   /** A thread takes up to so long to begin a turn, milliseconds: drawn, or just that where it is steady. */
   readonly isSteady: boolean
@@ -70,6 +68,7 @@ type Run = { readonly node: Node; readonly shard: Shard; readonly links: SimShar
 
 export class SimNode {
   readonly nodeId: string
+  readonly name: string
   readonly disk: SimDisk
   readonly clock: SimClock
   readonly #options: SimNodeOptions
@@ -77,7 +76,6 @@ export class SimNode {
   #actor: ActorId
   /** The catalog says that writes below `sync` may be missing after a stop. */
   #mayMissWrites = false
-  #isNewHere = false
   #run: Run | undefined
   #catalog: SimCatalog
   #turnPlanned = false
@@ -90,6 +88,7 @@ export class SimNode {
   constructor(options: SimNodeOptions) {
     this.#options = options
     this.nodeId = options.nodeId
+    this.name = options.name
     this.#random = options.random
     this.disk = new SimDisk({ random: options.random.fork('disk') })
     this.#catalog = new SimCatalog({ random: options.random.fork('catalog') })
@@ -107,24 +106,24 @@ export class SimNode {
 
   /** The node while it is up. */
   get node(): Node {
-    assert.ok(this.#run !== undefined, `${this.nodeId} is up`)
+    assert.ok(this.#run !== undefined, `${this.name} is up`)
     return this.#run.node
   }
 
   get shard(): Shard {
-    assert.ok(this.#run !== undefined, `${this.nodeId} is up`)
+    assert.ok(this.#run !== undefined, `${this.name} is up`)
     return this.#run.shard
   }
 
   /** Starts it from what its disk holds. */
   start(): void {
-    assert.ok(this.#run === undefined, `${this.nodeId} is down`)
+    assert.ok(this.#run === undefined, `${this.name} is down`)
     this.starts++
     if (this.#mayMissWrites) {
       this.#actor = this.#newActor()
       this.#mayMissWrites = false
     }
-    const { events, bucketOf, othersOf, partitions, routing, send } = this.#options
+    const { events, founds, seeds, send } = this.#options
     this.clock.advanceTo(events.nowMs)
     this.disk.makeDirectoryNow('log/0')
     const { hasTables } = this.#options
@@ -150,21 +149,18 @@ export class SimNode {
     const reader = new ShardReader(new ResidentReader(memory, false), finder)
     const node = new Node({
       nodeId: this.nodeId,
+      address: this.name,
       clock: this.clock,
       random: this.#random.fork(`node ${this.starts}`),
+      catalog: this.#catalog,
+      network: { send },
+      founds,
+      seeds,
       shards: links.door(0),
       readerOf: () => reader,
       hashSeed,
       clusterKey: new Uint8Array(16).fill(7),
       durability: this.#options.durability,
-      routing,
-      bucketOf,
-      send,
-      partitions: () =>
-        partitions.flatMap((partition) => {
-          const others = othersOf(partition)
-          return others === undefined ? [] : [{ partition, others }]
-        }),
       exchangeRestMs: this.#options.exchangeRestMs,
     })
     let run: Run | undefined
@@ -236,7 +232,7 @@ export class SimNode {
     links.listen(0, (u8, i32, start) => node.receiveReply(u8, i32, start))
     run = { node, shard, links }
     this.#run = run
-    this.#track(run, 0)
+    this.#planTurn()
     this.#planTick(run)
   }
 
@@ -278,19 +274,8 @@ export class SimNode {
     }
   }
 
-  /** All partitions have other replicas; tried again where the log has no room yet. */
-  #track(run: Run, delayMs: number): void {
-    this.#options.events.after(delayMs, () => {
-      if (this.#run !== run) return
-      run.node.replica.track(this.#options.partitions, this.#isNewHere, 1000, (error) => {
-        if (error !== undefined) this.#track(run, 10)
-      })
-      this.#planTurn()
-    })
-  }
-
   /** A message that reached it. */
-  receive(from: string, bytes: Uint8Array): void {
+  receive(from: Peer, bytes: Uint8Array): void {
     const run = this.#run
     if (run === undefined) return
     this.#whenAwake(run, () => {
@@ -360,11 +345,10 @@ export class SimNode {
     this.#catalog = new SimCatalog({ random: this.#random.fork(`catalog ${this.starts}`) })
     this.#actor = this.#newActor()
     this.#mayMissWrites = false
-    this.#isNewHere = true
   }
 
   #end(): void {
-    assert.ok(this.#run !== undefined, `${this.nodeId} is up`)
+    assert.ok(this.#run !== undefined, `${this.name} is up`)
     this.#run = undefined
     this.#whilePaused.length = 0
     this.#pausedUntilMs = 0
