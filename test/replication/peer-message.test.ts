@@ -118,33 +118,18 @@ test('decodePeerMessage() never throws on damaged bytes, and what it takes can b
   )
 })
 
+const standing = { epoch: 1, fence: 1 }
+const readWithoutKey = { type: 'read', requestId: 1, ...standing, timeoutMs: 1, bucketId: 1, wantsSet: true } as const
+
 test('decodePeerMessage() refuses lengths that lie before it allocates anything', () => {
-  const encoded = encodePeerMessage({
-    type: 'read',
-    requestId: 1,
-    epoch: 1,
-    fence: 1,
-    timeoutMs: 1,
-    bucketId: 1,
-    key: Uint8Array.of(1),
-    wantsSet: false,
-  })
+  const encoded = encodePeerMessage({ ...readWithoutKey, key: Uint8Array.of(1) })
   encoded.fill(0xff, 28, 32)
   assert.equal(decodePeerMessage(encoded), undefined)
 })
 
 test('decodePeerMessage() refuses keys that no client could have written', () => {
   for (const length of [0, Limits.keyBytesMax + 1]) {
-    const message = {
-      type: 'read',
-      requestId: 1,
-      epoch: 1,
-      fence: 1,
-      timeoutMs: 1,
-      bucketId: 1,
-      wantsSet: true,
-    } as const
-    assert.equal(decodePeerMessage(encodePeerMessage({ ...message, key: new Uint8Array(length) })), undefined)
+    assert.equal(decodePeerMessage(encodePeerMessage({ ...readWithoutKey, key: new Uint8Array(length) })), undefined)
   }
 })
 

@@ -25,6 +25,8 @@ const MiB = 1024 * 1024
 const valueBytes = 100
 const batchOperations = 1000
 const batchesUnderWay = 4
+/** Batches that are overwritten before a backup begins, and after it ended. */
+const leadBatches = 100
 const wrongMax = 20
 const project = join(import.meta.dirname, '..', '..')
 const git = (...words: readonly string[]): string =>
@@ -196,11 +198,17 @@ class LargeStore {
     if (write < least || write > most) this.#note(`Key ${index} shows write ${write}, not one of ${least} to ${most}`)
   }
 
+  /** Waits until the writer is so many batches further, or through. */
+  async #acknowledgedAfter(batches: number): Promise<void> {
+    const target = Math.min(this.#plan.records, this.#acknowledged + batches * batchOperations)
+    while (this.#acknowledged < target) await new Promise(setImmediate)
+  }
+
   /** Backs up while a writer overwrites. */
   async #backUp(store: Store, directory: string): Promise<void> {
     const ending = new AbortController()
     const writing = this.#write(store, 0, this.#plan.records, 1, ending.signal)
-    await new Promise((resolve) => setTimeout(resolve, 2000))
+    await Promise.race([this.#acknowledgedAfter(leadBatches), writing])
     this.facts['acknowledgedBefore'] = this.#acknowledged
     const begun = performance.now()
     const summary = await store.backup(directory)
@@ -208,7 +216,7 @@ class LargeStore {
     this.facts['begunAfter'] = this.#begun
     this.facts['backupNumber'] = summary.number
     this.facts['backupSeconds'] = Math.round(seconds)
-    await new Promise((resolve) => setTimeout(resolve, 1000))
+    await Promise.race([this.#acknowledgedAfter(leadBatches), writing])
     ending.abort()
     await writing
     this.say(
