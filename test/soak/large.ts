@@ -199,16 +199,17 @@ class LargeStore {
   }
 
   /** Waits until the writer is so many batches further, or through. */
-  async #acknowledgedAfter(batches: number): Promise<void> {
+  async #acknowledgedAfter(batches: number, writing: Promise<void>): Promise<void> {
     const target = Math.min(this.#plan.records, this.#acknowledged + batches * batchOperations)
-    while (this.#acknowledged < target) await new Promise(setImmediate)
+    // A writer that failed ends the wait, with its error.
+    while (this.#acknowledged < target) await Promise.race([new Promise(setImmediate), writing])
   }
 
   /** Backs up while a writer overwrites. */
   async #backUp(store: Store, directory: string): Promise<void> {
     const ending = new AbortController()
     const writing = this.#write(store, 0, this.#plan.records, 1, ending.signal)
-    await Promise.race([this.#acknowledgedAfter(leadBatches), writing])
+    await this.#acknowledgedAfter(leadBatches, writing)
     this.facts['acknowledgedBefore'] = this.#acknowledged
     const begun = performance.now()
     const summary = await store.backup(directory)
@@ -216,7 +217,7 @@ class LargeStore {
     this.facts['begunAfter'] = this.#begun
     this.facts['backupNumber'] = summary.number
     this.facts['backupSeconds'] = Math.round(seconds)
-    await Promise.race([this.#acknowledgedAfter(leadBatches), writing])
+    await this.#acknowledgedAfter(leadBatches, writing)
     ending.abort()
     await writing
     this.say(
