@@ -20,8 +20,6 @@ export type Report = {
   readonly rows: readonly RowResult[]
 }
 
-const begin = '<!-- bench:begin -->'
-const end = '<!-- bench:end -->'
 const groupTitles: Record<Row['group'], string> = {
   engine: 'Engine, in the process',
   threads: 'Between threads',
@@ -45,8 +43,10 @@ export function pasteReport(report: Report, path: string): void {
   writeFileSync(path, pasted(readFileSync(path, 'utf8'), ratioTable(report)))
 }
 
-/** `document` with `table` between its markers. */
-export function pasted(document: string, table: string): string {
+/** `document` with `table` between the markers of `name`. */
+export function pasted(document: string, table: string, name = 'bench'): string {
+  const begin = `<!-- ${name}:begin -->`
+  const end = `<!-- ${name}:end -->`
   const from = document.indexOf(begin)
   const to = document.indexOf(end)
   if (from < 0 || to < from) throw new Error(`The document has no ${begin} ... ${end}`)

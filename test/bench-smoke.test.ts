@@ -22,6 +22,7 @@ import { renderRequest } from '../native-free-bench/http-contender.ts'
 import { inChild } from '../native-free-bench/isolate.ts'
 import { KeySet, keyText } from '../native-free-bench/key-set.ts'
 import { LoadGenerator } from '../native-free-bench/load-generator.ts'
+import { profileTable, threadTimes } from '../native-free-bench/profile.ts'
 import { ReplyCounter } from '../native-free-bench/reply-counter.ts'
 import { pasted, type Report } from '../native-free-bench/report.ts'
 import { rows } from '../native-free-bench/rows.ts'
@@ -407,4 +408,26 @@ test('LoadGenerator counts what the server answered, and in open loop counts a s
     server.closeAllConnections()
     server.close()
   }
+})
+
+test('threadTimes() adds up own time by file, without rest; profileTable() shows shares of each kind of thread', () => {
+  const frame = (id: number, functionName: string, url: string) => ({ id, callFrame: { functionName, url } })
+  const shard = threadTimes({
+    nodes: [
+      frame(1, '(idle)', ''),
+      frame(2, '#write', 'file:///a/src/shard/shard.ts'),
+      frame(3, 'find', 'file:///a/src/storage/store.ts'),
+      frame(4, '(garbage collector)', ''),
+      frame(5, 'onMessage', 'file:///a/node_modules/piscina/dist/worker.js'),
+    ],
+    samples: [1, 2, 3, 3, 4, 5, 2],
+    timeDeltas: [9000, 100_000, 300_000, 300_000, 200_000, 9000, 100_000],
+  })
+  assert.equal(shard?.kind, 'shard')
+  const table = profileTable('E4', [shard])
+  assert.match(
+    table,
+    /\| shard \| 1\.0 s \| src\/storage\/store\.ts 60 %, src\/shard\/shard\.ts 20 %, collecting garbage 20 % \|$/,
+  )
+  assert.equal(threadTimes({ nodes: [frame(1, 'run', 'file:///a/peer.js')], samples: [1], timeDeltas: [5] }), undefined)
 })

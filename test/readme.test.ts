@@ -235,9 +235,9 @@ test('Versions, defaults and ports in the prose are those of the package and the
   assert.ok(readme.includes(`\`${ConfigDefaults.durability}\` (default)`))
 })
 
-test('The README has the markers between which the bench puts its table', () => {
-  assert.equal(readme.split('<!-- bench:begin -->').length, 2)
-  assert.ok(sectionOf(readme, 'bench').length > 0)
+test('The README has the markers between which the bench puts its tables', () => {
+  for (const name of ['bench', 'profile']) assert.equal(readme.split(`<!-- ${name}:begin -->`).length, 2)
+  for (const name of ['bench', 'profile']) assert.ok(sectionOf(readme, name).length > 0)
 })
 
 test('Every file and name in ARCHITECTURE.md exists where it is said to be', () => {
