@@ -3,9 +3,9 @@
  * routes, each between `<!-- NAME:begin -->` and `<!-- NAME:end -->`. What a terminal shows is recorded from one: every
  * `console` block between the markers `session` is run, command by command, in one shell against a fresh server.
  *
- *     node scripts/readme.ts
+ *     node scripts/readme.ts [--tables]
  *
- * rewrites both in place. The tests (test/readme.test.ts, test/base/errors.test.ts) draw and record again and compare; what
+ * rewrites both in place (with `--tables` the tables alone). The tests (test/readme.test.ts, test/base/errors.test.ts) draw and record again and compare; what
  * differs from run to run (digests, contexts, ids, times) is masked there. Prose between the markers is left alone.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
@@ -20,6 +20,7 @@ import { CONFIG_VARIABLE, type SettingName, SettingTable } from '../src/cli/sett
 import type { Terminal } from '../src/cli/terminal.ts'
 import { Limits } from '../src/config.ts'
 import { type Route, routes } from '../src/host/http/route-table.ts'
+import { evidenceTable, readEvidence } from './evidence.ts'
 
 const root = join(import.meta.dirname, '..')
 const readmePath = join(root, 'README.md')
@@ -450,27 +451,6 @@ export function masked(text: string): string {
     .replace(/\b(node|shards|pid)=\S+/g, '$1=VALUE')
 }
 
-type KillLoopRun = {
-  readonly run: 'kill-loop'
-  readonly commit: string
-  readonly kills: number
-  readonly killsDuringStart?: number
-  readonly acknowledgedWrites: number
-  readonly failures: number
-}
-
-/** The sums of the long runs that the tests noted in evidence/runs.jsonl. */
-export function evidenceText(): string {
-  const lines = readFileSync(join(root, 'evidence', 'runs.jsonl'), 'utf8')
-    .split('\n')
-    .filter(Boolean)
-  const runs = lines.map((line) => JSON.parse(line) as KillLoopRun).filter(({ run }) => run === 'kill-loop')
-  const sum = (name: 'kills' | 'killsDuringStart' | 'acknowledgedWrites' | 'failures'): string =>
-    runs.reduce((total, run) => total + (run[name] ?? 0), 0).toLocaleString('en')
-  const latest = runs.at(-1)?.commit.slice(0, 7)
-  return `Long runs of the kill loop ([evidence/runs.jsonl](evidence/runs.jsonl)): ${sum('kills')} kills, ${sum('killsDuringStart')} of them during a start, ${sum('acknowledgedWrites')} acknowledged writes, ${sum('failures')} failures; the latest run was of ${latest}.`
-}
-
 /** The tables by the names of their sections. */
 export async function drawnSections(): Promise<Readonly<Record<string, string>>> {
   return {
@@ -479,17 +459,19 @@ export async function drawnSections(): Promise<Readonly<Record<string, string>>>
     settings: settingTable(),
     commands: await commandTable(),
     routes: routeTable(),
-    evidence: evidenceText(),
+    evidence: evidenceTable(readEvidence(root)),
   }
 }
 
-async function rewrite(): Promise<void> {
+/** Draws the tables anew and, unless they alone are wanted, records the walk in the terminal. */
+async function rewrite(tablesOnly: boolean): Promise<void> {
   let document = readReadme()
   for (const [name, text] of Object.entries(await drawnSections())) document = withSection(document, name, text)
+  if (tablesOnly) return writeFileSync(readmePath, document)
   const { readyLine, steps } = await recordSession(sessionSteps(document).map(({ command }) => command))
   document = withSession(document, steps)
   document = withSection(document, 'start', `\`\`\`console\n$ npm ci && npm start\n${readyLine}\n\`\`\``)
   writeFileSync(readmePath, document)
 }
 
-if (import.meta.main) await rewrite()
+if (import.meta.main) await rewrite(process.argv.includes('--tables'))
