@@ -157,6 +157,8 @@ export class PartitionKeeper {
   /** After a start: which partitions this node has something of, those among them that it does not hold any more. */
   #look({ partitions, epoch }: Topology): void {
     const { replica, self } = this.#options
+    // What has no clock yet would look as if nobody else had ever had it, and all of it would be compared for nothing.
+    if (this.#untracked.length > 0) return
     for (let looks = 0; looks < looksPerTick && this.#nextLook < partitions.length; looks++) {
       if (this.#looking >= looksPerTick) return
       const partition = this.#nextLook++
@@ -169,7 +171,7 @@ export class PartitionKeeper {
           this.#nextLook = Math.min(this.#nextLook, partition)
           return
         }
-        // It has no clock: nobody else ever had it, or it is not tracked again yet.
+        // It has no clock: nobody else ever had it.
         if (clock.length === 0) return isHeld ? replica.touch(partition) : undefined
         if (clock.length <= emptyClockBytes) return
         replica.touch(partition)

@@ -103,6 +103,11 @@ export class HashIndex {
     return (this.#chunkCount - this.#freeChunks.length) * chunkBytes + this.#directoryTop * 4
   }
 
+  /** Chunks that were ever used: those behind them were never touched. */
+  get chunksTaken(): number {
+    return this.#chunkCount
+  }
+
   entriesOf(partition: number): number {
     return this.#partitions[partition * 4 + 2]!
   }

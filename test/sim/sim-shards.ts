@@ -50,7 +50,12 @@ type Lane = {
   reserved:
     | { readonly u8: Uint8Array; readonly i32: Int32Array; readonly start: number; readonly bytes: number }
     | undefined
+  /** Memory for what is lent to its sender, used again and again. */
+  readonly loan: Loan
 }
+
+/** Memory that is lent out, full of garbage whenever it is not. */
+type Loan = { u8: Uint8Array; i32: Int32Array }
 
 /** The links of one node. */
 export class SimShards {
@@ -61,6 +66,7 @@ export class SimShards {
   readonly #commandHandlers: (SimCommandHandler | undefined)[] = []
   readonly #canAccept: (() => boolean)[] = []
   readonly #replyHandlers: (SimReplyHandler | undefined)[] = []
+  readonly #deliveries = newLoan(4096)
   /** Replies that found no room, or nobody to take them. */
   droppedReplies = 0
 
@@ -119,7 +125,9 @@ export class SimShards {
 
   /** Frames that are visible and wait for a `step`. */
   get pending(): number {
-    return this.#lanes.reduce((sum, { visible }) => sum + visible.length, 0)
+    let sum = 0
+    for (const { visible } of this.#lanes) sum += visible.length
+    return sum
   }
 
   /** Delivers some frames between two threads, both drawn. False if none can be delivered now. */
@@ -150,7 +158,7 @@ export class SimShards {
       if (lane.to !== shard + 1 && lane.from !== shard + 1) continue
       lane.committed = []
       lane.visible = []
-      lane.reserved = undefined
+      giveBack(lane)
       lane.bytes = 0
     }
   }
@@ -167,43 +175,66 @@ export class SimShards {
   #lane(from: number, to: number, isReply: boolean): Lane {
     const found = this.#lanes.find((lane) => lane.from === from && lane.to === to && lane.isReply === isReply)
     if (found !== undefined) return found
-    const lane: Lane = { from, to, isReply, committed: [], visible: [], bytes: 0, reserved: undefined }
+    const lane: Lane = {
+      from,
+      to,
+      isReply,
+      committed: [],
+      visible: [],
+      bytes: 0,
+      reserved: undefined,
+      loan: newLoan(256),
+    }
     this.#lanes.push(lane)
     return lane
   }
 
   #begin(lane: Lane, bytes: number): FrameTarget | undefined {
     assert.ok(Number.isInteger(bytes) && bytes > 0, 'A frame has bytes')
-    lane.reserved = undefined
+    giveBack(lane)
     if (lane.bytes + bytes > (this.#options.queueBytesMax ?? queueBytesDefault)) return undefined
     const { refusalOneIn = 0 } = this.#options
     const oneIn = typeof refusalOneIn === 'number' ? refusalOneIn : refusalOneIn()
     if (oneIn > 0 && this.#random.chance(1, oneIn)) return undefined
-    lane.reserved = { ...this.#lend(bytes), bytes }
+    const start = this.#lend(lane.loan, bytes)
+    lane.reserved = { ...lane.loan, start, bytes }
     return lane.reserved
   }
 
-  /** Memory for a frame, with garbage in it and around it. */
-  #lend(bytes: number): { readonly u8: Uint8Array; readonly i32: Int32Array; readonly start: number } {
+  /** Where a frame begins in the memory that is lent for it, with garbage in it and around it. */
+  #lend(loan: Loan, bytes: number): number {
     const start = this.#random.below(5) * 8
-    const u8 = new Uint8Array((start + bytes + 7) & ~7).fill(garbage)
-    return { u8, i32: new Int32Array(u8.buffer), start }
+    const wanted = (start + bytes + 7) & ~7
+    if (loan.u8.length < wanted) Object.assign(loan, newLoan(2 * wanted))
+    return start
   }
 
   #commit(lane: Lane): void {
     const { reserved } = lane
     assert.ok(reserved !== undefined, 'A frame is committed after it was begun')
-    lane.reserved = undefined
     lane.committed.push(reserved.u8.slice(reserved.start, reserved.start + reserved.bytes))
     lane.bytes += reserved.bytes
-    reserved.u8.fill(garbage)
+    giveBack(lane)
   }
 
   #deliver(lane: Lane, frame: Uint8Array): void {
-    const { u8, i32, start } = this.#lend(frame.length)
+    const start = this.#lend(this.#deliveries, frame.length)
+    const { u8, i32 } = this.#deliveries
     u8.set(frame, start)
     if (lane.isReply) this.#replyHandlers[lane.to]!(u8, i32, start)
     else this.#commandHandlers[lane.to - 1]!(lane.from, u8, i32, start, frame.length)
-    u8.fill(garbage)
+    u8.fill(garbage, 0, start + frame.length + 8)
   }
+}
+
+function newLoan(bytes: number): Loan {
+  const u8 = new Uint8Array(bytes).fill(garbage)
+  return { u8, i32: new Int32Array(u8.buffer) }
+}
+
+/** What a sender did not commit is forgotten, and what it wrote becomes garbage. */
+function giveBack(lane: Lane): void {
+  const { reserved } = lane
+  lane.reserved = undefined
+  if (reserved !== undefined) reserved.u8.fill(garbage, 0, reserved.start + reserved.bytes + 8)
 }

@@ -25,7 +25,9 @@ type Portion = { readonly first: number; readonly count: number }
 function work(operations: number): void {
   parentPort!.on('message', ({ first, count }: Portion) => {
     for (let seed = first; seed < first + count; seed++) {
-      parentPort!.postMessage(new RingSim(profileOf(String(seed), operations)).run())
+      const sim = new RingSim(profileOf(String(seed), operations))
+      parentPort!.postMessage(sim.run())
+      sim.dispose()
     }
     parentPort!.postMessage('done')
   })

@@ -58,7 +58,7 @@ export type RingSimOptions = {
   readonly sloppy?: boolean
   /** Nodes have so little memory that data goes to tables all the time. */
   readonly hasTables?: boolean
-  /** Keys that clients use; default: a dozen in four partitions. */
+  /** Keys that clients use; default: some dozens in four partitions. */
   readonly keys?: readonly string[]
   readonly clients?: number
   /** Milliseconds between two exchanges of a node. */
@@ -81,6 +81,8 @@ export type RingSimResult = {
 
 type Client = {
   readonly index: number
+  /** A part of the keys, so that it often meets again what it saw; each key has several clients. */
+  readonly keys: readonly string[]
   /** By key, what it saw last. */
   readonly seen: Map<string, { readonly context: Uint8Array | undefined; readonly values: readonly number[] }>
 }
@@ -91,8 +93,13 @@ const phaseTwoMs = 120_000
 const movesMs = 1_200_000
 /** A node that was taken for dead by all is asked again now and then. */
 const noticeMs = 300_000
-const thinkMsMax = 20
-const usualKeys = 12
+const clientsDefault = 16
+const thinkMsMax = 60
+/** A client hears nothing of a node that died; a little after its deadline it gives up. */
+const patienceMs = 1200
+const usualKeys = 32
+const keyShares = 4
+const quietStepMs = 500
 /** With tables: more than memory holds, with values of so many bytes. */
 const tableKeys = 500
 const tableValueBytes = 100
@@ -173,8 +180,8 @@ export class RingSim {
     const beganMs = performance.now()
     try {
       this.start()
-      const clients = this.options.clients ?? 6
-      for (let index = 0; index < clients; index++) this.#next({ index, seen: new Map() })
+      const clients = this.options.clients ?? clientsDefault
+      for (let index = 0; index < clients; index++) this.#next(this.#client(index))
       if (this.options.faults.length > 0) this.#planFault()
       this.#runUntil(() => this.#finished >= this.options.operations, 3_600_000)
       this.#heal()
@@ -196,6 +203,11 @@ export class RingSim {
       simulatedSeconds: Math.round(this.events.nowMs) / 1000,
       wallSeconds: Math.round(performance.now() - beganMs) / 1000,
     }
+  }
+
+  /** The run is over and its result taken: the next one has its memory. */
+  dispose(): void {
+    for (const node of this.nodes) node.dispose()
   }
 
   /** Starts all nodes. */
@@ -303,6 +315,11 @@ export class RingSim {
 
   // Clients.
 
+  #client(index: number): Client {
+    const shared = this.#keys.filter((_, place) => (Math.floor(place / 4) + index) % keyShares === 0)
+    return { index, keys: this.#keys.length < usualKeys ? this.#keys : shared, seen: new Map() }
+  }
+
   #next(client: Client): void {
     if (this.#started >= this.options.operations || this.#isHealed) return
     this.#started++
@@ -311,7 +328,7 @@ export class RingSim {
 
   #operate(client: Client): void {
     const { random } = this
-    const key = random.pick(this.#keys)
+    const key = random.pick(client.keys)
     const up = this.nodes.filter((node) => node.isUp && node.node.topology !== undefined)
     if (up.length === 0) {
       this.events.after(50, () => this.#operate(client))
@@ -328,8 +345,12 @@ export class RingSim {
       this.#finished++
       this.#next(client)
     }
-    if (draw < 45 || (known === undefined && draw < 80)) this.#get(at, client, key, answered)
-    else this.#write(at, client, key, draw < 92 ? 'put' : 'delete', draw < 82 ? known : undefined, answered)
+    if (draw < 45 || (known === undefined && draw < 70)) this.#get(at, client, key, answered)
+    else {
+      // Most write with what they saw last; some replace whatever is there.
+      const isBlind = draw >= 82 && draw % 2 === 0
+      this.#write(at, client, key, draw < 90 ? 'put' : 'delete', isBlind ? undefined : known, answered)
+    }
   }
 
   #get(at: SimNode, client: Client, key: string, answered: (note: () => void) => void): void {
@@ -385,13 +406,13 @@ export class RingSim {
 
   /** A client whose node died hears nothing. */
   #giveUp(answered: (note: () => void) => void, note: () => void): void {
-    this.events.after(3000, () => answered(note))
+    this.events.after(patienceMs, () => answered(note))
   }
 
   // Faults.
 
   #planFault(): void {
-    this.events.after(30 + this.random.fraction() * 700, () => {
+    this.events.after(20 + this.random.fraction() * 500, () => {
       if (this.#isHealed) return
       this.#strike(this.random.pick(this.options.faults))
       this.#planFault()
@@ -524,7 +545,19 @@ export class RingSim {
       'The moves under way do not end',
     )
     this.passUntilNoticed()
-    this.pass(20_000)
+    this.#passUntilQuiet(20_000)
+  }
+
+  /** Operations and hints come to their ends, within so long. */
+  #passUntilQuiet(limitMs: number): void {
+    const endMs = this.events.nowMs + limitMs
+    const isQuiet = (): boolean =>
+      this.nodes.every(
+        ({ node: { coordinator, hints } }) => coordinator.pendingCount === 0 && hints.count === 0 && !hints.isLoading,
+      )
+    // Who waits for an answer has it or knows that there is none; and what was sent has come.
+    do this.pass(quietStepMs)
+    while (!isQuiet() && this.events.nowMs < endMs)
   }
 
   /** Replicas find by themselves what differs; then reads of all of them find nothing to repair, and nothing is under way. */
@@ -547,6 +580,15 @@ export class RingSim {
         this.nodes.every(({ node: { exchanges } }, index) => exchanges.ended - exchanges.partial >= targets[index]!)
       assert.ok(this.passUntil(isThrough, endMs - this.events.nowMs), 'Replicas do not converge by exchanges')
     }
+    if (!this.options.faults.includes('members')) {
+      // Exchanges go round: whoever compared what nobody wrote would be late with what somebody did.
+      const written = new Set(firsts.map(partitionOf))
+      for (const { name, node } of this.nodes)
+        assert.ok(
+          node.keeper.partitions().every(({ partition }) => written.has(partition)),
+          `${name} compares partitions that nobody wrote to`,
+        )
+    }
     let pending = 0
     for (const key of this.#keys) {
       pending++
@@ -563,7 +605,7 @@ export class RingSim {
       )
     }
     this.#runUntil(() => pending === 0, 20_000)
-    this.pass(15_000)
+    this.#passUntilQuiet(15_000)
     for (const { name, node } of this.nodes) {
       assert.equal(node.coordinator.pendingCount, 0, `${name} has operations left`)
       assert.equal(node.hints.count, 0, `${name} has hints left`)

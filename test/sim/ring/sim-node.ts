@@ -15,7 +15,7 @@ import { compact } from '../../../src/storage/compaction.ts'
 import { flush } from '../../../src/storage/flush.ts'
 import type { ActorId } from '../../../src/storage/log-control.ts'
 import { ResidentReader } from '../../../src/storage/resident-reader.ts'
-import { ControlWord, createShardMemory, ShardState } from '../../../src/storage/shard-memory.ts'
+import { ControlWord, type ShardMemory, ShardState } from '../../../src/storage/shard-memory.ts'
 import { ShardReader } from '../../../src/storage/shard-reader.ts'
 import type { StoreOptions } from '../../../src/storage/store.ts'
 import { commitTables, loadTables, strayFiles } from '../../../src/storage/table-catalog.ts'
@@ -28,6 +28,7 @@ import { SimDisk } from '../sim-disk.ts'
 import { SimJobs } from '../sim-jobs.ts'
 import { SimShards } from '../sim-shards.ts'
 import type { EventQueue } from './event-queue.ts'
+import { giveMemory, type MemoryPlan, takeMemory } from './shard-memories.ts'
 
 export type SimNodeOptions = {
   readonly nodeId: string
@@ -49,13 +50,22 @@ export type SimNodeOptions = {
   readonly died: (node: SimNode) => void
 }
 
-const segmentBytes = 32 * 1024
-const segments = 48
-/** For segments, the table over them, and what is kept in reserve. */
-const budgetBytes = 4 * 1024 * 1024
-/** With tables: so little that a few hundred writes fill it. */
-const tinySegmentBytes = 16384
-const tinyBudgetBytes = 6 * tinySegmentBytes
+/** `budgetBytes`: for segments, the table over them, and what is kept in reserve. */
+const residentPlan = {
+  segmentBytes: 32 * 1024,
+  segments: 48,
+  budgetBytes: 4 * 1024 * 1024,
+  tableMetaBytes: 4096,
+  tableCacheBytes: 65536,
+} satisfies MemoryPlan & { readonly budgetBytes: number }
+/** With tables: so little memory that a few hundred writes fill it. */
+const tablesPlan = {
+  segmentBytes: 16384,
+  segments: 24,
+  budgetBytes: 6 * 16384,
+  tableMetaBytes: 1024 * 1024,
+  tableCacheBytes: 3 * 16384,
+} satisfies MemoryPlan & { readonly budgetBytes: number }
 const jobMsMax = 30
 const tablesDirectory = 'tables'
 const tools = { crc32, codec: zstd }
@@ -64,7 +74,13 @@ const turnMsMax = 0.3
 const hashSeed = { low: 5, high: 6 }
 
 /** What lives from a start to the end of the process. */
-type Run = { readonly node: Node; readonly shard: Shard; readonly links: SimShards }
+type Run = {
+  readonly node: Node
+  readonly shard: Shard
+  readonly links: SimShards
+  readonly plan: MemoryPlan
+  readonly memory: ShardMemory
+}
 
 export class SimNode {
   readonly nodeId: string
@@ -127,10 +143,8 @@ export class SimNode {
     this.clock.advanceTo(events.nowMs)
     this.disk.makeDirectoryNow('log/0')
     const { hasTables } = this.#options
-    const plan = hasTables
-      ? { segmentBytes: tinySegmentBytes, segments: 24, budgetBytes: tinyBudgetBytes }
-      : { segmentBytes, segments, budgetBytes }
-    const memory = createShardMemory({ ...plan, chunksMax: 2560 })
+    const plan = hasTables ? tablesPlan : residentPlan
+    const memory = takeMemory(plan)
     const links = new SimShards({
       shards: 1,
       random: this.#random.fork(`links ${this.starts}`),
@@ -219,6 +233,7 @@ export class SimNode {
       // A disk that is full or fails just now: it is tried again.
       if (failure.code !== 'DISK_FULL' && failure.code !== 'DISK_FAILED') throw failure
       this.#mayMissWrites = true
+      giveMemory(plan, memory, shard.store.index.chunksTaken)
       this.disk.kill(this.#random)
       this.#options.died(this)
       return
@@ -230,7 +245,7 @@ export class SimNode {
       () => shard.canAccept,
     )
     links.listen(0, (u8, i32, start) => node.receiveReply(u8, i32, start))
-    run = { node, shard, links }
+    run = { node, shard, links, plan, memory }
     this.#run = run
     this.#planTurn()
     this.#planTick(run)
@@ -347,9 +362,16 @@ export class SimNode {
     this.#mayMissWrites = false
   }
 
+  /** Gives up what it took of this process; nobody looks at it any more. */
+  dispose(): void {
+    if (this.isUp) this.#end()
+  }
+
   #end(): void {
     assert.ok(this.#run !== undefined, `${this.name} is up`)
+    const { shard, plan, memory } = this.#run
     this.#run = undefined
+    giveMemory(plan, memory, shard.store.index.chunksTaken)
     this.#whilePaused.length = 0
     this.#pausedUntilMs = 0
   }
