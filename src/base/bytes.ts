@@ -106,6 +106,12 @@ export class ByteWriter {
     return this.#bytes.slice(0, this.#length)
   }
 
+  /** Begins anew in the same memory, of which more than `keptBytesMax` is given up. */
+  clear(keptBytesMax: number): void {
+    this.#length = 0
+    if (this.#bytes.length > keptBytesMax) this.#bytes = new Uint8Array(keptBytesMax)
+  }
+
   #room(bytes: number): void {
     if (this.#length + bytes <= this.#bytes.length) return
     const grown = new Uint8Array(Math.max(this.#bytes.length * 2, this.#length + bytes))

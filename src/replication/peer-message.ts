@@ -157,8 +157,12 @@ const ForwardFlag = {
 } as const
 const nameBytesMax = 256
 
+const scratchBytesMax = 64 * 1024
+/** Every message is written here and copied once. */
+const writer = new ByteWriter(scratchBytesMax)
+
 export function encodePeerMessage(message: PeerMessage): Uint8Array {
-  const writer = new ByteWriter(128)
+  writer.clear(scratchBytesMax)
   writer.u8(peerMessageVersion)
   writer.u8(PeerMessageType[message.type])
   writer.u16(0)

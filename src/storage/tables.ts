@@ -29,7 +29,7 @@ import { SeekedSource } from './seeked-source.ts'
 import type { ShardMemory } from './shard-memory.ts'
 import { type BlockCodec, isBlock, MetaWord, tableIdOf, tableIdText } from './sstable.ts'
 import { TableIterator } from './sstable-iterator.ts'
-import { blockOffset, findBlock } from './sstable-meta.ts'
+import { blockOffset, findBlock, firstBlockOf } from './sstable-meta.ts'
 import type { WrittenTable } from './sstable-writer.ts'
 import { checkWithin, type TableCheck } from './table-check.ts'
 import { damagedBlock, damagedTable, type GivenBlock, TableFinder } from './table-finder.ts'
@@ -396,12 +396,15 @@ export class Tables {
    */
   sourcesOf(partition: number, bucketId: number, key: Uint8Array): MergeInput[] {
     const { crc32, codec, actorIndex } = this.#options
-    return this.#rows.rowsOf(partition).map((row) => {
+    return this.#rows.rowsOf(partition).flatMap((row) => {
       const table = this.#open.get(row.tableId)!
       if (!table.isReadable) throw damagedTable(table.tableId.low)
+      const meta = this.#view.metaOf(table)
+      // Most partitions have nothing in a small table.
+      if (firstBlockOf(meta, 0, partition) === firstBlockOf(meta, 0, partition + 1)) return []
       const iterator = new TableIterator({
         file: table.file,
-        meta: this.#view.metaOf(table),
+        meta,
         crc32,
         codec,
         firstPartition: partition,

@@ -3,7 +3,6 @@
  * faults drawn by the seed. First faults and load together; then all is healed, load ends, and replicas must agree.
  */
 import assert from 'node:assert/strict'
-import { createHash } from 'node:crypto'
 import type { SunwiseError } from '../../../src/base/errors.ts'
 import type { BucketId } from '../../../src/base/ids.ts'
 import { SeededRandom } from '../../../src/base/seeded-random.ts'
@@ -22,6 +21,7 @@ import { EventQueue } from './event-queue.ts'
 import { History, HistoryViolation } from './history.ts'
 import { SimNetwork } from './sim-network.ts'
 import { SimNode } from './sim-node.ts'
+import { TraceHash } from './trace-hash.ts'
 
 /** Faults that take nothing that was acknowledged `sync` from any node. */
 export const faultKinds = [
@@ -114,7 +114,7 @@ export class RingSim {
   readonly faultCounts: Record<string, number> = {}
   readonly bucket: Bucket
   readonly #keys: readonly string[]
-  readonly #hash = createHash('sha256')
+  readonly #hash = new TraceHash()
   #started = 0
   #finished = 0
   acked = 0
@@ -198,7 +198,7 @@ export class RingSim {
       ops: this.#finished,
       acked: this.acked,
       faults: this.faultCounts,
-      hash: this.#hash.digest('hex').slice(0, 16),
+      hash: this.#hash.hex,
       violations: this.violations,
       simulatedSeconds: Math.round(this.events.nowMs) / 1000,
       wallSeconds: Math.round(performance.now() - beganMs) / 1000,
@@ -274,12 +274,19 @@ export class RingSim {
 
   /** Lets time pass until every node that is up knows which of the others are. */
   passUntilNoticed(): void {
-    const up = (): SimNode[] => this.nodes.filter((node) => node.isUp && node.node.topology !== undefined)
-    const isNoticed = (): boolean =>
-      up().every((node) =>
+    assert.ok(
+      this.passUntil(() => this.#isNoticed, noticeMs),
+      'Nodes do not notice who is there',
+    )
+  }
+
+  get #isNoticed(): boolean {
+    return this.nodes.every(
+      (node) =>
+        !node.isUp ||
+        node.node.topology === undefined ||
         this.nodes.every((other) => other === node || node.node.membership.isAlive(other.nodeId) === other.isUp),
-      )
-    assert.ok(this.passUntil(isNoticed, noticeMs), 'Nodes do not notice who is there')
+    )
   }
 
   /** Where the cluster stands, for a message of a failed test. */
@@ -544,6 +551,8 @@ export class RingSim {
       this.passUntil(() => this.isAtRest, movesMs),
       'The moves under way do not end',
     )
+    // Who is paused still is taken for dead soon, and comes back after that.
+    this.passUntil(() => this.nodes.every((node) => !node.isPaused), noticeMs)
     this.passUntilNoticed()
     this.#passUntilQuiet(20_000)
   }
@@ -552,6 +561,7 @@ export class RingSim {
   #passUntilQuiet(limitMs: number): void {
     const endMs = this.events.nowMs + limitMs
     const isQuiet = (): boolean =>
+      this.#isNoticed &&
       this.nodes.every(
         ({ node: { coordinator, hints } }) => coordinator.pendingCount === 0 && hints.count === 0 && !hints.isLoading,
       )
@@ -649,7 +659,7 @@ export class RingSim {
   }
 
   #note(kind: string, first: string, second: string, number: number): void {
-    this.#hash.update(`${kind} ${this.events.nowMs} ${first} ${second} ${number}\n`)
+    this.#hash.note(kind, this.events.nowMs, first, second, number)
   }
 }
 
@@ -662,12 +672,15 @@ function versionsText({ versions }: VersionSet, actors: ActorRegistry): string {
   return texts.sort().join('\n')
 }
 
+const encoder = new TextEncoder()
+const decoder = new TextDecoder()
+
 function bytesOf(text: string): Uint8Array {
-  return new TextEncoder().encode(text)
+  return encoder.encode(text)
 }
 
 function numberOf(value: Uint8Array): number {
-  return Number(new TextDecoder().decode(value))
+  return Number(decoder.decode(value))
 }
 
 function valuesOf(answer: ReadAnswer): number[] {

@@ -69,7 +69,9 @@ const tablesPlan = {
 const jobMsMax = 30
 const tablesDirectory = 'tables'
 const tools = { crc32, codec: zstd }
-const tickMs = 50
+/** As seldom as a node may be ticked; often enough for transcripts to be read. */
+const tickMs = 100
+const steadyTickMs = 50
 const turnMsMax = 0.3
 const hashSeed = { low: 5, high: 6 }
 
@@ -377,7 +379,8 @@ export class SimNode {
   }
 
   #planTick(run: Run): void {
-    this.#options.events.after(tickMs, () => {
+    const { events, isSteady } = this.#options
+    events.after(isSteady ? steadyTickMs : tickMs, () => {
       if (this.#run !== run) return
       if (!this.isPaused) {
         this.clock.advanceTo(this.#options.events.nowMs)
