@@ -121,6 +121,7 @@ const limitTexts: { readonly [Name in keyof typeof Limits]: string | undefined }
   storedKeyBytesMax: undefined,
   hintBytesMax: undefined,
   hintAgeMsMax: undefined,
+  repairBytesPerSecondDefault: undefined,
   valueBytesDefault: 'Largest value unless `--value-max` or the bucket says otherwise; beyond: `VALUE_TOO_LARGE`',
   valueBytesMax: 'Highest `--value-max`',
   contentTypeBytesMax: 'Longest content type; longer: `BAD_REQUEST`',

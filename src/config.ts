@@ -72,10 +72,18 @@ export const Limits = {
   slabBytesMax: 1 * GiB,
   /** Shards of one node. */
   shardsMax: 64,
-  /** Bytes of hints that a node keeps for others; beyond it a replica's is dropped and counted, a fallback's refused with OVERLOADED. */
+  /**
+   * Bytes of hints that a node keeps for others; beyond it a replica's is dropped, and the partition is compared with that replica first. A
+   * fallback's is refused with OVERLOADED.
+   */
   hintBytesMax: 64 * MiB,
-  /** A hint that nobody took for so long is dropped and counted: what it would have told is left to repair. */
+  /** A hint that nobody took for so long is dropped where another replica has what it tells, and the partition is compared first. */
   hintAgeMsMax: 3 * 3_600_000,
+  /**
+   * Bytes per second that a node spends on hints, on comparing replicas and on moves together, unless it is said otherwise: a quarter of a link
+   * of a gigabit, so that requests keep the rest, and 100 GiB move in less than an hour.
+   */
+  repairBytesPerSecondDefault: 32 * MiB,
   /** Requests that one thread may have waiting for shards; one more is 503 OVERLOADED, outcome none. */
   pendingRequestsMax: 8192,
   /** Bytes of the ring between two threads. A frame larger than a quarter of it travels in pieces. */

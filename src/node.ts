@@ -24,11 +24,14 @@ import type { Topology, TopologyBucket } from './cluster/topology/topology.ts'
 import { type Durability, Limits } from './config.ts'
 import type { Catalog, Clock, Network, Random, Shards } from './env.ts'
 import { Exchanges, firstExchangeRequestId } from './replication/exchanges.ts'
+import { HintCredit } from './replication/hint-credit.ts'
 import { firstHintRequestId, HintStore } from './replication/hint-store.ts'
 import { LocalReplica } from './replication/local-replica.ts'
 import { PartitionKeeper } from './replication/partition-keeper.ts'
 import { decodePeerMessage, type PeerMessage } from './replication/peer-message.ts'
 import { QuorumCoordinator } from './replication/quorum-coordinator.ts'
+import { RepairBudget } from './replication/repair-budget.ts'
+import { RepairLedger, type RepairStatus } from './replication/repair-ledger.ts'
 import { Replica } from './replication/replica.ts'
 import type { Bucket } from './replication/requests.ts'
 import { TopologyRouting } from './replication/topology-routing.ts'
@@ -53,11 +56,20 @@ export type NodeOptions = {
   readonly seeds: readonly string[]
   /** Milliseconds between two exchanges of this node with others. */
   readonly exchangeRestMs: number
+  /** Of hints, exchanges and moves together; default: `Limits.repairBytesPerSecondDefault`. */
+  readonly repairBytesPerSecond?: number
   readonly membership?: Partial<MembershipParameters>
 }
 
 /** Who a message comes from, as the transport knows. */
 export type Peer = { readonly nodeId: string; readonly address: string }
+
+/** How a node stands to a peer with a partition: plain data for an operator. `isUnderWay`: they are being compared. */
+export type PartitionRepairStatus = RepairStatus & {
+  readonly partition: number
+  readonly peer: string
+  readonly isUnderWay: boolean
+}
 
 const Channel = { data: 1, membership: 2, chain: 3, moves: 4 } as const
 const incarnationKey = 'incarnation'
@@ -69,6 +81,9 @@ export class Node {
   readonly coordinator: QuorumCoordinator
   readonly hints: HintStore
   readonly exchanges: Exchanges
+  readonly repairs: RepairLedger
+  readonly repairBudget: RepairBudget
+  readonly hintCredit: HintCredit
   readonly membership: Membership
   readonly chain: Chain
   readonly keeper: PartitionKeeper
@@ -100,22 +115,27 @@ export class Node {
     const routing = (): TopologyRouting => this.#routing!
     const send = (to: string, bytes: Uint8Array): boolean => this.#send(to, Channel.data, bytes)
     const bucketOf = (id: number): Bucket | undefined => this.#buckets.get(id)
-    const common = { ...options, self: nodeId, routing, send, bucketOf }
+    this.repairs = new RepairLedger(clock)
+    this.repairBudget = new RepairBudget(clock, options.repairBytesPerSecond ?? Limits.repairBytesPerSecondDefault)
+    this.hintCredit = new HintCredit(clock)
+    const repair = { ledger: this.repairs, budget: this.repairBudget }
+    const common = { ...options, ...repair, self: nodeId, routing, send, bucketOf }
     this.replica = new LocalReplica(options)
     this.hints = new HintStore({ ...common, replica: this.replica })
     this.coordinator = new QuorumCoordinator({ ...common, replica: this.replica, hints: this.hints })
+    this.keeper = new PartitionKeeper({
+      self: nodeId,
+      replica: this.replica,
+      exchangedIn: (partition, peer) => this.repairs.statusOf(partition, peer).epoch,
+    })
     this.exchanges = new Exchanges({
       ...common,
       replica: this.replica,
       restMs: options.exchangeRestMs,
-      partitions: () => this.keeper.partitions(),
+      partitions: this.keeper,
     })
-    this.keeper = new PartitionKeeper({
-      self: nodeId,
-      replica: this.replica,
-      statusOf: (partition, peer) => this.exchanges.statusOf(partition, peer),
-    })
-    this.#server = new Replica({ life: random.u32(), replica: this.replica, hints: this.hints, routing, send })
+    const { replica, hints, hintCredit: credit } = this
+    this.#server = new Replica({ life: random.u32(), replica, hints, credit, routing, send })
     const store = new CatalogChainStore(catalog)
     this.chain = new Chain({
       nodeId,
@@ -204,10 +224,25 @@ export class Node {
     if (this.#routing === undefined) return
     this.replica.tick()
     this.coordinator.tick()
+    this.repairBudget.tick()
     this.hints.tick()
     this.keeper.tick()
     this.exchanges.tick()
     this.#moves.tick(nowMs)
+  }
+
+  /** How this node stands to others with each partition that it holds together with them and that may hold something. */
+  repairStatus(): readonly PartitionRepairStatus[] {
+    const { underWay } = this.exchanges
+    const statuses: PartitionRepairStatus[] = []
+    for (const { partition, others } of this.keeper.held) {
+      if (!this.keeper.isTouched(partition)) continue
+      for (const peer of others) {
+        const isUnderWay = underWay?.partition === partition && underWay.peer === peer
+        statuses.push({ partition, peer, ...this.repairs.statusOf(partition, peer), isUnderWay })
+      }
+    }
+    return statuses
   }
 
   /** From here on everything goes by another epoch. */

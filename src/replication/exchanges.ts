@@ -3,28 +3,29 @@
  * together, whatever the reason: messages and hints that were lost, disks that were, writes that only some took.
  *
  *   this node                               peer
+ *     both take over what either knows of what all replicas have (versions/stability.ts)
  *     root, then what differs below  ->       lanes of children (versions/hash-tree.ts), first of all its clock
  *     leaves that differ             ->       their keys, each with the digest of its dots
  *     for each key that differs: what the peer has is merged here, under that clock, and what that makes goes back
  *     all of it done: this clock joins the peer's, as it was before its tree was read
  *
- * Then it is known what all replicas of the partition have: up to there deletes are forgotten (versions/stability.ts).
+ * Each also attests what it has: where that is known of all replicas of the partition, deletes are forgotten up to there.
  *
- * So bytes go with the difference, not with the data. The last step is what lets a clock pass over dots that never come: they were replaced
+ * So bytes go with the difference, not with the data. One that finds too much brings a part of it together, and the next one goes on. The last step is what lets a clock pass over dots that never come: they were replaced
  * before they were sent, or their messages were lost and their keys repaired. It is left out where anything was.
  *
  * If the peer starts anew in the middle, the exchange ends: its clock was another life's.
  *
- * One exchange at a time, begun at intervals; keys are brought together a few at a time. An object without a thread: `receive`, `tick`.
+ * One exchange at a time: those that are marked (repair-ledger.ts) and those that moves wait for at once, the others at intervals, all in turn; keys
+ * are brought together a few at a time. Whatever is sent waits for room in the budget of repair. An object without a thread: `receive`, `tick`.
  */
-import { ByteReader } from '../base/bytes.ts'
-import type { Durability } from '../config.ts'
+import { ByteReader, equalBytes } from '../base/bytes.ts'
+import { type Durability, Limits } from '../config.ts'
 import type { Clock } from '../env.ts'
 import { CompareVerb } from '../shard/command.ts'
 import { ActorRegistry } from '../versions/actor-registry.ts'
 import { isLeaf, leafOfNode, treeArity } from '../versions/hash-tree.ts'
-import { PartitionClock } from '../versions/partition-clock.ts'
-import { stableOf } from '../versions/stability.ts'
+import { type Attested, decodeAttested, encodeStable, stableOf } from '../versions/stability.ts'
 import { emptySet, type LocalReplica } from './local-replica.ts'
 import {
   type ComparedMessage,
@@ -34,15 +35,19 @@ import {
   type Unnumbered,
   type WrittenMessage,
 } from './peer-message.ts'
+import type { RepairBudget } from './repair-budget.ts'
+import type { Begun, RepairLedger } from './repair-ledger.ts'
 import type { Bucket } from './requests.ts'
 import type { Routing } from './routing.ts'
 
 export type ExchangesOptions = {
   readonly self: string
   readonly clock: Clock
-  readonly replica: LocalReplica
+  readonly replica: Pick<LocalReplica, 'compare' | 'read' | 'merge'>
   readonly routing: () => Routing
-  readonly partitions: () => readonly ComparedPartition[]
+  readonly partitions: ComparedPartitions
+  readonly ledger: RepairLedger
+  readonly budget: RepairBudget
   readonly bucketOf: (id: number) => Bucket | undefined
   readonly send: (node: string, bytes: Uint8Array) => boolean
   readonly durability: Durability
@@ -58,22 +63,31 @@ export type ComparedPartition = {
   readonly wantedSince: number | undefined
 }
 
+/** What is to be compared (partition-keeper.ts). */
+export type ComparedPartitions = {
+  /** All that this node holds together with others. */
+  readonly held: readonly ComparedPartition[]
+  /** Those that somebody waits for. */
+  readonly wanted: readonly ComparedPartition[]
+  /** Whether there may be something in it. */
+  isTouched(partition: number): boolean
+  /** The other nodes that have a partition; none: it is not held here. */
+  othersOf(partition: number): readonly string[]
+}
+
 /** Requests of exchanges have ids from here on. */
 export const firstExchangeRequestId = 0xc000_0000
 
 const idMask = 0x3fff_ffff
-/** Nodes that are followed down at once; with more differences the rest is left to the next exchange. */
+/** Nodes that are followed down at once; with more differences the rest is left to the next exchange, which comes at once. */
 const nodesMax = 64
 const keysInFlight = 16
 const answerMs = 3000
-
-/** What became of the last complete exchange of a partition with a peer. */
-export type ExchangeStatus = {
-  readonly endedMs: number
-  readonly keysRepaired: number
-  /** Epoch in which it began. */
-  readonly epoch: number
-}
+/** Of so many exchanges one is of whatever is next in turn, however many are wanted or marked. */
+const turnsApart = 8
+/** After that those that are wanted or marked are looked for again where none could begin, or one of them failed. */
+const urgentRestMs = 100
+const failedRestMs = 1000
 
 type Answer = ComparedMessage | FoundMessage | WrittenMessage
 type Waiting = {
@@ -83,17 +97,21 @@ type Waiting = {
 }
 
 type Exchange = {
+  readonly begun: Begun
   readonly partition: number
   readonly peer: string
-  readonly epoch: number
   /** Nobody rests before the next one. */
-  readonly isWanted: boolean
+  readonly isUrgent: boolean
+  /** What this node knows to be stable. */
+  stable: Uint8Array
   /** The peer's clock before its tree was read. */
   clock: Uint8Array
   /** The start of the peer that told it: another one may have lost what the clock covers. */
   life: number
   /** Something was left out: the clock is not joined. */
   isPartial: boolean
+  /** It was left out only because there was so much. */
+  isCut: boolean
   keysLeft: KeyDifference[]
   inFlight: number
   repaired: number
@@ -116,23 +134,30 @@ export class Exchanges {
   #lastId = 0
   #current: Exchange | undefined
   #nextMs: number
-  /** Which pair of partition and peer comes next. */
-  #turn = 0
-  readonly #status = new Map<string, ExchangeStatus>()
+  #nextUrgentMs = 0
+  /** Where to go on in turn: a place among the partitions held, and one among their other nodes. */
+  #heldAt = 0
+  #otherAt = 0
+  #turns = 0
+  /** Place among the wanted pairs. */
+  #wantedAt = 0
   readonly #actors = new ActorRegistry()
-  /** By partition and peer, the clock that the peer told last. */
-  readonly #told = new Map<string, PartitionClock>()
+  /** By partition and peer, what the peer attested last. */
+  readonly #attested = new Map<string, Attested>()
   /** Exchanges that ended, those of them that left something out, those that began with a difference; keys that were brought together. */
   ended = 0
   partial = 0
   differing = 0
   keysRepaired = 0
+  /** Bytes of questions and keys that were sent, and of what came back. */
   bytesSent = 0
+  bytesReceived = 0
 
   constructor(options: ExchangesOptions) {
     this.#options = options
     // A node that starts has other things to do first, and so have those that start with it.
     this.#nextMs = options.clock.monotonicMs() + options.restMs
+    this.#nextUrgentMs = this.#nextMs
   }
 
   /** Whether nothing is under way. */
@@ -140,9 +165,9 @@ export class Exchanges {
     return this.#current === undefined && this.#waiting.size === 0
   }
 
-  /** When a partition was last known to be equal to that of a peer, and what it took; undefined: never in this run. */
-  statusOf(partition: number, peer: string): ExchangeStatus | undefined {
-    return this.#status.get(`${partition} ${peer}`)
+  /** The pair that is compared just now. */
+  get underWay(): { readonly partition: number; readonly peer: string } | undefined {
+    return this.#current
   }
 
   receive(from: string, message: PeerMessage): void {
@@ -150,6 +175,9 @@ export class Exchanges {
     if (waiting === undefined || waiting.from !== from) return
     if (message.type !== 'compared' && message.type !== 'found' && message.type !== 'written') return
     this.#waiting.delete(message.requestId)
+    const bytes = bytesOfAnswer(message)
+    this.bytesReceived += bytes
+    this.#options.budget.charge(this.#kind, bytes)
     waiting.done(message)
   }
 
@@ -160,43 +188,121 @@ export class Exchanges {
       this.#waiting.delete(requestId)
       done(undefined)
     }
-    if (this.#current === undefined && nowMs >= this.#nextMs) this.#beginNext()
+    if (this.#current === undefined) this.#beginNext(nowMs)
   }
 
-  #beginNext(): void {
-    const partitions = this.#options.partitions()
-    const wanted = partitions.filter(({ wantedSince }) => wantedSince !== undefined)
-    if (this.#beginOneOf(wanted, true)) return
-    this.#beginOneOf(partitions, false)
+  get #kind(): 'moves' | 'exchanges' {
+    return this.#current?.isUrgent === true ? 'moves' : 'exchanges'
   }
 
-  /** Begins with the next partition and peer in turn. False: none of the peers answers, or none is wanted. */
-  #beginOneOf(partitions: readonly ComparedPartition[], isWanted: boolean): boolean {
-    const pairs = partitions.flatMap(({ partition, others, wantedSince }) =>
-      others.map((peer) => ({ partition, peer, wantedSince })),
-    )
-    for (let tries = 0; tries < pairs.length; tries++) {
-      const { partition, peer, wantedSince = 0 } = pairs[this.#turn++ % pairs.length]!
-      const routing = this.#options.routing()
-      if (!routing.isAlive(peer)) continue
-      if (isWanted && (this.statusOf(partition, peer)?.epoch ?? 0) >= wantedSince) continue
-      const exchange = {
-        partition,
-        peer,
-        epoch: routing.epoch,
-        isWanted,
-        clock: nothing,
-        life: 0,
-        isPartial: false,
-        keysLeft: [],
-        inFlight: 0,
-        repaired: 0,
+  /** Marked and wanted ones by turns, and between them, and where there are none, whatever comes next. */
+  #beginNext(nowMs: number): void {
+    const isInTurn = nowMs >= this.#nextMs
+    if (isInTurn && this.#turns % turnsApart === 0 && this.#beginInTurn()) return
+    if (nowMs >= this.#nextUrgentMs) {
+      const isMarkFirst = this.#turns % 2 === 0
+      if (isMarkFirst ? this.#beginMarked() || this.#beginWanted() : this.#beginWanted() || this.#beginMarked()) return
+      this.#nextUrgentMs = nowMs + urgentRestMs
+    }
+    if (isInTurn && !this.#beginInTurn()) this.#nextMs = nowMs + this.#options.restMs
+  }
+
+  #beginInTurn(): boolean {
+    const { partitions, routing } = this.#options
+    const { held } = partitions
+    for (let passed = 0; passed <= held.length; ) {
+      const next = held[this.#heldAt]
+      const peer = next?.others[this.#otherAt]
+      if (next === undefined || peer === undefined || !partitions.isTouched(next.partition)) {
+        this.#heldAt = next === undefined ? 0 : this.#heldAt + 1
+        this.#otherAt = 0
+        passed++
+        continue
       }
-      this.#current = exchange
-      this.#descend(exchange, root)
+      this.#otherAt++
+      if (!routing().isAlive(peer)) continue
+      this.#begin(next.partition, peer, false)
       return true
     }
     return false
+  }
+
+  /** Begins with a pair that is known to differ. False: none of their peers answers. */
+  #beginMarked(): boolean {
+    const { ledger, partitions, routing } = this.#options
+    for (let left = ledger.markCount; left > 0; left--) {
+      const [mark] = ledger.marks
+      const isHeld = partitions.othersOf(mark!.partition).includes(mark!.peer)
+      // Who holds it no more hands over what it has, and that is compared, too.
+      ledger.passOver(mark!, isHeld)
+      if (!isHeld || !routing().isAlive(mark!.peer)) continue
+      this.#begin(mark!.partition, mark!.peer, true)
+      return true
+    }
+    return false
+  }
+
+  /** Begins with the next pair that somebody waits for. False: none of the peers answers, or all was compared. */
+  #beginWanted(): boolean {
+    const { ledger, partitions, routing } = this.#options
+    const { wanted } = partitions
+    for (let tries = 0; tries < wanted.length; tries++) {
+      const { partition, others, wantedSince = 0 } = wanted[this.#wantedAt++ % wanted.length]!
+      for (const peer of others) {
+        if (!routing().isAlive(peer) || ledger.statusOf(partition, peer).epoch >= wantedSince) continue
+        this.#begin(partition, peer, true)
+        return true
+      }
+    }
+    return false
+  }
+
+  #begin(partition: number, peer: string, isUrgent: boolean): void {
+    this.#turns++
+    const begun = this.#options.ledger.begin(partition, peer, this.#options.routing().epoch)
+    const exchange: Exchange = {
+      begun,
+      partition,
+      peer,
+      isUrgent,
+      stable: nothing,
+      clock: nothing,
+      life: 0,
+      isPartial: false,
+      isCut: false,
+      keysLeft: [],
+      inFlight: 0,
+      repaired: 0,
+    }
+    this.#current = exchange
+    this.#noteStable(exchange)
+  }
+
+  /**
+   * First both sides take over what either knows to be stable, so that they compare the same. What all replicas attested, in exchanges
+   * before and this one now, is stable: never more, since none of them can lose it.
+   */
+  #noteStable(exchange: Exchange): void {
+    const { partition } = exchange
+    const { partitions } = this.#options
+    this.#joinStable(exchange, nothing, (own) => {
+      const others = partitions.othersOf(partition).map((other) => this.#attested.get(`${partition} ${other}`))
+      const all = [own, ...others].filter((each) => each !== undefined)
+      // Who is not held here any more, or does not know all others, does not judge.
+      if (others.length === 0 || all.length <= others.length) return this.#descend(exchange, root)
+      const stable = encodeStable(stableOf(all, Limits.expiryGraceMs), this.#actors)
+      this.#joinStable(exchange, stable, () => this.#descend(exchange, root))
+    })
+  }
+
+  #joinStable(exchange: Exchange, stable: Uint8Array, done: (own: Attested | undefined) => void): void {
+    this.#options.replica.compare(CompareVerb.joinStable, exchange.partition, stable, answerMs, (_error, bytes) => {
+      if (this.#current !== exchange) return
+      const own = bytes === undefined ? 'length' : decodeAttested(bytes, this.#actors.indexOf)
+      if (typeof own === 'string') return this.#giveUp(exchange)
+      exchange.stable = own.stable
+      done(own.attested)
+    })
   }
 
   /** Compares the children of nodes, and goes on with those that differ. */
@@ -213,7 +319,7 @@ export class Exchanges {
       }
       if (differing.length === 0) return this.#finish(exchange)
       if (nodes === root) this.differing++
-      if (differing.length > nodesMax) exchange.isPartial = true
+      if (differing.length > nodesMax) cut(exchange)
       const followed = differing.slice(0, nodesMax)
       if (isLeaf(followed[0]!)) this.#compareLeaves(exchange, followed.map(leafOfNode))
       else this.#descend(exchange, followed)
@@ -226,7 +332,7 @@ export class Exchanges {
       const others = listOf(theirs)
       if (mine === undefined || others === undefined) return this.#giveUp(exchange)
       const told = Math.min(mine.told, others.told)
-      if (told < leaves.length) exchange.isPartial = true
+      if (told < leaves.length) cut(exchange)
       exchange.keysLeft = differencesOf(mine.keys, others.keys, new Set(leaves.slice(0, told)))
       this.#bringTogether(exchange)
     })
@@ -239,7 +345,8 @@ export class Exchanges {
     numbers: Uint8Array,
     done: (own: Uint8Array, theirs: Uint8Array) => void,
   ): void {
-    const { partition, peer } = exchange
+    const { partition, peer, stable } = exchange
+    const { replica } = this.#options
     let own: Uint8Array | undefined
     let theirs: Uint8Array | undefined
     const settle = (): void => {
@@ -247,22 +354,30 @@ export class Exchanges {
     }
     const wantsClock = exchange.clock.length === 0
     const standing = this.#options.routing().standingOf(partition)
-    const question = { type: 'compare', timeoutMs: answerMs, partition, wantsClock, of, numbers } as const
+    const verb = of === 'children' ? CompareVerb.children : CompareVerb.leafKeys
+    const look = (): void =>
+      replica.compare(verb, partition, numbers, answerMs, (_error, bytes) => {
+        if (bytes === undefined) return this.#giveUp(exchange)
+        own = bytes
+        settle()
+      })
+    const question = { type: 'compare', timeoutMs: answerMs, partition, wantsClock, of, numbers, stable } as const
     this.#ask(peer, { ...question, ...standing }, (answer) => {
       if (answer?.type !== 'compared' || answer.failure !== undefined) return this.#giveUp(exchange)
-      if (wantsClock) {
-        exchange.clock = answer.clock
-        exchange.life = answer.life
-      } else if (answer.life !== exchange.life) return this.#giveUp(exchange)
       theirs = answer.answer
-      settle()
+      if (!wantsClock) return answer.life === exchange.life ? settle() : this.#giveUp(exchange)
+      exchange.clock = answer.clock
+      exchange.life = answer.life
+      exchange.stable = nothing
+      const attested = decodeAttested(answer.attested, this.#actors.indexOf)
+      if (typeof attested === 'string') return this.#giveUp(exchange)
+      if (attested.attested !== undefined) this.#attested.set(`${partition} ${peer}`, attested.attested)
+      // Its tree leaves out what it knows to be stable, and so must this one.
+      replica.compare(CompareVerb.joinStable, partition, attested.stable, answerMs, (error) =>
+        error === undefined ? look() : this.#giveUp(exchange),
+      )
     })
-    const verb = of === 'children' ? CompareVerb.children : CompareVerb.leafKeys
-    this.#options.replica.compare(verb, partition, numbers, answerMs, (_error, bytes) => {
-      if (bytes === undefined) return this.#giveUp(exchange)
-      own = bytes
-      settle()
-    })
+    if (!wantsClock) look()
   }
 
   #bringTogether(exchange: Exchange): void {
@@ -289,10 +404,12 @@ export class Exchanges {
     const { replica, durability } = this.#options
     const lastWriteWins = bucket.conflict === 'lww'
     const level = bucket.durability ?? durability
-    const push = (): void => {
+    const push = (theirs: Uint8Array): void => {
       replica.read(bucket.id, key, answerMs, (_error, held) => {
         if (held === undefined) return done(false)
-        if (isEmptySet(held.set)) return done(true)
+        // What it has already needs no way back.
+        const isThereToo = held.set.length === theirs.length && equalBytes(held.set, 0, theirs, 0, theirs.length)
+        if (isEmptySet(held.set) || isThereToo) return done(true)
         const message = {
           type: 'write',
           bucketId: bucket.id,
@@ -315,7 +432,7 @@ export class Exchanges {
         lastWriteWins,
         level,
         answerMs,
-        (error) => (error === undefined ? push() : done(false)),
+        (error) => (error === undefined ? push(set) : done(false)),
         exchange.clock,
       )
     // What the peer has seen and has no more was deleted there.
@@ -337,30 +454,7 @@ export class Exchanges {
         exchange.isPartial = true
         return this.#end(exchange)
       }
-      this.#noteStable(exchange)
-    })
-  }
-
-  /** Both sides have now what the peer's clock covers: perhaps all replicas have more writes than before. */
-  #noteStable(exchange: Exchange): void {
-    const { partition, peer, clock } = exchange
-    const { replica, partitions } = this.#options
-    const told = PartitionClock.decode(clock, 0, clock.length, this.#actors.indexOf)
-    if (typeof told === 'string') return this.#giveUp(exchange)
-    this.#told.set(`${partition} ${peer}`, told)
-    const others = partitions().find((each) => each.partition === partition)?.others ?? []
-    const clocks = others.map((other) => this.#told.get(`${partition} ${other}`))
-    if (clocks.some((each) => each === undefined)) return this.#end(exchange)
-    replica.compare(CompareVerb.clock, partition, nothing, answerMs, (_error, bytes) => {
-      const own = bytes === undefined ? 'length' : PartitionClock.decode(bytes, 0, bytes.length, this.#actors.indexOf)
-      if (this.#current !== exchange) return
-      if (typeof own === 'string') return this.#end(exchange)
-      const stable = new PartitionClock()
-      for (const { actor, counter } of stableOf([own, ...(clocks as PartitionClock[])]))
-        stable.raiseBase(actor, counter)
-      replica.compare(CompareVerb.setStable, partition, stable.encode(this.#actors), answerMs, () => {
-        if (this.#current === exchange) this.#end(exchange)
-      })
+      this.#end(exchange)
     })
   }
 
@@ -371,26 +465,42 @@ export class Exchanges {
   }
 
   #end(exchange: Exchange): void {
-    const nowMs = this.#options.clock.monotonicMs()
+    const { ledger, clock, restMs } = this.#options
+    const { begun, partition, peer, isUrgent, isPartial, isCut, repaired } = exchange
+    const nowMs = clock.monotonicMs()
     this.#current = undefined
-    this.#nextMs = nowMs + (exchange.isWanted ? 0 : this.#options.restMs)
+    if (!isUrgent) this.#nextMs = nowMs + restMs
     this.ended++
-    this.keysRepaired += exchange.repaired
-    if (exchange.isPartial) this.partial++
-    else {
-      const { partition, peer, epoch, repaired } = exchange
-      this.#status.set(`${partition} ${peer}`, { endedMs: nowMs, keysRepaired: repaired, epoch })
-    }
+    this.keysRepaired += repaired
+    if (!isPartial) return ledger.equal(begun, repaired)
+    this.partial++
+    if (!isCut || repaired === 0) this.#nextUrgentMs = nowMs + failedRestMs
+    // It goes on where it was cut: what was brought together does not differ any more.
+    else ledger.mark(partition, peer)
   }
 
+  /** Sends when there is room for it. */
   #ask(to: string, message: Unnumbered, done: (answer: Answer | undefined) => void): void {
     const requestId = (firstExchangeRequestId + (this.#lastId++ & idMask)) >>> 0
     const bytes = encodePeerMessage({ ...message, requestId } as PeerMessage)
-    this.bytesSent += bytes.length
-    if (!this.#options.send(to, bytes)) return done(undefined)
-    const deadlineMs = this.#options.clock.monotonicMs() + answerMs
-    this.#waiting.set(requestId, { from: to, deadlineMs, done })
+    this.#options.budget.ask(this.#kind, bytes.length, () => {
+      this.bytesSent += bytes.length
+      if (!this.#options.send(to, bytes)) return done(undefined)
+      const deadlineMs = this.#options.clock.monotonicMs() + answerMs
+      this.#waiting.set(requestId, { from: to, deadlineMs, done })
+    })
   }
+}
+
+function cut(exchange: Exchange): void {
+  exchange.isPartial = true
+  exchange.isCut = true
+}
+
+/** About the bytes of an answer: what is large in it. */
+function bytesOfAnswer(message: Answer): number {
+  if (message.type === 'compared') return 64 + message.clock.length + message.attested.length + message.answer.length
+  return 64 + (message.type === 'found' ? (message.set?.length ?? 0) : 0)
 }
 
 function numbersOf(numbers: readonly number[]): Uint8Array {

@@ -10,9 +10,13 @@
  * A hint that is handed over twice or late does no harm, since the receiver merges; so whatever goes wrong on the way, it waits again. If
  * its target is no replica of the key any more, it is left to those that are, as hints of their own.
  *
- * Bounded: at `bytesMax` a hint of a replica is dropped and counted (repair finds what it would have told), one of a fallback is refused,
- * since it would be acknowledged. After a restart hints are read back (hint-loader.ts) as far as they fit, and on as others go. One that
- * nobody took for `ageMsMax` is dropped and counted. At most `inFlightMax` go to each target at a time, no faster than it answers.
+ * Bounded: at `bytesMax` a hint of a replica is dropped, and the partition marked, so that it is compared with the target first
+ * (repair-ledger.ts); one of a fallback is refused, since it would be acknowledged. After a restart hints are read back (hint-loader.ts) as
+ * far as they fit, and on as others go; what was dropped before it is found because everything is compared anew then. One that nobody took for
+ * `ageMsMax` is dropped, too, once a replica has what it tells: a replica's own at once, that of a fallback when another owner took it.
+ *
+ * Throttled: what is sent waits for room in the budget of repair, and of each target so many are under way as it said that it takes
+ * (hint-credit.ts), one at first, at most `inFlightMax`.
  */
 import { SunwiseError } from '../base/errors.ts'
 import { partitionOfKey } from '../cluster/slots.ts'
@@ -23,6 +27,8 @@ import { HintLoader } from './hint-loader.ts'
 import type { HintKeeper } from './hints.ts'
 import { emptySet, type ListedHint, type LocalReplica } from './local-replica.ts'
 import { encodePeerMessage, type WrittenMessage } from './peer-message.ts'
+import type { RepairBudget } from './repair-budget.ts'
+import type { RepairLedger } from './repair-ledger.ts'
 import type { Bucket } from './requests.ts'
 import type { Routing } from './routing.ts'
 
@@ -35,6 +41,9 @@ export type HintStoreOptions = {
   readonly clock: Clock
   readonly replica: HintReplica
   readonly routing: () => Routing
+  /** Is told of what targets miss, and of hints that are dropped. */
+  readonly ledger: Pick<RepairLedger, 'missed' | 'mark'>
+  readonly budget: Pick<RepairBudget, 'ask'>
   readonly bucketOf: (id: number) => Bucket | undefined
   readonly send: (node: string, bytes: Uint8Array) => boolean
   /** Durability of buckets that name none. */
@@ -50,9 +59,18 @@ export const firstHintRequestId = 0x8000_0000
 
 /** Bytes of a hint in memory beside its key, which stands there twice: two views, an object, and entries of three tables. */
 const hintHeadBytes = 512
-const inFlightMax = 16
+/** However many a target takes, no more are under way to it. */
+const inFlightMax = 64
+/** Under way to a target that has not said yet how many it takes. */
+const inFlightFirst = 1
+/** Under way to one whose answers get lost, so that some come through. */
+const inFlightLeast = 4
 const answerMs = 5000
+/** A target answers in so long, or what was sent was lost. */
+const flightMs = 2500
 const retryMs = 1000
+/** Hints of a node that is no owner any more: so many are left to others at a time. */
+const reassignedMax = 16
 /** Hints of one target that a tick looks at, and hints of all that it judges by age and owners. */
 const visitsMax = 64
 const judgedMax = 256
@@ -74,10 +92,29 @@ type Hint = HintKey & {
   epoch: number
 }
 
-type Flight = { readonly hint: Hint; readonly turn: number; readonly deadlineMs: number }
+/** A hint that is handed to a node: its target, or, where it grew too old, another owner. */
+type Flight = { readonly hint: Hint; readonly to: string; readonly turn: number; deadlineMs: number }
 
 /** The hints of one target. */
-type Queue = { readonly waiting: Set<Hint>; busy: number; count: number }
+type Queue = {
+  readonly waiting: Set<Hint>
+  busy: number
+  count: number
+  /** So many may be under way, and none before. */
+  credit: number
+  notBeforeMs: number
+}
+
+/** What became of hints. */
+export type HintCounts = {
+  /** Hints that were left, here or by a run before. */
+  kept: number
+  delivered: number
+  /** There was no room; nobody took it for too long; others own the key now, and have it. */
+  droppedFull: number
+  droppedOld: number
+  droppedMoved: number
+}
 
 export class HintStore implements HintKeeper {
   readonly #options: HintStoreOptions
@@ -91,10 +128,7 @@ export class HintStore implements HintKeeper {
   #judged: Iterator<Hint> | undefined
   #lastId: number
   #bytes = 0
-  /** Hints that found no room or grew too old: the replicas that they were for are behind until they are repaired. */
-  dropped = 0
-  /** Hints that were handed over. */
-  delivered = 0
+  readonly counters: HintCounts = { kept: 0, delivered: 0, droppedFull: 0, droppedOld: 0, droppedMoved: 0 }
 
   constructor(options: HintStoreOptions) {
     this.#options = options
@@ -125,6 +159,8 @@ export class HintStore implements HintKeeper {
   }
 
   missed(target: string, bucketId: number, key: Uint8Array): void {
+    const partition = partitionOfKey(key)
+    this.#options.ledger.missed(partition, target)
     const present = this.#find({ target, bucketId, key })
     // The state that the key has when it is handed over is sent: that of now, or a later one.
     if (present?.isWaiting && present.isKept) {
@@ -132,8 +168,10 @@ export class HintStore implements HintKeeper {
       return
     }
     const hint = this.#put(present, { target, bucketId, key }, 0)
-    if (hint === undefined) this.dropped++
-    else if (!hint.isKeeping || !hint.isWaiting) this.#keep(hint)
+    if (hint === undefined) {
+      this.counters.droppedFull++
+      this.#options.ledger.mark(partition, target)
+    } else if (!hint.isKeeping || !hint.isWaiting) this.#keep(hint)
   }
 
   keep(
@@ -177,18 +215,32 @@ export class HintStore implements HintKeeper {
   /** The answer of a target. */
   receive(from: string, message: WrittenMessage): void {
     const flight = this.#flights.get(message.requestId)
-    if (flight === undefined || flight.hint.target !== from) return
+    if (flight === undefined || flight.to !== from) return
     this.#flights.delete(message.requestId)
     const { hint, turn } = flight
     const nowMs = this.#options.clock.monotonicMs()
+    if (hint.target === from) this.#noteCredit(from, message.credit, nowMs)
     if (message.failure !== undefined) this.#wait(hint, nowMs + retryMs)
     else if (hint.turn !== turn) this.#wait(hint, nowMs)
     else {
       this.#drop(hint, () => {
-        this.delivered++
+        if (hint.target === from) this.counters.delivered++
+        else this.#tooOld(hint)
       })
     }
-    this.#handOver(from, nowMs)
+    this.#handOver(hint.target, nowMs)
+  }
+
+  #noteCredit(target: string, credit: number, nowMs: number): void {
+    const queue = this.#queues.get(target)
+    if (queue === undefined) return
+    queue.credit = Math.min(inFlightMax, Math.max(inFlightFirst, credit))
+    if (credit === 0) queue.notBeforeMs = nowMs + retryMs
+  }
+
+  #tooOld({ target, key }: Hint): void {
+    this.counters.droppedOld++
+    this.#options.ledger.mark(partitionOfKey(key), target)
   }
 
   /** Hands over what can be, and reads back what a run before left. */
@@ -197,6 +249,9 @@ export class HintStore implements HintKeeper {
     for (const [requestId, { hint, deadlineMs }] of this.#flights) {
       if (deadlineMs > nowMs) continue
       this.#flights.delete(requestId)
+      // Too many for it, or for what lies between.
+      const queue = this.#queues.get(hint.target)!
+      queue.credit = Math.max(inFlightLeast, queue.credit >>> 1)
       this.#wait(hint, nowMs)
     }
     this.#loader.tick(nowMs)
@@ -207,10 +262,16 @@ export class HintStore implements HintKeeper {
   /** Hands hints to a target, as many at a time as it may be sent. */
   #handOver(target: string, nowMs: number): void {
     const queue = this.#queues.get(target)
-    if (queue === undefined || !this.#options.routing().isAlive(target)) return
+    if (queue === undefined) return
+    if (!this.#options.routing().isAlive(target)) {
+      // When it comes back it says anew how many it takes.
+      queue.credit = inFlightFirst
+      return
+    }
+    if (queue.notBeforeMs > nowMs) return
     let visits = 0
     for (const hint of queue.waiting) {
-      if (queue.busy >= inFlightMax || ++visits > visitsMax) return
+      if (queue.busy >= queue.credit || ++visits > visitsMax) return
       if (hint.notBeforeMs <= nowMs) {
         this.#hand(hint, nowMs)
         continue
@@ -233,14 +294,35 @@ export class HintStore implements HintKeeper {
       }
       if (!hint.isWaiting || hint.notBeforeMs > nowMs) continue
       if (nowMs - hint.leftMs > this.#ageMsMax) {
-        this.#begin(hint)
-        this.#drop(hint, () => {
-          this.dropped++
-        })
+        this.#giveUp(hint, nowMs)
       } else if (hint.epoch !== epoch && !this.#isOwner(hint, hint.target)) {
-        if (this.#queues.get(hint.target)!.busy < inFlightMax) this.#hand(hint, nowMs)
+        if (this.#queues.get(hint.target)!.busy < reassignedMax) this.#hand(hint, nowMs)
       } else if (!hint.isKept && !hint.isKeeping) this.#keep(hint)
     }
+  }
+
+  /** Drops a hint that nobody takes, once some replica has what it tells: then exchanges tell its target. */
+  #giveUp(hint: Hint, nowMs: number): void {
+    const { self, routing, replica } = this.#options
+    const bucket = this.#options.bucketOf(hint.bucketId)
+    const owners = this.#ownersOf(hint)
+    const to = owners.includes(self) ? self : owners.find((owner) => owner !== hint.target && routing().isAlive(owner))
+    // Nobody has it but this node: it stays.
+    if (bucket !== undefined && to === undefined && hint.setBytes > 0) return
+    this.#begin(hint)
+    // Its bucket was deleted, or it names a key whose state this node's replica has, or had and handed over.
+    if (bucket === undefined || hint.setBytes === 0) return this.#drop(hint, () => this.#tooOld(hint))
+    if (to !== self) return this.#fly(hint, to!, bucket, nowMs)
+    const { turn } = hint
+    this.#readState(hint, (state) => {
+      if (state === undefined) return this.#wait(hint, this.#options.clock.monotonicMs() + retryMs)
+      const durability = bucket.durability ?? this.#options.durability
+      const isLww = bucket.conflict === 'lww'
+      replica.merge(hint.bucketId, hint.key, state.set, isLww, durability, answerMs, (error) => {
+        if (error === undefined && hint.turn === turn) this.#drop(hint, () => this.#tooOld(hint))
+        else this.#wait(hint, this.#options.clock.monotonicMs() + retryMs)
+      })
+    })
   }
 
   /** Begins to hand a hint to its target, or to those that own the key now. */
@@ -258,14 +340,29 @@ export class HintStore implements HintKeeper {
       })
     }
     hint.epoch = epoch
+    this.#fly(hint, hint.target, bucket, nowMs)
+  }
+
+  /** Sends what a hint has to tell; `hint` is under way. */
+  #fly(hint: Hint, to: string, bucket: Bucket, nowMs: number): void {
     const requestId = (firstHintRequestId + (this.#lastId++ & 0x3fff_ffff)) >>> 0
-    this.#flights.set(requestId, { hint, turn, deadlineMs: nowMs + answerMs })
+    const flight: Flight = { hint, to, turn: hint.turn, deadlineMs: nowMs + answerMs }
+    this.#flights.set(requestId, flight)
+    const fail = (): void => {
+      this.#flights.delete(requestId)
+      this.#wait(hint, this.#options.clock.monotonicMs() + retryMs)
+    }
     this.#readState(hint, (state) => {
       // Its time may be up by now.
       if (!this.#flights.has(requestId)) return
-      if (state !== undefined && this.#send(requestId, hint, bucket, state.set)) return
-      this.#flights.delete(requestId)
-      this.#wait(hint, this.#options.clock.monotonicMs() + retryMs)
+      if (state === undefined) return fail()
+      const bytes = this.#messageOf(requestId, hint, bucket, state.set)
+      // It waits as long as it must: the target is not asked yet.
+      flight.deadlineMs = Number.POSITIVE_INFINITY
+      this.#options.budget.ask('hints', bytes.length, () => {
+        flight.deadlineMs = this.#options.clock.monotonicMs() + flightMs
+        if (!this.#options.send(to, bytes)) fail()
+      })
     })
   }
 
@@ -288,22 +385,19 @@ export class HintStore implements HintKeeper {
     })
   }
 
-  #send(requestId: number, { target, bucketId, key }: Hint, bucket: Bucket, set: Uint8Array): boolean {
-    return this.#options.send(
-      target,
-      encodePeerMessage({
-        type: 'write',
-        requestId,
-        ...this.#options.routing().standingOf(partitionOfKey(key)),
-        timeoutMs: answerMs,
-        bucketId,
-        lastWriteWins: bucket.conflict === 'lww',
-        durability: bucket.durability ?? this.#options.durability,
-        key,
-        set,
-        hintFor: undefined,
-      }),
-    )
+  #messageOf(requestId: number, { bucketId, key }: Hint, bucket: Bucket, set: Uint8Array): Uint8Array {
+    return encodePeerMessage({
+      type: 'write',
+      requestId,
+      ...this.#options.routing().standingOf(partitionOfKey(key)),
+      timeoutMs: answerMs,
+      bucketId,
+      lastWriteWins: bucket.conflict === 'lww',
+      durability: bucket.durability ?? this.#options.durability,
+      key,
+      set,
+      hintFor: undefined,
+    })
   }
 
   /** Leaves a hint to all that own the key now, this node's own replica among them; it goes when all of them have it. */
@@ -324,7 +418,11 @@ export class HintStore implements HintKeeper {
       if (--left > 0) return
       if (failed) this.#wait(hint, this.#options.clock.monotonicMs() + retryMs)
       else if (hint.turn !== turn) this.#wait(hint, this.#options.clock.monotonicMs())
-      else this.#drop(hint, () => {})
+      else {
+        this.#drop(hint, () => {
+          this.counters.droppedMoved++
+        })
+      }
     }
     if (!isEmptySet(set)) {
       for (const owner of owners) {
@@ -406,9 +504,10 @@ export class HintStore implements HintKeeper {
       epoch: -1,
     }
     this.#hints.set(nameOf(hint), hint)
+    this.counters.kept++
     let queue = this.#queues.get(target)
     if (queue === undefined) {
-      queue = { waiting: new Set(), busy: 0, count: 0 }
+      queue = { waiting: new Set(), busy: 0, count: 0, credit: inFlightFirst, notBeforeMs: 0 }
       this.#queues.set(target, queue)
     }
     queue.waiting.add(hint)
@@ -451,6 +550,7 @@ export class HintStore implements HintKeeper {
     const queue = this.#queues.get(hint.target)!
     this.#hints.delete(nameOf(hint))
     queue.waiting.delete(hint)
+    // What its target takes is remembered as long as there are hints for it.
     if (--queue.count === 0) this.#queues.delete(hint.target)
     this.#bytes -= hintBytes(hint, hint.setBytes)
     if (this.#bytes <= this.#bytesMax / 2) this.#loader.roomCame()

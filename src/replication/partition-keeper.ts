@@ -15,13 +15,14 @@ import type { MoveProgress } from '../cluster/topology/move-messages.ts'
 import { replicasOf } from '../cluster/topology/replica-sets.ts'
 import type { Topology } from '../cluster/topology/topology.ts'
 import { CompareVerb } from '../shard/command.ts'
-import type { ComparedPartition, ExchangeStatus } from './exchanges.ts'
+import type { ComparedPartition, ComparedPartitions } from './exchanges.ts'
 import type { LocalReplica } from './local-replica.ts'
 
 export type PartitionKeeperOptions = {
   readonly self: string
   readonly replica: Pick<LocalReplica, 'track' | 'underWay' | 'compare' | 'isTouched' | 'touch'>
-  readonly statusOf: (partition: number, peer: string) => ExchangeStatus | undefined
+  /** Epoch in which the last exchange with a peer began that left nothing out; 0: none. */
+  readonly exchangedIn: (partition: number, peer: string) => number
 }
 
 type Held = ComparedPartition & { readonly work: MoveWork | undefined }
@@ -33,10 +34,12 @@ const nothing = new Uint8Array(0)
 /** A clock without entries (versions/partition-clock.ts). */
 const emptyClockBytes = 4
 
-export class PartitionKeeper {
+export class PartitionKeeper implements ComparedPartitions {
   readonly #options: PartitionKeeperOptions
   #topology: Topology | undefined
   #held: readonly Held[] = []
+  #waitedFor: readonly Held[] = []
+  readonly #others = new Map<number, readonly string[]>()
   readonly #tracked = new Set<number>()
   #untracked: { readonly partition: number; readonly isEmpty: boolean }[] = []
   #isTracking = false
@@ -82,22 +85,33 @@ export class PartitionKeeper {
       held.push({ partition, others, work, wantedSince: work === undefined ? undefined : state.since })
     }
     this.#held = held
+    this.#waitedFor = held.filter(({ wantedSince }) => wantedSince !== undefined)
+    this.#others.clear()
+    for (const { partition, others } of held) this.#others.set(partition, others)
     this.#before = replica.underWay()
     this.#track()
   }
 
-  /** Partitions to be compared, and with whom. */
-  partitions(): readonly ComparedPartition[] {
-    const { replica } = this.#options
-    const held = this.#held.filter(
-      ({ partition, wantedSince }) => wantedSince !== undefined || replica.isTouched(partition),
-    )
-    if (this.#leftOver.size === 0) return held
+  get held(): readonly ComparedPartition[] {
+    return this.#held
+  }
+
+  isTouched(partition: number): boolean {
+    return this.#options.replica.isTouched(partition)
+  }
+
+  othersOf(partition: number): readonly string[] {
+    return this.#others.get(partition) ?? []
+  }
+
+  /** Partitions that moves wait for, and those that are to be handed over. */
+  get wanted(): readonly ComparedPartition[] {
+    if (this.#leftOver.size === 0) return this.#waitedFor
     const leftOver = [...this.#leftOver].map(([partition, wantedSince]) => {
       const others = replicasOf(this.#topology!.partitions[partition]!, 'write')
       return { partition, others, wantedSince }
     })
-    return [...held, ...leftOver]
+    return [...this.#waitedFor, ...leftOver]
   }
 
   /** Partitions with data that is not yet handed over. */
@@ -132,7 +146,7 @@ export class PartitionKeeper {
 
   /** With how many of these nodes an exchange was made that began in this epoch or later. */
   #exchanged(partition: number, others: readonly string[], since: number): number {
-    return others.filter((other) => (this.#options.statusOf(partition, other)?.epoch ?? 0) >= since).length
+    return others.filter((other) => this.#options.exchangedIn(partition, other) >= since).length
   }
 
   /** Clocks of partitions that are new here; tried again where the log has no room yet. */

@@ -9,7 +9,7 @@
  *   2 read      what have you of a key
  *     20 u32 bucketId   24 u8 flags: 1 the set, not only its digest   25 u8 0   26 u16 0   28 key
  *   3 written   answer to 1
- *     20 failure | u8 durable
+ *     20 failure | u8 durable | u16 credit: so many hints more the sender may have under way to this node (of an answer to a hint; else 0)
  *   4 found     answer to 2
  *     20 failure | u32 life | u8 flags: 1 the set, 2 durable | u32 digestLow | u32 digestHigh | (1) set
  *   5 forward   coordinate this operation
@@ -22,11 +22,12 @@
  *
  *   7 compare   what have you of a partition
  *     20 u16 partition   22 u8 wants: 1 clock, 2 children, 4 keys of leaves   23 u8 0   24 numbers of nodes or leaves, u16 each
+ *        | what the sender knows to be stable
  *   8 compared  answer to 7, as the shard gives it (shard/command.ts)
- *     20 failure | u32 life | clock | answer
+ *     20 failure | u32 life | clock | attested | answer
  *
  * A life is a number that each start of a node draws anew: what a node said before it may have been lost with its disk. A failure is { u8 codeBytes (0: none failed), code of the error table, u8 outcome }: codes are for ever, their numbers are not. Key, set, value, context, target, node,
- * content type, numbers, clock and answer are each a u32 length and the bytes. Level: 0 the bucket's, 1 one, 2 quorum,
+ * content type, numbers, clock, stable, attested (versions/stability.ts) and answer are each a u32 length and the bytes. Level: 0 the bucket's, 1 one, 2 quorum,
  * 3 all, 4 + k: k replicas. A decoder takes this form only and never throws.
  */
 import { ByteReader, ByteWriter } from '../base/bytes.ts'
@@ -68,6 +69,8 @@ export type WrittenMessage = Head & {
   readonly type: 'written'
   readonly failure: PeerFailure | undefined
   readonly isDurable: boolean
+  /** Hints that the sender may have under way to this node from now on; 0: none for a while, or not a hint. */
+  readonly credit: number
 }
 export type FoundMessage = Head & {
   readonly type: 'found'
@@ -110,12 +113,16 @@ export type CompareMessage = Head & {
   /** Lanes of the children of nodes, or keys of leaves. */
   readonly of: 'children' | 'leafKeys'
   readonly numbers: Uint8Array
+  /** With the clock: what the sender knows to be stable (versions/stability.ts). Else no bytes. */
+  readonly stable: Uint8Array
 }
 export type ComparedMessage = Head & {
   readonly type: 'compared'
   readonly failure: PeerFailure | undefined
   readonly life: number
   readonly clock: Uint8Array
+  /** With the clock: what the replica attests and knows to be stable (versions/stability.ts). Else no bytes. */
+  readonly attested: Uint8Array
   readonly answer: Uint8Array
 }
 export type PeerMessage =
@@ -190,6 +197,7 @@ export function encodePeerMessage(message: PeerMessage): Uint8Array {
     case 'written':
       writeFailure(writer, message.failure)
       writer.u8(message.isDurable ? 1 : 0)
+      writer.u16(message.credit)
       break
     case 'found':
       writeFailure(writer, message.failure)
@@ -207,11 +215,13 @@ export function encodePeerMessage(message: PeerMessage): Uint8Array {
       writer.u8((message.wantsClock ? 1 : 0) | (message.of === 'children' ? 2 : 4))
       writer.u8(0)
       writer.bytes(message.numbers)
+      writer.bytes(message.stable)
       break
     case 'compared':
       writeFailure(writer, message.failure)
       writer.u32(message.life)
       writer.bytes(message.clock)
+      writer.bytes(message.attested)
       writer.bytes(message.answer)
       break
     case 'forwarded':
@@ -267,7 +277,7 @@ function readBody(reader: ByteReader, type: number, head: Head): PeerMessage | u
       const failure = readFailure(reader)
       const durable = reader.u8()
       if (failure === null || durable > 1) return undefined
-      return { ...head, type: 'written', failure, isDurable: durable === 1 }
+      return { ...head, type: 'written', failure, isDurable: durable === 1, credit: reader.u16() }
     }
     case PeerMessageType.found: {
       const failure = readFailure(reader)
@@ -286,13 +296,16 @@ function readBody(reader: ByteReader, type: number, head: Head): PeerMessage | u
       const isWhole = (wants & ~1) === 2 || (wants & ~1) === 4
       if (partition >= Limits.partitions || !isWhole || reader.u8() !== 0) return undefined
       const of = (wants & 2) !== 0 ? 'children' : 'leafKeys'
-      return { ...head, type: 'compare', partition, wantsClock: (wants & 1) !== 0, of, numbers: reader.bytes() }
+      const wantsClock = (wants & 1) !== 0
+      const numbers = reader.bytes()
+      return { ...head, type: 'compare', partition, wantsClock, of, numbers, stable: reader.bytes() }
     }
     case PeerMessageType.compared: {
       const failure = readFailure(reader)
       if (failure === null) return undefined
       const life = reader.u32()
-      return { ...head, type: 'compared', failure, life, clock: reader.bytes(), answer: reader.bytes() }
+      const clock = reader.bytes()
+      return { ...head, type: 'compared', failure, life, clock, attested: reader.bytes(), answer: reader.bytes() }
     }
     case PeerMessageType.forwarded: {
       const failure = readFailure(reader)

@@ -8,6 +8,9 @@ import { CompareVerb } from '../shard/command.ts'
 import { ActorRegistry } from '../versions/actor-registry.ts'
 import { decodeSet } from '../versions/set-codec.ts'
 import { type Digest, digest } from '../versions/version-set.ts'
+import { firstExchangeRequestId } from './exchanges.ts'
+import type { HintCredit } from './hint-credit.ts'
+import { firstHintRequestId } from './hint-store.ts'
 import type { HintKeeper } from './hints.ts'
 import type { LocalReplica } from './local-replica.ts'
 import { type CompareMessage, encodePeerMessage, type ReadMessage, type WriteMessage } from './peer-message.ts'
@@ -18,6 +21,8 @@ export type ReplicaOptions = {
   readonly life: number
   readonly replica: LocalReplica
   readonly hints: HintKeeper
+  /** How many hints this node takes from others. */
+  readonly credit: HintCredit
   readonly routing: () => Routing
   readonly send: (node: string, bytes: Uint8Array) => boolean
 }
@@ -46,9 +51,13 @@ export class Replica {
 
   #write(from: string, message: WriteMessage, refusal: SunwiseError | undefined): void {
     const { bucketId, key, set, lastWriteWins, durability, hintFor, timeoutMs } = message
+    const isHandedOver = message.requestId >= firstHintRequestId && message.requestId < firstExchangeRequestId
+    const ended = isHandedOver ? this.#options.credit.begin(from) : undefined
     const answer = (error: SunwiseError | undefined, isDurable: boolean): void => {
       const failure = error === undefined ? undefined : { code: error.code, outcome: error.outcome }
-      this.#answer(from, { ...this.#headOf(message), type: 'written', failure, isDurable })
+      // Who sent it to the wrong place did not send too much.
+      const credit = ended?.(error === undefined || error.code === 'WRONG_EPOCH') ?? 0
+      this.#answer(from, { ...this.#headOf(message), type: 'written', failure, isDurable, credit })
     }
     if (refusal !== undefined) return answer(refusal, false)
     if (hintFor !== undefined) return this.#options.hints.keep(hintFor, bucketId, key, set, durability, answer)
@@ -88,11 +97,12 @@ export class Replica {
 
   /** The clock is taken before the tree is looked at: who takes in all that the tree shows has what the clock covers. */
   #compare(from: string, message: CompareMessage): void {
-    const { partition, wantsClock, numbers, timeoutMs } = message
+    const { partition, wantsClock, numbers, stable, timeoutMs } = message
     const { life } = this.#options
+    let attested: Uint8Array = nothing
     const answer = (error: SunwiseError | undefined, clock: Uint8Array, bytes: Uint8Array): void => {
       const failure = error === undefined ? undefined : { code: error.code, outcome: error.outcome }
-      this.#answer(from, { ...this.#headOf(message), type: 'compared', failure, life, clock, answer: bytes })
+      this.#answer(from, { ...this.#headOf(message), type: 'compared', failure, life, clock, attested, answer: bytes })
     }
     const routing = this.#options.routing()
     if (!routing.accepts(message, partition) || !routing.holds(partition)) {
@@ -106,7 +116,14 @@ export class Replica {
     replica.compare(CompareVerb.clock, partition, nothing, timeoutMs, (error, clock) => {
       if (clock === undefined) answer(error, nothing, nothing)
       else if (clock.length === 0) answer(notReady(partition), nothing, nothing)
-      else look(clock)
+      else {
+        // What either side knows to be stable both know before they compare: their trees leave out the same then.
+        replica.compare(CompareVerb.joinStable, partition, stable, timeoutMs, (failed, bytes) => {
+          if (bytes === undefined) return answer(failed, nothing, nothing)
+          attested = bytes
+          look(clock)
+        })
+      }
     })
   }
 

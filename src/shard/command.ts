@@ -33,7 +33,7 @@
  *     leafKeys   u16 x leaves                   ->  u16 leaves that are told whole, the rest was too much | keys, each
  *                                                   { u16 leaf, u16 keyBytes, u32 bucketId, u32 digestLow, u32 digestHigh, key }
  *     joinClock  another replica's clock        ->  nothing
- *     setStable  what every replica has, as a clock of bases alone  ->  nothing
+ *     joinStable what is known of what every replica has, or nothing  ->  what this one has and knows of that now (versions/stability.ts)
  *
  * Read command (kind get: the owner's answer where a lock-free read was contended): as above up to the key.
  *
@@ -101,7 +101,7 @@ export const CommandFlag = {
 } as const
 
 /** What a compare command asks for. */
-export const CompareVerb = { clock: 1, children: 2, leafKeys: 3, joinClock: 4, setStable: 5 } as const
+export const CompareVerb = { clock: 1, children: 2, leafKeys: 3, joinClock: 4, joinStable: 5 } as const
 
 export const writeCommandBytes = 48
 export const listCommandBytes = 32

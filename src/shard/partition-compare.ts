@@ -11,7 +11,8 @@ import { hintBucketId } from '../config.ts'
 import { recordBucket, recordHeaderBytes, recordKeyBytes } from '../storage/record.ts'
 import type { Store } from '../storage/store.ts'
 import { treeLeaves, treeNodes } from '../versions/hash-tree.ts'
-import { PartitionClock } from '../versions/partition-clock.ts'
+import { type ClockFault, PartitionClock } from '../versions/partition-clock.ts'
+import { decodeStable, encodeAttested, encodeStable } from '../versions/stability.ts'
 import type { ActorTable } from '../versions/version-set.ts'
 import { CompareVerb } from './command.ts'
 
@@ -23,9 +24,12 @@ export class PartitionCompare {
   readonly #store: Store
   readonly #actors: ActorTable
 
-  constructor(store: Store, actors: ActorTable) {
+  readonly #epochMs: () => number
+
+  constructor(store: Store, actors: ActorTable, epochMs: () => number) {
     this.#store = store
     this.#actors = actors
+    this.#epochMs = epochMs
   }
 
   /** @throws TABLE_CORRUPT, DISK_FAILED, NOT_READY for a partition that has no other replicas, UNPROCESSABLE */
@@ -44,9 +48,8 @@ export class PartitionCompare {
         return this.#leafKeys(partition, payload)
       case CompareVerb.joinClock:
         return this.#join(partition, payload)
-      case CompareVerb.setStable:
-        this.#store.setStable(partition, this.#decoded(payload).bases())
-        return nothing
+      case CompareVerb.joinStable:
+        return this.#joinStable(partition, clock, payload)
       default:
         throw new SunwiseError('UNPROCESSABLE', `There is no question ${verb} about partitions`)
     }
@@ -98,12 +101,29 @@ export class PartitionCompare {
     return nothing
   }
 
+  #joinStable(partition: number, clock: PartitionClock, payload: Uint8Array): Uint8Array {
+    if (payload.length > 0) {
+      const stable = decodeStable(payload, this.#indexOf)
+      if (typeof stable === 'string') throw malformed(stable)
+      this.#store.joinStable(partition, stable)
+    }
+    // What is not on stable storage may be lost, and then others must not have forgotten what it deleted.
+    const attested = this.#store.isDurable ? clock.encode(this.#actors) : nothing
+    const stable = encodeStable(this.#store.stableOf(partition), this.#actors)
+    return encodeAttested(attested, Math.max(0, Math.floor(this.#epochMs())), stable)
+  }
+
+  readonly #indexOf = (low: number, high: number): number => this.#store.actorIndex(low, high)
+
   #decoded(payload: Uint8Array): PartitionClock {
-    const indexOf = (low: number, high: number): number => this.#store.actorIndex(low, high)
-    const clock = PartitionClock.decode(payload, 0, payload.length, indexOf)
-    if (typeof clock === 'string') throw new SunwiseError('UNPROCESSABLE', `The clock is malformed: ${clock}`)
+    const clock = PartitionClock.decode(payload, 0, payload.length, this.#indexOf)
+    if (typeof clock === 'string') throw malformed(clock)
     return clock
   }
+}
+
+function malformed(fault: ClockFault): SunwiseError {
+  return new SunwiseError('UNPROCESSABLE', `The clock is malformed: ${fault}`)
 }
 
 /** The u16 numbers of a payload, each below `bound`. */

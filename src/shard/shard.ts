@@ -197,7 +197,7 @@ export class Shard {
       lowOf: (index) => this.store.actorLow(index),
       highOf: (index) => this.store.actorHigh(index),
     }
-    this.#partitions = new PartitionCompare(this.store, this.#actorTable)
+    this.#partitions = new PartitionCompare(this.store, this.#actorTable, () => this.#clock.epochMs())
   }
 
   /** Whether the catalog durably says that unsynced writes may exist: writes that ask for less than `sync` then get less. */

@@ -13,7 +13,7 @@ import type { Crc32 } from '../base/crc32.ts'
 import { SunwiseError } from '../base/errors.ts'
 import { Limits } from '../config.ts'
 import type { JobWorld } from '../env.ts'
-import type { Vector } from '../versions/version-set.ts'
+import type { Stable } from '../versions/stability.ts'
 import { Arena, slabWordMask, wordsPerSlabBits } from './arena.ts'
 import { bucketsPerChunk, chunkSlabBits, chunkSlabMask, chunkWords, depthBits, entriesPerBucket } from './hash-index.ts'
 import { isRetired, type KnownBuckets } from './known-buckets.ts'
@@ -131,7 +131,7 @@ export class SegmentScanner {
   readonly #chunks: readonly Int32Array[]
   readonly #isWanted: Uint8Array
   /** Of the partition that is collected, where it has other replicas. */
-  #stable: Vector | undefined
+  #stable: Stable | undefined
   #addresses = new Uint32Array(1024)
   #count = 0
   #order = new Float64Array(1024)

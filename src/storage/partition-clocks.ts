@@ -14,7 +14,8 @@
 import { assert } from '../base/assert.ts'
 import { hintBucketId, Limits } from '../config.ts'
 import { PartitionClock } from '../versions/partition-clock.ts'
-import type { ActorTable, Vector } from '../versions/version-set.ts'
+import type { Stable } from '../versions/stability.ts'
+import type { ActorTable } from '../versions/version-set.ts'
 import { type ClockEntry, type TrackedClock, trackedClockHeadBytes } from './log-control.ts'
 import { decodeRecord, RecordFlag, recordBucket, simpleActor, simpleCounter } from './record.ts'
 
@@ -49,8 +50,8 @@ export class PartitionClocks {
   }
 
   /** The partitions that have replicas elsewhere: what jobs on other threads are told. */
-  replicated(stableOf: (partition: number) => Vector): ReplicatedPartitions {
-    const partitions = new Map<number, Vector>()
+  replicated(stableOf: (partition: number) => Stable): ReplicatedPartitions {
+    const partitions = new Map<number, Stable>()
     for (const [partition, clock] of this.#clocks.entries()) {
       if (clock !== undefined) partitions.set(partition, stableOf(partition))
     }
@@ -168,7 +169,7 @@ export class PartitionClocks {
 }
 
 /** Partitions with replicas elsewhere, and up to where all of these have all writes. */
-export type ReplicatedPartitions = ReadonlyMap<number, Vector>
+export type ReplicatedPartitions = ReadonlyMap<number, Stable>
 
 /**
  * Encodes clocks, in the order of their partitions, into `bytesMax` bytes together: one that finds no room is told as empty, which makes it

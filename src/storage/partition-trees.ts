@@ -6,21 +6,14 @@
  *   leaf      of a key: 12 bits of its hash
  *   summand   64 bits over (bucket, key, digest of the dots); the hash of keys here is the same on every node
  *
- * A key without versions adds nothing: to others it looks as if it had never been. Nor does one that is deleted where every replica has the
- * delete and all that it replaced (versions/stability.ts): each may forget it when it likes.
+ * A key without versions adds nothing: to others it looks as if it had never been. Nor does one that is deleted, or over by its expiry, where
+ * every replica has that and all that it replaced (versions/stability.ts): each may forget it when it likes.
  */
 import { KeyHash } from '../base/key-hash.ts'
 import { hintBucketId } from '../config.ts'
 import { HashTree, treeLeaves } from '../versions/hash-tree.ts'
-import {
-  type ActorTable,
-  counterOf,
-  type Digest,
-  descends,
-  digest,
-  digestOfDot,
-  type Vector,
-} from '../versions/version-set.ts'
+import { joinStable, nothingStable, type Stable } from '../versions/stability.ts'
+import { type ActorTable, counterOf, type Digest, descends, digest, digestOfDot } from '../versions/version-set.ts'
 import {
   decodeRecord,
   RecordFlag,
@@ -29,33 +22,42 @@ import {
   recordKeyBytes,
   simpleActor,
   simpleCounter,
+  simpleExpiry,
 } from './record.ts'
 
 /** Part of the protocol between nodes: it never changes. */
 const publicSeed = { low: 0x5357_4e31, high: 0x7472_6565 }
 
-const nothingStable: Vector = []
-
-/** Whether a record holds nothing but deletes that every replica has, with all that they replaced. */
-export function isForgettable(u8: Uint8Array, i32: Int32Array, at: number, stable: Vector): boolean {
+/**
+ * Whether a record holds nothing but deletes, and versions that are over on all clocks, that every replica has, with all that they
+ * replaced. It hangs on the record and on what is stable alone: replicas that know the same of that forget the same.
+ */
+export function isForgettable(u8: Uint8Array, i32: Int32Array, at: number, stable: Stable): boolean {
   const flags = u8[at + 12]!
-  if ((flags & RecordFlag.tombstone) === 0) return false
+  if ((flags & (RecordFlag.tombstone | RecordFlag.expiry)) === 0) return false
+  const isDeleted = (flags & RecordFlag.tombstone) !== 0
   // Nobody else has hints.
-  if (recordBucket(i32, at) === hintBucketId) return true
-  if (stable.length === 0) return false
-  if (flags & RecordFlag.simple) return counterOf(stable, simpleActor(u8, at)) >= simpleCounter(u8, i32, at)
-  return descends(stable, decodeRecord(u8, i32, at).vector)
-}
-
-function sameVector(a: Vector, b: Vector): boolean {
-  return descends(a, b) && descends(b, a)
+  if (recordBucket(i32, at) === hintBucketId) return isDeleted
+  const { vector, expiredBeforeMs } = stable
+  if (vector.length === 0) return false
+  if (flags & RecordFlag.simple) {
+    if (!isDeleted && simpleExpiry(u8, i32, at) >= expiredBeforeMs) return false
+    return counterOf(vector, simpleActor(u8, at)) >= simpleCounter(u8, i32, at)
+  }
+  const set = decodeRecord(u8, i32, at)
+  const isOver = set.versions.every(
+    ({ tombstone, expiresAtMs }) => tombstone || (expiresAtMs > 0 && expiresAtMs < expiredBeforeMs),
+  )
+  return isOver && descends(vector, set.vector)
 }
 
 export class PartitionTrees {
   readonly #actors: ActorTable
   readonly #hash = new KeyHash(publicSeed)
   readonly #trees = new Map<number, HashTree>()
-  readonly #stable = new Map<number, Vector>()
+  readonly #stable = new Map<number, Stable>()
+  /** Partitions with something in their trees that expires. */
+  readonly #expiring = new Set<number>()
   /** Of the record that was looked at last. */
   #leaf = 0
   #low = 0
@@ -77,18 +79,24 @@ export class PartitionTrees {
   begin(partition: number): HashTree {
     const tree = new HashTree()
     this.#trees.set(partition, tree)
+    this.#expiring.delete(partition)
     return tree
   }
 
-  /** All replicas of a partition have all writes up to here. What is deleted for good leaves the tree, so it is built anew. */
-  setStable(partition: number, stable: Vector): void {
-    if (sameVector(this.stableOf(partition), stable)) return
-    this.#stable.set(partition, stable)
-    this.#trees.delete(partition)
+  /**
+   * All replicas of a partition have all writes up to here. It never goes back. What is deleted for good leaves the tree, so it is built anew.
+   */
+  joinStable(partition: number, stable: Stable): void {
+    const before = this.stableOf(partition)
+    const joined = joinStable(before, stable)
+    if (joined === before) return
+    this.#stable.set(partition, joined)
+    const isTimeAlone = descends(before.vector, joined.vector)
+    if (!isTimeAlone || this.#expiring.has(partition)) this.#trees.delete(partition)
   }
 
   /** Up to where all replicas of a partition have all writes, as far as is known in this run. */
-  stableOf(partition: number): Vector {
+  stableOf(partition: number): Stable {
     return this.#stable.get(partition) ?? nothingStable
   }
 
@@ -128,6 +136,7 @@ export class PartitionTrees {
     const { low, high } = this.digestOf(u8, i32, at)
     if (low === 0 && high === 0) return false
     if (isForgettable(u8, i32, at, this.stableOf(partition))) return false
+    if (u8[at + 12]! & RecordFlag.expiry) this.#expiring.add(partition)
     this.#leaf = this.leafOf(u8, i32, at)
     // One round each way: a difference in either half shows in both.
     const mixed = Math.imul(low ^ this.#hash.low, 0x85eb_ca6b) + high

@@ -21,7 +21,8 @@ import { Limits } from '../config.ts'
 import type { Disk } from '../env.ts'
 import type { HashTree } from '../versions/hash-tree.ts'
 import { PartitionClock } from '../versions/partition-clock.ts'
-import { type ActorTable, expire, type Vector } from '../versions/version-set.ts'
+import type { Stable } from '../versions/stability.ts'
+import { type ActorTable, expire } from '../versions/version-set.ts'
 import { Arena, slabWordMask, wordsPerSlabBits } from './arena.ts'
 import { CommitLog, segmentFileName } from './commit-log.ts'
 import { Flusher, growthReserve } from './flusher.ts'
@@ -327,6 +328,11 @@ export class Store {
   get isDurableOncePublished(): boolean {
     if (this.#published < this.#staged && this.#syncThrough >= this.#staged) return true
     return this.#published === this.#staged && !this.#openLog.hasUnsynced
+  }
+
+  /** Whether all that is visible is on stable storage now. */
+  get isDurable(): boolean {
+    return !this.#openLog.hasUnsynced
   }
 
   /** Whether writers are to wait a little, so that they need not wait long later. Asked, and told the time, once a turn or so. */
@@ -1054,12 +1060,12 @@ export class Store {
     return tree
   }
 
-  /** All replicas of a partition have all writes up to here: deletes among them may be forgotten. */
-  setStable(partition: number, stable: Vector): void {
-    this.#trees.setStable(partition, stable)
+  /** All replicas of a partition have all writes up to here: deletes among them, and what has expired, may be forgotten. */
+  joinStable(partition: number, stable: Stable): void {
+    this.#trees.joinStable(partition, stable)
   }
 
-  stableOf(partition: number): Vector {
+  stableOf(partition: number): Stable {
     return this.#trees.stableOf(partition)
   }
 

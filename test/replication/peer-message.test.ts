@@ -35,7 +35,13 @@ const arbitraryMessage = fc
       hintFor: fc.option(node, { nil: undefined }),
     }),
     fc.record({ ...head, type: fc.constant('read'), bucketId, key, wantsSet: fc.boolean() }),
-    fc.record({ ...head, type: fc.constant('written'), failure, isDurable: fc.boolean() }),
+    fc.record({
+      ...head,
+      type: fc.constant('written'),
+      failure,
+      isDurable: fc.boolean(),
+      credit: fc.integer({ min: 0, max: 0xffff }),
+    }),
     fc.record({
       ...head,
       type: fc.constant('found'),
@@ -79,8 +85,17 @@ const arbitraryMessage = fc
       wantsClock: fc.boolean(),
       of: fc.constantFrom('children', 'leafKeys'),
       numbers: bytes,
+      stable: bytes,
     }),
-    fc.record({ ...head, type: fc.constant('compared'), failure, life: u32, clock: bytes, answer: bytes }),
+    fc.record({
+      ...head,
+      type: fc.constant('compared'),
+      failure,
+      life: u32,
+      clock: bytes,
+      attested: bytes,
+      answer: bytes,
+    }),
   )
   .map((message) => structuredClone(message)) as fc.Arbitrary<PeerMessage>
 
@@ -142,6 +157,7 @@ test('decodePeerMessage() takes a code that this release does not know for an er
     timeoutMs: 0,
     failure: { code: 'TIMEOUT', outcome: 'unknown' },
     isDurable: false,
+    credit: 0,
   })
   encoded[21] = 'X'.charCodeAt(0)
   const decoded = decodePeerMessage(encoded)
@@ -172,8 +188,8 @@ test('encodePeerMessage() is the protocol between nodes: its bytes never change'
     expected('02', '07000000 01 00 0000 01000000 aa'),
   )
   assert.equal(
-    hexOf({ ...common, type: 'written', failure: { code: 'CLOSED', outcome: 'none' }, isDurable: false }),
-    expected('03', '06 434c4f534544 00 00'),
+    hexOf({ ...common, type: 'written', failure: { code: 'CLOSED', outcome: 'none' }, isDurable: false, credit: 3 }),
+    expected('03', '06 434c4f534544 00 00 0300'),
   )
   assert.equal(
     hexOf({
@@ -195,8 +211,14 @@ test('encodePeerMessage() is the protocol between nodes: its bytes never change'
       wantsClock: true,
       of: 'children',
       numbers: Uint8Array.of(0, 0),
+      stable: Uint8Array.of(0xdd),
     }),
-    expected('07', '0900 03 00 02000000 0000'),
+    expected('07', '0900 03 00 02000000 0000 01000000 dd'),
+  )
+  const bytes = { clock: Uint8Array.of(0xaa), attested: Uint8Array.of(0xbb), answer: Uint8Array.of(0xcc) }
+  assert.equal(
+    hexOf({ ...common, type: 'compared', failure: undefined, life: 3, ...bytes }),
+    expected('08', '00 03000000 01000000 aa 01000000 bb 01000000 cc'),
   )
 })
 

@@ -71,7 +71,7 @@ function mergeAll(
     graceMs,
     dropsTombstones,
     isRetiredBucket,
-    replicated: new Map(replicated.map((partition) => [partition, stable])),
+    replicated: new Map(replicated.map((partition) => [partition, { vector: stable, expiredBeforeMs: 0 }])),
   })
   const entries: Entry[] = []
   while (merge.next()) {
