@@ -347,6 +347,45 @@ test('HintStore: what nobody took for too long is dropped and counted, after a r
   assert.equal(node.records(), 0)
 })
 
+test('HintStore: what only a fallback has does not grow too old before some owner took it', () => {
+  const node = new HintRig('alone')
+  node.options = { ageMsMax: 60_000 }
+  node.writers = ['n1', 'n2']
+  node.restart()
+  for (const owner of node.writers) node.alive.delete(owner)
+  node.keep('n1', 'a', setOf('one', 1))
+  node.pass(30, 5000)
+  assert.equal(node.hints.count, 1, 'Nobody else has it')
+  node.alive.add('n2')
+  node.pass()
+  const [sent] = node.sent.splice(0)
+  assert.equal(sent?.to, 'n2')
+  assert.deepEqual(valuesOf(sent!.message.set), ['one'])
+  assert.equal(node.hints.count, 1, 'It has not said yet that it took it')
+  node.answer(sent!)
+  assert.equal(node.hints.count, 0)
+  assert.equal(node.hints.counters.droppedOld, 1)
+  assert.equal(node.ledger.statusOf(partitionOfKey(bytesOf('a')), 'n1').state, 'marked')
+})
+
+test('HintStore: what is handed over keeps to the budget of repair', () => {
+  const node = new HintRig('budget')
+  node.bytesPerSecond = 2000
+  node.restart()
+  for (let index = 0; index < 60; index++) node.keep('n1', `k${index}`, setOf('x'.repeat(100), 1))
+  let bytes = 0
+  for (let tick = 0; tick < 40; tick++) {
+    node.pass()
+    for (const each of node.sent.splice(0)) {
+      bytes += each.message.set.length
+      node.answer(each)
+    }
+  }
+  assert.ok(bytes > 1500 && bytes < 5000, `${bytes} bytes in two seconds`)
+  node.drain(2000)
+  assert.equal(node.hints.counters.delivered, 60)
+})
+
 test('HintStore: hints of a node that is no replica any more go to those that are', () => {
   const node = new HintRig('moved')
   node.alive.delete('n1')

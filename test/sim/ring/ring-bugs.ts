@@ -13,6 +13,10 @@ const fallbacks = ringTest(
   'what fallbacks acknowledged is there although each node was stopped in turn and a replica lost its disk',
 )
 const hintStoreTest = (name: string) => ({ file: 'test/replication/hint-store.test.ts', name: `HintStore: ${name}` })
+const ledgerTest = (name: string) => ({
+  file: 'test/replication/repair-ledger.test.ts',
+  name: `RepairLedger: ${name}`,
+})
 const hintRecord = (name: string) => ({ file: 'test/shard/hint-record.test.ts', name: `Shard: ${name}` })
 const allFaults = ringTest(
   'under all faults nothing acknowledged is lost, nothing deleted comes back, no quorum read is stale',
@@ -148,8 +152,8 @@ export const ringBugs: readonly DeliberateBug[] = [
     patches: [
       {
         file: hintStore,
-        from: 'if (state !== undefined && this.#send(requestId, hint, bucket, state.set)) return',
-        to: 'if (state !== undefined && this.#send(requestId, hint, bucket, state.set)) { this.#flights.delete(requestId); return this.#drop(hint, () => {}) }',
+        from: '        if (!this.#options.send(to, bytes)) fail()',
+        to: '        if (!this.#options.send(to, bytes)) return fail(); this.#flights.delete(requestId); this.#drop(hint, () => {})',
       },
     ],
     test: ringTest('hints reach their targets although messages are lost'),
@@ -286,11 +290,87 @@ export const ringBugs: readonly DeliberateBug[] = [
     patches: [
       {
         file: 'src/storage/partition-trees.ts',
-        from: '  if (recordBucket(i32, at) === hintBucketId) return true\n',
+        from: '  if (recordBucket(i32, at) === hintBucketId) return isDeleted\n',
         to: '',
       },
     ],
     test: hintRecord('hints that come and go leave nothing behind in memory and log'),
+  },
+  {
+    what: 'drops a hint that finds no room, and tells nobody',
+    patches: [{ file: hintStore, from: '      this.#options.ledger.mark(partition, target)\n', to: '' }],
+    test: hintStoreTest("beyond its bytes a replica's hint is dropped and counted, a fallback's refused"),
+  },
+  {
+    what: 'drops a hint of a fallback that grew too old although nobody else has what it tells',
+    patches: [
+      {
+        file: hintStore,
+        from: '    if (bucket === undefined || hint.setBytes === 0) return',
+        to: '    if (bucket === undefined || hint.setBytes >= 0) return',
+      },
+      {
+        file: hintStore,
+        from: '    if (bucket !== undefined && to === undefined && hint.setBytes > 0) return\n',
+        to: '',
+      },
+    ],
+    test: hintStoreTest('what only a fallback has does not grow too old before some owner took it'),
+  },
+  {
+    what: 'hands a target that is just back all that it missed at once',
+    patches: [
+      {
+        file: hintStore,
+        from: '      if (queue.busy >= queue.credit || ++visits',
+        to: '      if (queue.busy >= inFlightMax || ++visits',
+      },
+    ],
+    test: hintStoreTest('a target that refuses or is silent is asked again, and hints go on meanwhile'),
+  },
+  {
+    what: 'shows a peer as equal although it missed a write since',
+    patches: [
+      {
+        file: 'src/replication/repair-ledger.ts',
+        from: '    this.#entryOf(nameOf(partition, peer)).missed = ++this.#number\n',
+        to: '',
+      },
+    ],
+    test: ledgerTest('a write that a peer missed ends being equal, until an exchange that began after it'),
+  },
+  {
+    what: 'takes back a mark when an exchange ends that began before it',
+    patches: [{ file: 'src/replication/repair-ledger.ts', from: '    if (entry.marked >= number) return\n', to: '' }],
+    test: ledgerTest('a mark survives exchanges that fail or began before it, and comes first in turn'),
+  },
+  {
+    what: 'spends more on repair than its budget',
+    patches: [
+      {
+        file: 'src/replication/repair-budget.ts',
+        from: 'if (this.waiting === 0 && this.#tokens > 0) {',
+        to: 'if (bytes > 0) {',
+      },
+    ],
+    test: {
+      file: 'test/replication/repair-budget.test.ts',
+      name: 'RepairBudget: who asks for room waits, and all kinds together get no more than the rate',
+    },
+  },
+  {
+    what: 'lets those who came first have all of the budget of repair',
+    patches: [
+      {
+        file: 'src/replication/repair-budget.ts',
+        from: 'if (next === undefined || this.#shares[kind] < this.#shares[next]) next = kind',
+        to: "if (next === undefined || kind === 'moves') next = kind",
+      },
+    ],
+    test: {
+      file: 'test/replication/repair-budget.test.ts',
+      name: 'RepairBudget: kinds that wait get equal shares, whatever the size of their pieces and the order in which they came',
+    },
   },
   {
     what: 'leaves the hint of a replica that is known to be down only behind the write',
