@@ -58,6 +58,8 @@ export type NodeOptions = {
   readonly exchangeRestMs: number
   /** Of hints, exchanges and moves together; default: `Limits.repairBytesPerSecondDefault`. */
   readonly repairBytesPerSecond?: number
+  /** Bytes of all hints; default: `Limits.hintBytesMax`. */
+  readonly hintBytesMax?: number
   readonly membership?: Partial<MembershipParameters>
 }
 
@@ -121,7 +123,8 @@ export class Node {
     const repair = { ledger: this.repairs, budget: this.repairBudget }
     const common = { ...options, ...repair, self: nodeId, routing, send, bucketOf }
     this.replica = new LocalReplica(options)
-    this.hints = new HintStore({ ...common, replica: this.replica })
+    const bytesMax = options.hintBytesMax ?? Limits.hintBytesMax
+    this.hints = new HintStore({ ...common, replica: this.replica, bytesMax })
     this.coordinator = new QuorumCoordinator({ ...common, replica: this.replica, hints: this.hints })
     this.keeper = new PartitionKeeper({
       self: nodeId,

@@ -157,7 +157,7 @@ export class Exchanges {
     this.#options = options
     // A node that starts has other things to do first, and so have those that start with it.
     this.#nextMs = options.clock.monotonicMs() + options.restMs
-    this.#nextUrgentMs = this.#nextMs
+    this.#nextUrgentMs = options.clock.monotonicMs() + Math.min(options.restMs, failedRestMs)
   }
 
   /** Whether nothing is under way. */

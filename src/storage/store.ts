@@ -1339,7 +1339,10 @@ export class Store {
     this.#retiredPartitionsLeft = Limits.partitions + 1
   }
 
-  /** Turns versions past expiry and grace into tombstones, and removes records of deleted buckets, a few chunks at a time. */
+  /**
+   * Turns versions past expiry and grace into tombstones, and removes records of deleted buckets, a few chunks at a time. Where replicas
+   * compare what they have, a version stays as it is until all of them may forget it: some would be a little before the others.
+   */
   #sweep(epochMs: number): void {
     if (this.#expiring === 0 && this.#retiredPartitionsLeft === 0) return
     const due: number[] = []
@@ -1351,8 +1354,9 @@ export class Store {
         if (this.#retiredPartitionsLeft > 0) this.#retiredPartitionsLeft--
         continue
       }
+      const isCompared = this.#clocks.clockOf(this.#sweepPartition) !== undefined
       this.#sweepPosition = this.#index.visitChunk(this.#sweepPartition, this.#sweepPosition, (address, hash) => {
-        if (this.#isRetired(address) || this.#mayExpire(address, epochMs)) due.push(address, hash)
+        if (this.#isRetired(address) || (!isCompared && this.#mayExpire(address, epochMs))) due.push(address, hash)
       })
     }
     for (let index = 0; index < due.length; index += 2) {

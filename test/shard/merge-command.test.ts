@@ -3,7 +3,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { SunwiseError } from '../../src/base/errors.ts'
 import { partitionOfSlot, slotOfKey } from '../../src/cluster/slots.ts'
+import { CompareVerb } from '../../src/shard/command.ts'
+import { ActorRegistry } from '../../src/versions/actor-registry.ts'
 import { encodeSet } from '../../src/versions/set-codec.ts'
+import { type Attested, decodeAttested, decodeStable, encodeStable, type Stable } from '../../src/versions/stability.ts'
 import type { ActorTable, Vector, Version } from '../../src/versions/version-set.ts'
 import { RingSim } from '../sim/ring/ring-sim.ts'
 import type { SimNode } from '../sim/ring/sim-node.ts'
@@ -163,4 +166,86 @@ test('LocalReplica.compare(): numbers that name no node of a tree are refused', 
   )
   assert.ok(sim.passUntil(() => refusal !== undefined, 2000))
   assert.ok(refusal instanceof SunwiseError && refusal.code === 'UNPROCESSABLE')
+})
+
+/** Tells the shard what is stable, or nothing; what it attests, and knows to be stable then. */
+function joinStable(
+  sim: RingSim,
+  node: SimNode,
+  stable: Stable | undefined,
+): { readonly attested: Attested | undefined; readonly stable: Stable } {
+  const registry = new ActorRegistry()
+  const payload = stable === undefined ? new Uint8Array(0) : encodeStable(stable, actors)
+  let answer: Uint8Array | undefined
+  node.act(({ replica }) =>
+    replica.compare(CompareVerb.joinStable, partition, payload, 1000, (error, bytes) => {
+      assert.equal(error, undefined)
+      answer = bytes
+    }),
+  )
+  assert.ok(sim.passUntil(() => answer !== undefined, 2000))
+  const decoded = decodeAttested(answer!, registry.indexOf)
+  assert.ok(typeof decoded !== 'string')
+  const known = decodeStable(decoded.stable, registry.indexOf)
+  assert.ok(typeof known !== 'string')
+  return { attested: decoded.attested, stable: known }
+}
+
+test('Shard: what is stable never goes back, whatever it is told', () => {
+  const { sim, node } = nodeAlone()
+  const tell = (counter: number, expiredBeforeMs: number): number[] => {
+    const { stable } = joinStable(sim, node, { vector: [{ actor: 0, counter }], expiredBeforeMs })
+    return [stable.vector[0]!.counter, stable.expiredBeforeMs]
+  }
+  assert.deepEqual(tell(5, 60_000), [5, 60_000])
+  assert.deepEqual(tell(3, 120_000), [5, 120_000])
+  assert.deepEqual(tell(6, 0), [6, 120_000])
+  assert.deepEqual(joinStable(sim, node, undefined).stable.vector[0]!.counter, 6)
+})
+
+test('Shard: a delete that is stable leaves the tree at once, and so does what has expired for all', () => {
+  const { sim, node } = nodeAlone()
+  const lanesOf = (): string => String(node.shard.store.treeOf(partition).children([0]))
+  const empty = lanesOf()
+  merge(sim, node, setOf([[0, 4, '']], [{ actor: 0, counter: 4 }]))
+  assert.notEqual(lanesOf(), empty)
+  joinStable(sim, node, { vector: [{ actor: 0, counter: 3 }], expiredBeforeMs: 0 })
+  assert.notEqual(lanesOf(), empty, 'Not all have it')
+  joinStable(sim, node, { vector: [{ actor: 0, counter: 4 }], expiredBeforeMs: 0 })
+  assert.equal(lanesOf(), empty)
+  const expiring = {
+    actor: 0,
+    counter: 5,
+    tombstone: false,
+    expiresAtMs: 100_000,
+    timestamp: 0,
+    contentType: 'text/plain',
+    value: Buffer.from('x'),
+  }
+  merge(sim, node, encodeSet({ versions: [expiring], vector: [{ actor: 0, counter: 5 }] }, actors))
+  joinStable(sim, node, { vector: [{ actor: 0, counter: 5 }], expiredBeforeMs: 60_000 })
+  assert.notEqual(lanesOf(), empty, 'It is not over on all clocks')
+  joinStable(sim, node, { vector: [{ actor: 0, counter: 5 }], expiredBeforeMs: 120_000 })
+  assert.equal(lanesOf(), empty)
+})
+
+test('Shard: it attests what is on stable storage alone', () => {
+  const { sim, node } = nodeAlone()
+  const mergeUnsynced = (counter: number): void => {
+    let isDone = false
+    node.act(({ replica }) =>
+      replica.merge(1, key, setOf([[0, counter, 'x']], [{ actor: 0, counter }]), false, 'os', 1000, (error) => {
+        assert.equal(error, undefined)
+        isDone = true
+      }),
+    )
+    assert.ok(sim.passUntil(() => isDone, 2000))
+  }
+  mergeUnsynced(1)
+  sim.pass(1000)
+  mergeUnsynced(2)
+  assert.equal(joinStable(sim, node, undefined).attested, undefined)
+  sim.pass(1000)
+  const { attested } = joinStable(sim, node, undefined)
+  assert.equal(attested?.clock.bases().at(-1)?.counter, 2)
 })

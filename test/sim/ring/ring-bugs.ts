@@ -13,6 +13,8 @@ const fallbacks = ringTest(
   'what fallbacks acknowledged is there although each node was stopped in turn and a replica lost its disk',
 )
 const hintStoreTest = (name: string) => ({ file: 'test/replication/hint-store.test.ts', name: `HintStore: ${name}` })
+const mergeCommand = (name: string) => ({ file: 'test/shard/merge-command.test.ts', name: `Shard: ${name}` })
+const regression = (name: string) => ({ file: 'test/sim/ring/regressions.test.ts', name: `Regression: ${name}` })
 const ledgerTest = (name: string) => ({
   file: 'test/replication/repair-ledger.test.ts',
   name: `RepairLedger: ${name}`,
@@ -295,6 +297,66 @@ export const ringBugs: readonly DeliberateBug[] = [
       },
     ],
     test: hintRecord('hints that come and go leave nothing behind in memory and log'),
+  },
+  {
+    what: 'forgets a delete that one replica has not got yet',
+    patches: [
+      {
+        file: 'src/versions/stability.ts',
+        from: 'reduce((least, bases) => Math.min(least, counterOf(bases, actor)), counter)',
+        to: 'reduce((least, bases) => Math.max(least, counterOf(bases, actor)), counter)',
+      },
+    ],
+    test: regression('gc grace. Deletes hold although a replica was away for longer than anybody would wait'),
+  },
+  {
+    what: 'takes for stable what it is told last',
+    patches: [
+      {
+        file: 'src/storage/partition-trees.ts',
+        from: 'const joined = joinStable(before, stable)',
+        to: 'const joined = stable; void joinStable',
+      },
+    ],
+    test: mergeCommand('what is stable never goes back, whatever it is told'),
+  },
+  {
+    what: 'attests what a power cut may take',
+    patches: [
+      {
+        file: 'src/shard/partition-compare.ts',
+        from: 'this.#store.isDurable ? clock.encode(this.#actors) : nothing',
+        to: 'clock.encode(this.#actors)',
+      },
+    ],
+    test: mergeCommand('it attests what is on stable storage alone'),
+  },
+  {
+    what: 'turns what has expired into tombstones although replicas compare it',
+    patches: [
+      {
+        file: 'src/storage/store.ts',
+        from: '(!isCompared && this.#mayExpire(address, epochMs))',
+        to: '(isCompared || this.#mayExpire(address, epochMs)) && this.#mayExpire(address, epochMs)',
+      },
+    ],
+    test: regression(
+      'expiry. What expires at different times on replicas that compare does not come back, and is no cause to repair',
+    ),
+  },
+  {
+    what: 'forgets what has expired on the fastest clock',
+    patches: [
+      {
+        file: 'src/versions/stability.ts',
+        from: 'Math.min(...replicas.map(({ nowMs }) => nowMs))',
+        to: 'Math.max(...replicas.map(({ nowMs }) => nowMs))',
+      },
+    ],
+    test: {
+      file: 'test/versions/stability.test.ts',
+      name: 'stableOf() is the least base of each actor, and an actor that one replica does not know is not in it',
+    },
   },
   {
     what: 'drops a hint that finds no room, and tells nobody',

@@ -63,6 +63,9 @@ export type RingSimOptions = {
   readonly clients?: number
   /** Milliseconds between two exchanges of a node. */
   readonly exchangeRestMs?: number
+  /** Of hints, exchanges and moves together, and bytes of hints; default: those of the product. */
+  readonly repairBytesPerSecond?: number
+  readonly hintBytesMax?: number
   /** Threads take the same time for every turn, so that who answers first does not hang on the seed. */
   readonly isSteady?: boolean
 }
@@ -163,6 +166,8 @@ export class RingSim {
           seeds: members,
           send: (to, bytes) => this.network.send(name, to, bytes),
           exchangeRestMs: options.exchangeRestMs ?? 100,
+          repairBytesPerSecond: options.repairBytesPerSecond ?? Limits.repairBytesPerSecondDefault,
+          hintBytesMax: options.hintBytesMax ?? Limits.hintBytesMax,
           isSteady: options.isSteady ?? false,
           died: (node) => this.#startLater(node),
         }),

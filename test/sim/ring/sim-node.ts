@@ -44,6 +44,8 @@ export type SimNodeOptions = {
   readonly seeds: readonly string[]
   readonly send: (to: string, bytes: Uint8Array) => boolean
   readonly exchangeRestMs: number
+  readonly repairBytesPerSecond: number
+  readonly hintBytesMax: number
   /** A thread takes up to so long to begin a turn, milliseconds: drawn, or just that where it is steady. */
   readonly isSteady: boolean
   /** The process ended by itself, as after an error of its disk. */
@@ -178,6 +180,8 @@ export class SimNode {
       clusterKey: new Uint8Array(16).fill(7),
       durability: this.#options.durability,
       exchangeRestMs: this.#options.exchangeRestMs,
+      repairBytesPerSecond: this.#options.repairBytesPerSecond,
+      hintBytesMax: this.#options.hintBytesMax,
     })
     let run: Run | undefined
     const shard = new Shard(
