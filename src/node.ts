@@ -11,14 +11,16 @@
  *   2 membership   cluster/membership/messages.ts
  *   3 chain        cluster/topology/chain-messages.ts
  *   4 moves        cluster/topology/move-messages.ts
+ *   5 admission    cluster/admission.ts; asked by nodes that are no part of a cluster yet, and run no Node
  */
 
 import { ByteReader, ByteWriter } from './base/bytes.ts'
 import type { HashSeed } from './base/key-hash.ts'
+import { decodeAdmission, encodeAdmission } from './cluster/admission.ts'
 import { Membership, type MembershipParameters } from './cluster/membership/membership.ts'
 import { CatalogChainStore } from './cluster/topology/catalog-chain-store.ts'
 import { Chain } from './cluster/topology/chain.ts'
-import { MoveDriver } from './cluster/topology/move-driver.ts'
+import { MoveDriver, type MoveParameters } from './cluster/topology/move-driver.ts'
 import type { ChangeDone, TopologyChange } from './cluster/topology/proposals.ts'
 import type { Topology, TopologyBucket } from './cluster/topology/topology.ts'
 import { type Durability, Limits } from './config.ts'
@@ -50,6 +52,8 @@ export type NodeOptions = {
   readonly hashSeed: HashSeed
   readonly clusterKey: Uint8Array
   readonly durability: Durability
+  /** Largest value of buckets that name none; no bucket takes more here. Default: `Limits.valueBytesDefault`. */
+  readonly valueBytesMax?: number
   /** The cluster that the node begins where its catalog knows of none; undefined: it takes the one of its seeds. */
   readonly founds: Topology | undefined
   /** Addresses where others may be. */
@@ -61,6 +65,9 @@ export type NodeOptions = {
   /** Bytes of all hints; default: `Limits.hintBytesMax`. */
   readonly hintBytesMax?: number
   readonly membership?: Partial<MembershipParameters>
+  readonly moves?: Partial<MoveParameters>
+  /** The node goes by another epoch from now on. */
+  readonly adopted?: (topology: Topology) => void
 }
 
 /** Who a message comes from, as the transport knows. */
@@ -73,7 +80,7 @@ export type PartitionRepairStatus = RepairStatus & {
   readonly isUnderWay: boolean
 }
 
-const Channel = { data: 1, membership: 2, chain: 3, moves: 4 } as const
+const Channel = { data: 1, membership: 2, chain: 3, moves: 4, admission: 5 } as const
 const incarnationKey = 'incarnation'
 /** Nodes that are no members and have asked something: they are answered where they asked from. */
 const strangersMax = 64
@@ -156,6 +163,7 @@ export class Node {
       isAlive: (other) => this.membership.isAlive(other),
       change: (apply, done) => this.chain.change(apply, done),
       send: (to, bytes) => this.#send(to, Channel.moves, bytes),
+      ...(options.moves === undefined ? {} : { parameters: options.moves }),
     })
     if (this.chain.topology !== undefined) this.#adopt(this.chain.topology, undefined)
     else if (options.founds !== undefined) this.chain.found(options.founds, () => {})
@@ -187,9 +195,35 @@ export class Node {
         return this.chain.receive(from.address, body, nowMs)
       case Channel.moves:
         return this.#moves.receive(from.nodeId, body)
+      case Channel.admission:
+        return this.#welcome(from, body)
       default:
         this.malformed++
     }
+  }
+
+  /** Tells a node that is to join which cluster this is. */
+  #welcome(from: Peer, bytes: Uint8Array): void {
+    const { topology } = this
+    if (topology === undefined || decodeAdmission(bytes)?.type !== 'ask') return
+    const { clusterKey, network } = this.#options
+    const message = encodeAdmission({ type: 'welcome', clusterId: topology.clusterId, clusterKey })
+    network.send(from.address, framed(Channel.admission, message), 'stream')
+  }
+
+  /** A bucket of the present topology. */
+  bucket(id: number): Bucket | undefined {
+    return this.#buckets.get(id)
+  }
+
+  /** Whether a node answers, as far as this one knows. */
+  isAlive(nodeId: string): boolean {
+    return nodeId === this.#options.nodeId || this.membership.isAlive(nodeId)
+  }
+
+  /** A shard has begun anew from its log, and is up: what it is to keep of partitions with replicas elsewhere, it is told again. */
+  shardRestarted(): void {
+    this.keeper.trackAnew()
   }
 
   #receiveData(from: Peer, bytes: Uint8Array): void {
@@ -250,14 +284,16 @@ export class Node {
 
   /** From here on everything goes by another epoch. */
   #adopt(topology: Topology, before: Topology | undefined): void {
+    const { valueBytesMax = Limits.valueBytesDefault } = this.#options
     this.#addresses = new Map(topology.members.map(({ nodeId, address }) => [nodeId, address]))
     if (topology.buckets !== before?.buckets)
-      this.#buckets = new Map(topology.buckets.map((bucket) => [bucket.id, bucketOf(bucket)]))
+      this.#buckets = new Map(topology.buckets.map((bucket) => [bucket.id, bucketOf(bucket, valueBytesMax)]))
     this.#routing = new TopologyRouting(topology, this.#options.nodeId, (other) => this.membership.isAlive(other))
     this.keeper.adopt(topology, before)
     for (const { nodeId } of before?.members ?? []) {
       if (!this.#addresses.has(nodeId) && nodeId !== this.#options.nodeId) this.membership.forget(nodeId)
     }
+    this.#options.adopted?.(topology)
   }
 
   #meet({ nodeId, address }: Peer): void {
@@ -294,7 +330,17 @@ function storeIncarnation(catalog: Catalog, incarnation: number): void {
   catalog.commit([{ op: 'put', key: incarnationKey, value: writer.toBytes() }], () => {})
 }
 
-function bucketOf(bucket: TopologyBucket): Bucket {
-  const { valueBytesMax = Limits.valueBytesDefault } = bucket
-  return { ...bucket, id: bucket.id as Bucket['id'], valueBytesMax }
+function bucketOf(bucket: TopologyBucket, valueBytesMax: number): Bucket {
+  const own = Math.min(bucket.valueBytesMax ?? valueBytesMax, valueBytesMax)
+  return { ...bucket, id: bucket.id as Bucket['id'], valueBytesMax: own }
+}
+
+/** The message by which a node that is to join asks which cluster it has reached, and what is behind the channel of an answer. */
+export function admissionMessage(bytes: Uint8Array): Uint8Array {
+  return framed(Channel.admission, bytes)
+}
+
+/** What stands in a message about admission; undefined where it is about something else. */
+export function admissionOf(bytes: Uint8Array): Uint8Array | undefined {
+  return bytes[0] === Channel.admission ? bytes.subarray(1) : undefined
 }

@@ -7,7 +7,13 @@ import { defaultBucket, isBucketName, type NodeRecord, type StoredBucket } from 
 
 const durabilities: readonly Durability[] = ['sync', 'interval', 'os']
 
-export class BucketRegistry {
+/** Who takes changes of buckets. */
+export type BucketChanges = {
+  put(name: string, properties: BucketProperties): Promise<{ bucket: Bucket; created: boolean }>
+  delete(name: string): Promise<undefined>
+}
+
+export class BucketRegistry implements BucketChanges {
   readonly #record: NodeRecord
   readonly #valueBytesMax: number
   readonly #changed: (buckets: readonly Bucket[]) => Promise<void>
@@ -26,6 +32,11 @@ export class BucketRegistry {
   /** The buckets, each with the limit of values that holds for it now. */
   get all(): readonly Bucket[] {
     return [...this.#buckets.values()].map((bucket) => this.#inForce(bucket))
+  }
+
+  /** The buckets as they were asked for. */
+  get stored(): readonly StoredBucket[] {
+    return [...this.#buckets.values()]
   }
 
   /** Ids that were given out so far are below this. */
@@ -55,6 +66,15 @@ export class BucketRegistry {
       this.#buckets.delete(name)
       await this.#changed(this.all)
       return undefined
+    })
+  }
+
+  /** Others have decided which buckets there are. */
+  adopt(buckets: readonly StoredBucket[], below: number): Promise<void> {
+    return this.#inTurn(async () => {
+      await this.#record.replaceBuckets(buckets, below)
+      this.#buckets = new Map(buckets.map((bucket) => [bucket.name, bucket]))
+      await this.#changed(this.all)
     })
   }
 

@@ -57,6 +57,10 @@ export type ShardSeed = {
     readonly flushedThrough: number
     readonly damaged: DamageById
   }
+  /**
+   * Of a node in a cluster: what clients ask goes to its thread. The word is 1 once it is a member, and serves.
+   */
+  readonly member: SharedArrayBuffer | undefined
   readonly http: HttpSeed | undefined
 }
 

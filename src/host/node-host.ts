@@ -16,6 +16,7 @@ import { assert } from '../base/assert.ts'
 import { SunwiseError } from '../base/errors.ts'
 import { createRing } from '../base/ring-buffer.ts'
 import { type Config, Limits, versionSetBytesMax } from '../config.ts'
+import type { Catalog } from '../env.ts'
 import type { Bucket, BucketProperties } from '../replication/requests.ts'
 import { DiskKeeper, diskFullWarning, reserveBytesOf, writeDiskState } from '../storage/disk-keeper.ts'
 import { flushBytesOf } from '../storage/flusher.ts'
@@ -25,7 +26,7 @@ import { ControlWord, createShardMemory, planShard, type ShardMemory, ShardState
 import { commitTables, loadTables, strayFiles } from '../storage/table-catalog.ts'
 import { pinWords, ViewWord } from '../storage/table-view.ts'
 import { isManifestName, restoringName } from './backup-manifest.ts'
-import { BucketRegistry } from './bucket-registry.ts'
+import { type BucketChanges, BucketRegistry } from './bucket-registry.ts'
 import { HostCatalog } from './catalog.ts'
 import { catalogFileName } from './catalog-file.ts'
 import { type ControlSocket, openControlSocket } from './control-socket.ts'
@@ -54,6 +55,7 @@ import {
   isOwnRow,
   type LogRow,
   NodeRecord,
+  type StoredBucket,
 } from './node-record.ts'
 import { logDirectoryOf, partitionsOf, reshard, tablesDirectory } from './reshard.ts'
 import { salvageTables } from './table-salvage.ts'
@@ -62,8 +64,10 @@ import { type Link, threadOfShard } from './thread-links.ts'
 export type NodeHostOptions = {
   readonly config: Config
   readonly http: Omit<HttpSeed, 'nodeId' | 'counters'> | undefined
-  /** A thread of the application takes part as thread 0 (embedded store). */
+  /** A thread of the application takes part as thread 0 (embedded store), or that of the node itself (member of a cluster). */
   readonly frontEnd: boolean
+  /** The node is a member of a cluster (cluster-member.ts), or becomes one: that is what workers ask. Default: it serves alone. */
+  readonly isMember?: boolean
   readonly salvage: boolean
   readonly log: (line: string) => void
   /** Called at most once: the node cannot go on. */
@@ -99,7 +103,7 @@ export class NodeHost {
   readonly #lock: DirectoryLock
   readonly #catalog: HostCatalog
   readonly #record: NodeRecord
-  readonly identity: Identity
+  identity: Identity
   readonly #actor: ActorRow
   readonly #logRow: LogRow
   readonly #buckets: BucketRegistry
@@ -108,10 +112,14 @@ export class NodeHost {
   readonly #diskKeeper: DiskKeeper
   #wasDiskFull = false
   #slowReads = 0
-  readonly #hashSeed = { low: randomBytes(4).readUInt32LE(), high: randomBytes(4).readUInt32LE() }
+  /** Of the hash tables in memory. */
+  readonly hashSeed = { low: randomBytes(4).readUInt32LE(), high: randomBytes(4).readUInt32LE() }
   readonly #shards: ShardWorker[] = []
   readonly #httpCounters: readonly SharedArrayBuffer[]
   #bucketsVersion = 0
+  #bucketAdmin: BucketChanges
+  /** Shared by all workers of a node in a cluster: 1 once it is a member. */
+  readonly #memberWord: SharedArrayBuffer | undefined
   readonly #bucketsWaiting: { readonly version: number; readonly resolve: () => void }[] = []
   #frontEnd: Mailbox | undefined
   #unsyncedNoted: boolean
@@ -156,6 +164,8 @@ export class NodeHost {
     this.#unsyncedNoted = record.isUnsynced
     this.#diskKeeper = this.#makeDiskKeeper()
     this.#buckets = new BucketRegistry(record, options.config.valueBytesMax, (buckets) => this.#tellBuckets(buckets))
+    this.#bucketAdmin = this.#buckets
+    this.#memberWord = options.isMember === true ? new SharedArrayBuffer(4) : undefined
   }
 
   /** Opens the directory and starts all shards. Rejects with a coded error; then nothing is left running or locked. */
@@ -169,6 +179,7 @@ export class NodeHost {
     try {
       catalog = await HostCatalog.open(join(config.directory, 'catalog'))
       const record = new NodeRecord(catalog)
+      if (options.isMember !== true) refuseMember(record, config.directory)
       const identity = await loadIdentity(record)
       const actor = await loadActor(record, config.directory, options.salvage)
       const logRow = await prepareLog(catalog, record, config, options.salvage, options.log)
@@ -239,8 +250,52 @@ export class NodeHost {
 
   /** Carries out what a thread asks through its port. */
   async admin(request: AdminRequest): Promise<unknown> {
-    if (request.op === 'putBucket') return this.#buckets.put(request.name, request.properties as BucketProperties)
-    return this.#buckets.delete(request.name)
+    if (request.op === 'putBucket') return this.#bucketAdmin.put(request.name, request.properties as BucketProperties)
+    return this.#bucketAdmin.delete(request.name)
+  }
+
+  // What a member of a cluster needs.
+
+  /** The catalog, for what the member keeps there; only this thread writes it. */
+  get catalog(): Catalog {
+    return this.#catalog
+  }
+
+  /** No client has ever written here. */
+  get isEmpty(): boolean {
+    return this.recoveredRecords === 0 && this.#catalog.scan('row/').length === 0
+  }
+
+  /** Whether the node has been told to join a cluster before, and perhaps has not yet. */
+  get isJoining(): boolean {
+    return this.#record.isJoining
+  }
+
+  /** Buckets as they stand in the catalog, and the first id that none of them ever had. */
+  get storedBuckets(): { readonly buckets: readonly StoredBucket[]; readonly below: number } {
+    return { buckets: this.#buckets.stored, below: this.#buckets.below }
+  }
+
+  /** Who decides about buckets from now on. */
+  decideBuckets(changes: BucketChanges): void {
+    this.#bucketAdmin = changes
+  }
+
+  /** Everybody goes by these buckets; resolves when all do, and when the catalog has them. */
+  adoptBuckets(buckets: readonly StoredBucket[], below: number): Promise<void> {
+    return this.#buckets.adopt(buckets, below)
+  }
+
+  /** The node serves from now on: it is a member. */
+  noteMember(): void {
+    Atomics.store(new Int32Array(this.#memberWord!), 0, 1)
+  }
+
+  /** Takes the id and the key of the cluster that it joins. Durable when it resolves. */
+  async joinCluster(clusterId: string, clusterKey: Uint8Array): Promise<void> {
+    const identity = { ...this.identity, clusterId, clusterKey: Buffer.from(clusterKey).toString('base64') }
+    await this.#record.putJoining(identity)
+    this.identity = identity
   }
 
   /** Lets every shard hold its files, once more where it does already; rejects where one is not up, or crashes. */
@@ -434,7 +489,7 @@ export class NodeHost {
       shards: this.shards,
       memories: this.memories,
       links,
-      hashSeed: this.#hashSeed,
+      hashSeed: this.hashSeed,
       clusterKey: Buffer.from(this.identity.clusterKey, 'base64'),
       durability: this.#options.config.durability,
       unsyncedNoted: this.#unsyncedNoted,
@@ -459,6 +514,7 @@ export class NodeHost {
         salvage,
         syncedEnd: this.#record.cleanEnds(this.#logRow.generation)?.[shard.shard],
         tables: this.#tablesOf(shard.shard),
+        member: this.#memberWord,
         http: http === undefined ? undefined : { ...http, nodeId: this.identity.nodeId, counters: this.#httpCounters },
       },
     }
@@ -833,6 +889,13 @@ function refuseBackups(directory: string): void {
   }
   if (!existsSync(join(directory, restoringName))) return
   const message = `The restore of a backup to "${directory}" did not end; restore to it again`
+  throw new SunwiseError('DIRECTORY_UNUSABLE', message)
+}
+
+/** Alone, a node would write past the others, and take no account of them. */
+function refuseMember(record: NodeRecord, directory: string): void {
+  if (!record.isMember && !record.isJoining) return
+  const message = `The data directory "${directory}" belongs to a member of a cluster; start it with --peer`
   throw new SunwiseError('DIRECTORY_UNUSABLE', message)
 }
 

@@ -8,7 +8,9 @@
  *   unsynced      { since }                                              present while unsynced acknowledgements may exist
  *   ends          { generation, ends: [{ sequence, bytes } ...] }        of the log, by shard; present from a clean stop to the next start
  *   row/, table/, flushed/                                               tables: storage/table-rows.ts, storage/tables.ts
- *   buckets/NAME  { id, n, r, w, ... }                                   and `bucketId` { next }
+ *   buckets/NAME  { id, n, r, w, ... }                                   and `bucketId` { next }; of a member what the topology says, for backups
+ *   joining       {}                                                     present once the node was told to join a cluster
+ *   topology/     the chain of a member's cluster: cluster/topology/catalog-chain-store.ts
  */
 import { SunwiseError } from '../base/errors.ts'
 import { bucketIdOf } from '../base/ids.ts'
@@ -92,6 +94,34 @@ export class NodeRecord {
 
   putIdentity(identity: Identity): Promise<void> {
     return this.#commit([{ op: 'put', key: 'identity', value: encode(identity) }])
+  }
+
+  /** Whether the node has an epoch of a cluster's topology. */
+  get isMember(): boolean {
+    return this.#catalog.get('topology/topology') !== undefined
+  }
+
+  get isJoining(): boolean {
+    return this.#catalog.get('joining') !== undefined
+  }
+
+  /** The identity of a node that was told to join a cluster. */
+  putJoining(identity: Identity): Promise<void> {
+    return this.#commit([
+      { op: 'put', key: 'identity', value: encode(identity) },
+      { op: 'put', key: 'joining', value: encode({}) },
+    ])
+  }
+
+  /** Puts these buckets in the place of all that there are. */
+  replaceBuckets(buckets: readonly StoredBucket[], next: number): Promise<void> {
+    const names = new Set(buckets.map(({ name }) => name))
+    const gone = this.buckets().filter(({ name }) => !names.has(name))
+    return this.#commit([
+      ...gone.map(({ name }) => ({ op: 'delete' as const, key: `buckets/${name}` })),
+      ...buckets.map((bucket) => ({ op: 'put' as const, key: `buckets/${bucket.name}`, value: encode(bucket) })),
+      { op: 'put', key: 'bucketId', value: encode({ next }) },
+    ])
   }
 
   /** Changes the log, and whatever changes with it, at once. */

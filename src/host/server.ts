@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os'
 import { SunwiseError } from '../base/errors.ts'
 import { type Compression, type Config, ConfigDefaults, type Durability, Limits } from '../config.ts'
+import { ClusterMember, type ClusterMemberOptions, type OpenPeers } from './cluster-member.ts'
 import { probeBind } from './http/address.ts'
 import { HttpCounters } from './http/counters.ts'
 import { httpLimitsOf } from './http/front.ts'
@@ -23,11 +24,22 @@ export type ServerOptions = {
   readonly insecure: boolean
   /** Names by which clients may call this server in their Host header, beside localhost and its address. */
   readonly allowedHosts?: readonly string[] | undefined
+  /** Makes the node a member of a cluster. Left out, it serves alone. */
+  readonly cluster?: ClusterOptions | undefined
   /** Keep what is readable of a damaged log, under a new actor. */
   readonly salvage?: boolean | undefined
   readonly log: (line: string) => void
   /** Called at most once, when the server can no longer serve. */
   readonly onFatal: (error: Error) => void
+}
+
+export type ClusterOptions = {
+  readonly openPeers: OpenPeers
+  /** Addresses of members to join; none: it begins a cluster, or goes on in the one that its data belongs to. */
+  readonly join: readonly string[]
+  /** Where it stands: replicas of a key are in different zones, where there are enough. */
+  readonly zone: string
+  readonly node?: ClusterMemberOptions['node']
 }
 
 export type RunningServer = {
@@ -36,6 +48,10 @@ export type RunningServer = {
   readonly nodeId: string
   readonly shards: number
   readonly recoveredRecords: number
+  /** Where other nodes reach it; undefined where it serves alone. */
+  readonly peerAddress: string | undefined
+  /** Resolves when the node serves: as a member of its cluster, where it is to be in one. Rejects where it cannot become one. */
+  readonly joined: Promise<void>
   /** Refuses new requests and settles when those under way are done, at the latest after `graceMs`. */
   drain(graceMs: number): Promise<void>
   /** Ends cleanly: everything acknowledged is on stable storage afterwards. */
@@ -93,16 +109,21 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         allowedHosts: options.allowedHosts ?? [],
         insecure: options.insecure,
       },
-      frontEnd: false,
+      frontEnd: options.cluster !== undefined,
+      isMember: options.cluster !== undefined,
       salvage: options.salvage ?? false,
       log: options.log,
       onFatal: options.onFatal,
     },
     HttpCounters.bytes,
   )
+  let member: ClusterMember | undefined
   try {
+    const { cluster, log, onFatal } = options
+    if (cluster !== undefined) member = await ClusterMember.start({ ...cluster, host: node, config, log, onFatal })
     await node.listen(host, port)
   } catch (error) {
+    await member?.close()
     await node.close()
     throw error
   }
@@ -111,7 +132,12 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     nodeId: node.identity.nodeId,
     shards: node.shards,
     recoveredRecords: node.recoveredRecords,
+    peerAddress: member?.address,
+    joined: member?.joined ?? Promise.resolve(),
     drain: (graceMs) => node.drain(graceMs),
-    close: () => node.close(),
+    close: async () => {
+      await member?.close()
+      await node.close()
+    },
   }
 }

@@ -6,6 +6,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { assert } from '../base/assert.ts'
 import { SunwiseError } from '../base/errors.ts'
 import { partitionOfSlot } from '../cluster/slots.ts'
+import { FrameKind } from '../shard/command.ts'
 import { Shard } from '../shard/shard.ts'
 import { isRetired, type KnownBuckets } from '../storage/known-buckets.ts'
 import type { ActorId } from '../storage/log-control.ts'
@@ -14,6 +15,7 @@ import { TableRows } from '../storage/table-rows.ts'
 import { HostDisk } from './disk.ts'
 import { GroupPace } from './group-pace.ts'
 import type { HttpServer } from './http/server.ts'
+import { MemberClient } from './member-client.ts'
 import type { ErrorMessage, FromThread, ThreadSeed, ToThread, WorkerData } from './messages.ts'
 import { nativeCrc32, zstd } from './native-codes.ts'
 import { HostRandom } from './random.ts'
@@ -114,9 +116,16 @@ const loop = new TurnLoop(runtime.links, runtime.bell, () => {
   if (!shard.canAccept) return shard.waitsForOthers ? 'heldUp' : 'worked'
   return messages > 0 || wasHeldUp ? 'worked' : 'idle'
 })
+/** In a member of a cluster clients are served through the node thread, which knows the other nodes. */
+const member = own.member !== undefined ? new MemberClient(runtime.links, runtime.clock) : undefined
 runtime.links.handle(
   (thread, u8, i32, start, bytes) => shard.receive(thread, u8, i32, start, bytes),
-  (u8, i32, start) => runtime.coordinator.receive(u8, i32, start),
+  member === undefined
+    ? (u8, i32, start) => runtime.coordinator.receive(u8, i32, start)
+    : (u8, i32, start) => {
+        if (u8[start] === FrameKind.answer) member.receive(u8, i32, start)
+        else runtime.coordinator.receive(u8, i32, start)
+      },
   loop.schedule,
 )
 runtime.connect(seed)
@@ -135,6 +144,7 @@ function beginService(): void {
     const messages = runtime.links.drain(() => shard.canAccept, isLate ? Number.POSITIVE_INFINITY : turnMsMax)
     shard.tick()
     runtime.coordinator.tick()
+    member?.tick()
     Atomics.add(control, ControlWord.heartbeat, 1)
     const { pendingCount } = runtime.coordinator
     const isAtRest = messages === 0 && pendingCount === 0 && shard.isIdle && shard.store.isDurableOncePublished
@@ -195,7 +205,7 @@ port.on('message', (message: ToThread) => {
       if (Atomics.load(control, ControlWord.state) === ShardState.up) shard.store.changeActor(nextActor)
       return
     case 'listen':
-      startWorkerHttp(own, runtime, () => controls, message).then(
+      startWorkerHttp(own, runtime, member, () => controls, message).then(
         ({ server, address }) => {
           httpServer = server
           post({ type: 'listening', port: address.port, reusePort: address.reusePort })

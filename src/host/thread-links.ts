@@ -2,8 +2,8 @@
  * The rings of one thread: to and from every thread that it exchanges frames with, and the bells beside them. It is the door
  * `Shards` and, for a shard worker, the door `Replies`; both write frames in place.
  *
- * Threads are numbered: 0 is the front end of an embedded store, shard `s` is thread `s + 1`. A shard worker has a ring to
- * itself, too, so that its own requests queue, batch and fail exactly like those of others.
+ * Threads are numbered: 0 is the front end of an embedded store, or the node thread of a member of a cluster; shard `s` is thread
+ * `s + 1`. A shard worker has a ring to itself, too, so that its own requests queue, batch and fail exactly like those of others.
  *
  * A turn: `drain` what came, let the shard flush, `publish` what was written, and sleep only when `prepareSleep` says that
  * nothing came meanwhile.
@@ -119,31 +119,32 @@ export class ThreadLinks implements Shards, Replies {
   }
 
   begin(to: number, bytes: number): FrameTarget | undefined {
-    return this.#beginTo(threadOfShard(to), bytes)
+    return this.beginTo(threadOfShard(to), bytes)
   }
 
   commit(to: number): void {
-    this.#commitTo(threadOfShard(to))
+    this.commitTo(threadOfShard(to))
   }
 
   /** A reply target; undefined where the thread is gone or cannot take any more: the reply is dropped. */
   beginReply(thread: number, bytes: number): FrameTarget | undefined {
-    const target = this.#beginTo(thread, bytes)
+    const target = this.beginTo(thread, bytes)
     if (target === undefined) this.droppedReplies++
     return target
   }
 
   commitReply(thread: number): void {
-    this.#commitTo(thread)
+    this.commitTo(thread)
   }
 
-  #beginTo(thread: number, bytes: number): FrameTarget | undefined {
+  /** `begin` for a thread, whatever it is. */
+  beginTo(thread: number, bytes: number): FrameTarget | undefined {
     const peer = this.#peers[thread]
     if (peer === undefined || peer.producer.reserveOrQueue(bytes) < 0) return undefined
     return peer.producer
   }
 
-  #commitTo(thread: number): void {
+  commitTo(thread: number): void {
     const peer = this.#peers[thread]!
     peer.producer.commit()
     if (!peer.isDirty) {

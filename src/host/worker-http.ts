@@ -3,6 +3,7 @@ import { diskFullWarning } from '../storage/disk-keeper.ts'
 import { ControlWord } from '../storage/shard-memory.ts'
 import { HttpCounters, renderHttpMetrics } from './http/counters.ts'
 import { createHttpServer, type HttpServer, type ListenAddress } from './http/server.ts'
+import type { MemberClient } from './member-client.ts'
 import type { ShardSeed } from './messages.ts'
 import { renderProcessMetrics, renderShardMetrics } from './metrics.ts'
 import type { ThreadRuntime } from './thread-runtime.ts'
@@ -12,16 +13,21 @@ import { version } from './version.ts'
 export async function startWorkerHttp(
   own: ShardSeed,
   runtime: ThreadRuntime,
+  member: MemberClient | undefined,
   controls: () => readonly Int32Array[],
   where: { readonly host: string; readonly port: number; readonly reusePort: boolean },
 ): Promise<{ readonly server: HttpServer; readonly address: ListenAddress }> {
   const { http } = own
   if (http === undefined) throw new Error('This node serves no HTTP')
   const counters = http.counters.map((buffer) => new HttpCounters(buffer))
-  const unready = (): string[] =>
-    runtime.readers.flatMap((reader, shard) => (reader.isUp ? [] : [`shard ${shard} is recovering`]))
+  const memberWord = own.member === undefined ? undefined : new Int32Array(own.member)
+  const unready = (): string[] => {
+    const down = runtime.readers.flatMap((reader, shard) => (reader.isUp ? [] : [`shard ${shard} is recovering`]))
+    const isOutside = memberWord !== undefined && Atomics.load(memberWord, 0) === 0
+    return isOutside ? [...down, 'the node is not yet a member of its cluster'] : down
+  }
   const server = createHttpServer({
-    coordinator: runtime.coordinator,
+    coordinator: member ?? runtime.coordinator,
     buckets: runtime.buckets,
     clock: runtime.clock,
     limits: http.limits,

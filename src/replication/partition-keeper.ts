@@ -92,6 +92,14 @@ export class PartitionKeeper implements ComparedPartitions {
     this.#track()
   }
 
+  /** Tells the shards anew what has replicas elsewhere: one of them has started again. */
+  trackAnew(): void {
+    const topology = this.#topology
+    if (topology === undefined) return
+    this.#tracked.clear()
+    this.adopt(topology, topology)
+  }
+
   get held(): readonly ComparedPartition[] {
     return this.#held
   }

@@ -58,6 +58,9 @@
  *     12 u16 partition where the list goes on   14 u8 ListEnd
  *     16 records (record.ts), one behind the other; actor indices are those of the shard's table
  *        | with ListEnd.behindKey: u32 keyBytes, key padded
+ *
+ * Two more kinds pass between a worker's front and the node thread of a cluster's member, and never reach a shard: ask and answer
+ * (host/member-frames.ts).
  */
 
 /** First byte of a frame. */
@@ -71,9 +74,11 @@ export const FrameKind = {
   compare: 7,
   keepHint: 8,
   dropHint: 9,
+  ask: 10,
   writeReply: 129,
   recordsReply: 130,
   setReply: 131,
+  answer: 132,
 } as const
 
 /** Where a list goes on. */

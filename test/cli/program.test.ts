@@ -368,6 +368,8 @@ function fakeStart(fake: Fake): Machinery {
         nodeId: 'n1',
         shards: 2,
         recoveredRecords: 7,
+        peerAddress: undefined,
+        joined: Promise.resolve(),
         drain: async (graceMs) => {
           fake.calls.push(`drain ${graceMs}`)
           await new Promise<void>((resolve) => {
