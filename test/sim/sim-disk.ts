@@ -399,6 +399,11 @@ export class SimDisk implements Disk {
     this.#process++
   }
 
+  /** Bytes of a file, seen from behind. */
+  sizeOf(path: string): number {
+    return this.#file('size', path).liveBytes
+  }
+
   /** Turns one bit of a stored byte, behind everybody's back. */
   flipBit(path: string, offset: number, bit: number): void {
     const node = this.#file('flip', path)

@@ -19,14 +19,18 @@ import { decodeSet } from '../../../src/versions/set-codec.ts'
 import type { VersionSet } from '../../../src/versions/version-set.ts'
 import { EventQueue } from './event-queue.ts'
 import { History, HistoryViolation } from './history.ts'
-import { SimNetwork } from './sim-network.ts'
+import { cutsOf, partitionShapes } from './partition-shapes.ts'
+import { noFaults, SimNetwork } from './sim-network.ts'
 import { SimNode } from './sim-node.ts'
 import { TraceHash } from './trace-hash.ts'
 
 /** Faults that take nothing that was acknowledged `sync` from any node. */
 export const faultKinds = [
   'loss',
+  'repeat',
+  'flip',
   'delay',
+  'clog',
   'partition',
   'kill',
   'power',
@@ -40,7 +44,7 @@ export const faultKinds = [
  * Faults that take what a node had acknowledged: they strike one node of a run, so that with a quorum of writes another one still
  * has it (the atlas of the design: at most W - 1 of the nodes that acknowledged a datum).
  */
-export const losingKinds = ['lostWrites', 'lostDisk'] as const
+export const losingKinds = ['lostWrites', 'lostDisk', 'oldSnapshot', 'bitRot'] as const
 /** No fault, but more than that: members come and go. */
 export const changeKinds = ['members'] as const
 export type FaultKind = (typeof faultKinds)[number] | (typeof losingKinds)[number] | (typeof changeKinds)[number]
@@ -50,6 +54,8 @@ export type RingSimOptions = {
   readonly nodes: number
   readonly operations: number
   readonly faults: readonly FaultKind[]
+  /** The cluster is asked so often for other members at most; default: as often as faults are drawn. */
+  readonly changesMax?: number
   /** Replicas per key; default 3, or as many as there are nodes. */
   readonly n?: number
   /** The first so many nodes are the cluster at first; the others may join. Default: all. */
@@ -103,6 +109,8 @@ const patienceMs = 1200
 const usualKeys = 32
 const keyShares = 4
 const quietStepMs = 500
+/** Between the farthest jumps of a clock, back and forth. */
+const jumpsMs = [2000, 7_200_000, 172_800_000]
 /** With tables: more than memory holds, with values of so many bytes. */
 const tableKeys = 500
 const tableValueBytes = 100
@@ -122,6 +130,7 @@ export class RingSim {
   #finished = 0
   acked = 0
   #isHealed = false
+  #changesAsked = 0
   readonly #victim: number
   readonly violations: string[] = []
   readonly #byName = new Map<string, SimNode>()
@@ -440,12 +449,19 @@ export class RingSim {
     switch (kind) {
       case 'loss':
         this.network.faults.lossOneIn = random.pick([0, 0, 3, 10, 50])
-        this.network.faults.repeatOneIn = random.pick([0, 5, 50])
-        this.network.faults.damageOneIn = random.pick([0, 0, 40])
+        break
+      case 'repeat':
+        this.network.faults.repeatOneIn = random.pick([0, 2, 5, 50])
+        break
+      case 'flip':
+        this.network.faults.flipOneIn = random.pick([0, 0, 5, 40])
         break
       case 'delay':
+        // Each message by its own draw: they pass each other.
         this.network.faults.delayMsMax = random.pick([0, 5, 50, 400])
-        this.network.clog(node.name, random.pick(this.nodes).name, random.fraction() * 1500)
+        break
+      case 'clog':
+        this.#clogSome(node.name)
         break
       case 'partition':
         this.#cutSome()
@@ -459,6 +475,12 @@ export class RingSim {
         break
       case 'lostDisk':
         this.#stop(node, () => node.loseDisk())
+        break
+      case 'oldSnapshot':
+        this.#snapshot(node)
+        break
+      case 'bitRot':
+        this.#rot(node)
         break
       case 'diskFull':
         node.disk.capacityBytes = node.disk.usedBytes + random.below(4096)
@@ -482,19 +504,43 @@ export class RingSim {
         this.#changeSome()
         break
       case 'skew':
-        node.clock.jumpEpoch((random.fraction() - 0.5) * 7_200_000)
-        node.clock.setRate(0.9 + random.fraction() * 0.2)
+        node.clock.jumpEpoch((random.fraction() - 0.5) * random.pick(jumpsMs))
+        node.clock.setRate(random.pick([1, 0.9 + random.fraction() * 0.2, 0.5 + random.fraction() * 1.5]))
         break
     }
   }
 
-  /** Somebody joins or leaves, where enough stay that no quorum hangs on who has no vote. */
+  /**
+   * Somebody joins, leaves, is replaced or weighs more or less, or two of these at once, where enough stay that no quorum hangs on who has
+   * no vote.
+   */
   #changeSome(): void {
     const { random, memberNames } = this
-    const others = this.nodes.map(({ name }) => name).filter((name) => !memberNames.includes(name))
-    if (others.length > 0 && (memberNames.length <= this.bucket.n || random.chance(1, 2)))
-      this.join(random.pick(others))
-    else if (memberNames.length > this.bucket.n) this.leave(random.pick(memberNames))
+    const others = random.shuffle(this.nodes.map(({ name }) => name).filter((name) => !memberNames.includes(name)))
+    // Who is on the way in or out is left alone.
+    const settled = this.topology.members.filter(({ state }) => state === 'normal')
+    const present = random.shuffle(settled.map(({ nodeId }) => nameOf(nodeId)))
+    const changes: MemberChange[] = []
+    let stay = present.length
+    for (let left = random.pick([1, 1, 2]); left > 0; left--) {
+      const kind = random.pick(['join', 'join', 'leave', 'leave', 'replace', 'weight'] as const)
+      const other = others.at(-1)
+      const member = present.at(-1)
+      if (kind === 'join' && other !== undefined) {
+        changes.push({ type: 'join', nodeId: idOf(others.pop()!), address: other })
+      } else if (kind === 'leave' && member !== undefined && stay > this.bucket.n) {
+        changes.push({ type: 'leave', nodeId: idOf(present.pop()!) })
+        stay--
+      } else if (kind === 'replace' && other !== undefined && member !== undefined) {
+        const joiner = { nodeId: idOf(others.pop()!), address: other }
+        changes.push({ type: 'replace', leaver: idOf(present.pop()!), joiner })
+      } else if (member !== undefined) {
+        changes.push({ type: 'adjust', nodeId: idOf(present.pop()!), weight: random.pick([1, 1, 2, 3]) })
+      }
+    }
+    if (changes.length === 0 || this.#changesAsked >= (this.options.changesMax ?? Infinity)) return
+    this.#changesAsked++
+    this.changeMembers(changes)
   }
 
   #stop(node: SimNode, stop: () => void): void {
@@ -521,22 +567,36 @@ export class RingSim {
     })
   }
 
-  /** Halves, one alone, a bridge, or single directions; mended after a while. */
+  /** Messages wait: on one link, or on all of a node, which get free one after the other. */
+  #clogSome(name: string): void {
+    const { random, network } = this
+    const others = this.nodes.filter((other) => other.name !== name).map((other) => other.name)
+    const clogged = random.chance(1, 2) ? others : [random.pick(others.length > 0 ? others : [name])]
+    for (const other of clogged) {
+      network.clog(name, other, random.fraction() * 1500)
+      if (random.chance(1, 2)) network.clog(other, name, random.fraction() * 1500)
+    }
+  }
+
+  /** Some links are cut; mended after a while. */
   #cutSome(): void {
     const { random, network } = this
-    const ids = random.shuffle(this.nodes.map(({ name }) => name))
-    const shape = random.pick(['halves', 'one', 'bridge', 'oneWay', 'mend'] as const)
+    const shape = random.pick(partitionShapes)
     if (shape === 'mend') return network.mend()
-    const size = shape === 'one' ? 1 : Math.max(1, Math.floor(ids.length / 2))
-    const bridge = shape === 'bridge' ? ids.at(-1) : undefined
-    for (const left of ids.slice(0, size)) {
-      for (const right of ids.slice(size)) {
-        if (left === bridge || right === bridge) continue
-        network.cut(left, right)
-        if (shape !== 'oneWay') network.cut(right, left)
-      }
-    }
+    for (const [from, to] of cutsOf(shape, random.shuffle(this.nodes.map(({ name }) => name)))) network.cut(from, to)
     this.events.after(200 + random.fraction() * 4000, () => network.mend())
+  }
+
+  /** A copy is made of what a node has on its disk, or the node has the copy that was made before, and nothing that it did since. */
+  #snapshot(node: SimNode): void {
+    if (!node.isUp) return
+    if (!node.hasSnapshot || this.random.chance(1, 3)) node.takeSnapshot()
+    else this.#stop(node, () => node.restoreSnapshot())
+  }
+
+  /** Bits of a file flip. Who starts from what it finds damaged, or has anything of it in the end, gets an empty disk. */
+  #rot(node: SimNode): void {
+    if (node.isUp && node.rot()) this.#stop(node, () => node.kill())
   }
 
   // The end.
@@ -544,18 +604,20 @@ export class RingSim {
   #heal(): void {
     this.#isHealed = true
     this.network.mend()
-    this.network.faults = { lossOneIn: 0, repeatOneIn: 0, damageOneIn: 0, delayMsMax: 0 }
+    this.network.faults = { ...noFaults }
     for (const node of this.nodes) {
+      if (node.isRotten) node.loseDisk()
       node.disk.capacityBytes = Number.POSITIVE_INFINITY
       node.disk.heal()
       node.refusalOneIn = 0
       if (!node.isUp) node.start()
     }
     // Moves, operations under way, retries and hints come to their ends.
-    assert.ok(
-      this.passUntil(() => this.isAtRest, movesMs),
-      'The moves under way do not end',
-    )
+    const movesEndMs = this.events.nowMs + movesMs
+    while (!this.isAtRest) {
+      assert.ok(this.events.nowMs < movesEndMs, `The moves under way do not end: ${this.explain()}`)
+      this.pass(quietStepMs)
+    }
     // Who is paused still is taken for dead soon, and comes back after that.
     this.passUntil(() => this.nodes.every((node) => !node.isPaused), noticeMs)
     this.passUntilNoticed()
@@ -580,7 +642,10 @@ export class RingSim {
     const endMs = this.events.nowMs + phaseTwoMs
     const firsts = [...new Map(this.#keys.map((key) => [partitionOf(key), key])).values()]
     const pairsOf = (node: SimNode): number =>
-      firsts.filter((key) => this.replicasOf(key).includes(node)).length * (this.bucket.n - 1)
+      firsts
+        .map((key) => this.replicasOf(key))
+        .filter((replicas) => replicas.includes(node))
+        .reduce((pairs, replicas) => pairs + replicas.length - 1, 0)
     const sum = (of: (node: SimNode['node']) => number): number =>
       this.nodes.reduce((total, { node }) => total + of(node), 0)
     for (let before = -1; this.bucket.n > 1; ) {

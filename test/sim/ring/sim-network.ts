@@ -1,21 +1,29 @@
 /**
- * The simulated network: messages between nodes as bytes, each delayed, lost, repeated or damaged by its own draw, and links that are cut, one
- * way or both, or clogged for a while. What is damaged is dropped at the receiver, as a checksum of the transport does it.
+ * The simulated network: messages between nodes as bytes, each delayed, lost, repeated or with bits flipped by its own draw, and links that are
+ * cut, one way or both, or clogged for a while. As the transport does it, a message travels with a checksum of its bytes; what does
+ * not match it at the receiver is refused and counted, and nothing of it is looked at. A message that its checksum does not show to be
+ * damaged is delivered as it came.
  */
+import { crc32 } from 'node:zlib'
 import type { SeededRandom } from '../../../src/base/seeded-random.ts'
 import type { EventQueue } from './event-queue.ts'
 
 export type NetworkFaults = {
-  /** Of so many messages one is lost, comes twice, or is damaged; 0: none. */
+  /** Of so many messages one is lost, comes twice, or has some bits flipped on its way; 0: none. */
   lossOneIn: number
   repeatOneIn: number
-  damageOneIn: number
+  flipOneIn: number
   /** Most of a delay beyond the usual. */
   delayMsMax: number
 }
 
 const usualDelayMs = 0.2
 const bytesQueuedMax = 16 * 1024 * 1024
+const checksumBytes = 4
+/** More than a checksum of 32 bits always finds; of those beyond, one in four thousand million passes. */
+const flipsMax = 4
+
+export const noFaults: Readonly<NetworkFaults> = { lossOneIn: 0, repeatOneIn: 0, flipOneIn: 0, delayMsMax: 0 }
 
 export class SimNetwork {
   readonly #events: EventQueue
@@ -23,10 +31,14 @@ export class SimNetwork {
   readonly #cut = new Set<string>()
   readonly #cloggedUntilMs = new Map<string, number>()
   #bytesUnderWay = 0
-  faults: NetworkFaults = { lossOneIn: 0, repeatOneIn: 0, damageOneIn: 0, delayMsMax: 0 }
+  faults: NetworkFaults = { ...noFaults }
   deliver: (from: string, to: string, bytes: Uint8Array) => void = () => {}
   sent = 0
   lost = 0
+  repeated = 0
+  /** Messages with flipped bits, those of them that the receiver refused. */
+  flipped = 0
+  refused = 0
   bytesSent = 0
 
   constructor(events: EventQueue, random: SeededRandom) {
@@ -39,27 +51,43 @@ export class SimNetwork {
     if (this.#bytesUnderWay + bytes.length > bytesQueuedMax) return false
     this.sent++
     this.bytesSent += bytes.length
-    const { lossOneIn, repeatOneIn, damageOneIn } = this.faults
+    const { lossOneIn, repeatOneIn, flipOneIn } = this.faults
     const copies = this.#draws(repeatOneIn) ? 2 : 1
+    if (copies === 2) this.repeated++
     for (let copy = 0; copy < copies; copy++) {
-      if (this.#draws(lossOneIn) || this.#draws(damageOneIn) || this.isCut(from, to)) {
-        this.lost++
-        continue
-      }
-      this.#carry(from, to, bytes.slice())
+      if (this.#draws(lossOneIn) || this.isCut(from, to)) this.lost++
+      else if (this.#draws(flipOneIn)) this.#carry(from, to, this.#flipped(bytes))
+      else this.#carry(from, to, bytes.slice())
     }
     return true
   }
 
-  #carry(from: string, to: string, bytes: Uint8Array): void {
+  /** `undefined`: on arrival it is refused. */
+  #carry(from: string, to: string, bytes: Uint8Array | undefined): void {
     const clogMs = Math.max(0, (this.#cloggedUntilMs.get(linkOf(from, to)) ?? 0) - this.#events.nowMs)
     const delayMs = clogMs + usualDelayMs + this.#random.fraction() ** 4 * this.faults.delayMsMax
-    this.#bytesUnderWay += bytes.length
+    const size = bytes?.length ?? 0
+    this.#bytesUnderWay += size
     this.#events.after(delayMs, () => {
-      this.#bytesUnderWay -= bytes.length
+      this.#bytesUnderWay -= size
       if (this.isCut(from, to)) this.lost++
+      else if (bytes === undefined) this.refused++
       else this.deliver(from, to, bytes)
     })
+  }
+
+  /** The message with some bits flipped, its checksum among them; undefined where that shows. */
+  #flipped(bytes: Uint8Array): Uint8Array | undefined {
+    this.flipped++
+    const frame = new Uint8Array(bytes.length + checksumBytes)
+    frame.set(bytes)
+    const view = new DataView(frame.buffer)
+    view.setUint32(bytes.length, crc32(bytes), true)
+    const flips = new Set<number>()
+    for (let left = this.#random.between(1, flipsMax); left > 0; left--) flips.add(this.#random.below(8 * frame.length))
+    for (const bit of flips) frame[bit >>> 3]! ^= 1 << (bit & 7)
+    const arrived = frame.subarray(0, bytes.length)
+    return crc32(arrived) === view.getUint32(bytes.length, true) ? arrived : undefined
   }
 
   isCut(from: string, to: string): boolean {
@@ -75,7 +103,7 @@ export class SimNetwork {
     this.#cloggedUntilMs.set(linkOf(from, to), this.#events.nowMs + forMs)
   }
 
-  /** Ends all cuts. */
+  /** Ends all cuts. What is clogged goes on when its time is over. */
   mend(): void {
     this.#cut.clear()
   }

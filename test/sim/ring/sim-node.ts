@@ -22,9 +22,9 @@ import { commitTables, loadTables, strayFiles } from '../../../src/storage/table
 import { checkTableFile } from '../../../src/storage/table-check.ts'
 import { TableFinder } from '../../../src/storage/table-finder.ts'
 import { crc32 } from '../../storage/store-rig.ts'
-import { SimCatalog } from '../sim-catalog.ts'
+import { SimCatalog, type SimCatalogImage } from '../sim-catalog.ts'
 import { SimClock } from '../sim-clock.ts'
-import { SimDisk } from '../sim-disk.ts'
+import { SimDisk, type SimDiskImage } from '../sim-disk.ts'
 import { SimJobs } from '../sim-jobs.ts'
 import { SimShards } from '../sim-shards.ts'
 import type { EventQueue } from './event-queue.ts'
@@ -75,6 +75,7 @@ const tools = { crc32, codec: zstd }
 const tickMs = 100
 const steadyTickMs = 50
 const turnMsMax = 0.3
+const damageCodes = new Set<string>(['LOG_CORRUPT', 'TABLE_CORRUPT', 'CATALOG_CORRUPT'])
 const hashSeed = { low: 5, high: 6 }
 
 /** What lives from a start to the end of the process. */
@@ -100,6 +101,9 @@ export class SimNode {
   #catalog: SimCatalog
   #turnPlanned = false
   #pausedUntilMs = 0
+  #snapshot: { readonly disk: SimDiskImage; readonly catalog: SimCatalogImage } | undefined
+  /** Bits of its disk were flipped. */
+  isRotten = false
   readonly #whilePaused: (() => void)[] = []
   starts = 0
   /** Of so many frames between its threads one finds no room; 0: none. */
@@ -236,11 +240,13 @@ export class SimNode {
     )
     assert.ok(isRecovered, 'Recovery has ended')
     if (failure !== undefined) {
-      // A disk that is full or fails just now: it is tried again.
-      if (failure.code !== 'DISK_FULL' && failure.code !== 'DISK_FAILED') throw failure
-      this.#mayMissWrites = true
       giveMemory(plan, memory, shard.store.index.chunksTaken)
       this.disk.kill(this.#random)
+      // Damage that was made: it is found, and the disk replaced.
+      if (this.isRotten && damageCodes.has(failure.code)) this.loseDisk()
+      // A disk that is full or fails just now: it is tried again.
+      else if (failure.code !== 'DISK_FULL' && failure.code !== 'DISK_FAILED') throw failure
+      else this.#mayMissWrites = true
       this.#options.died(this)
       return
     }
@@ -359,10 +365,45 @@ export class SimNode {
     this.#catalog.crash(this.#random)
   }
 
+  get hasSnapshot(): boolean {
+    return this.#snapshot !== undefined
+  }
+
+  /** A copy of all that is on its disk now. */
+  takeSnapshot(): void {
+    this.#snapshot = { disk: this.disk.snapshot(), catalog: this.#catalog.snapshot() }
+  }
+
+  /** The process ends, and finds on its disk what was there when the copy was made: files that are others, so that it has another actor. */
+  restoreSnapshot(): void {
+    assert.ok(this.#snapshot !== undefined, 'There is a copy')
+    this.kill()
+    this.disk.restore(this.#snapshot.disk)
+    this.#catalog.restore(this.#snapshot.catalog)
+    this.#actor = this.#newActor()
+    this.#mayMissWrites = false
+    this.isRotten = false
+  }
+
+  /** Flips some bits of a file. False: there is none with anything in it. */
+  rot(): boolean {
+    const paths = ['log/0', tablesDirectory].flatMap((directory) =>
+      this.disk.listNow(directory).map((name) => `${directory}/${name}`),
+    )
+    const files = paths.filter((path) => this.disk.sizeOf(path) > 0)
+    if (files.length === 0) return false
+    const path = this.#random.pick(files)
+    for (let left = this.#random.between(1, 8); left > 0; left--)
+      this.disk.flipBit(path, this.#random.below(this.disk.sizeOf(path)), this.#random.below(8))
+    this.isRotten = true
+    return true
+  }
+
   /** The disk is gone; it comes back with an empty one, and has nothing of its partitions. */
   loseDisk(): void {
     if (this.isUp) this.kill()
     this.disk.wipe()
+    this.isRotten = false
     this.#catalog = new SimCatalog({ random: this.#random.fork(`catalog ${this.starts}`) })
     this.#actor = this.#newActor()
     this.#mayMissWrites = false

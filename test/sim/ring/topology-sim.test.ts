@@ -12,16 +12,18 @@ function start(seed: string, options: Partial<RingSimOptions>): RingSim {
 
 test('RingSim: members come and go under all faults, and nothing acknowledged is lost, nothing deleted comes back', () => {
   let epochs = 0
-  for (let seed = 0; seed < 2 * scale; seed++) {
+  for (let seed = 0; seed < scale; seed++) {
     const sim = new RingSim({
       seed: `members ${seed}`,
       nodes: 6,
       members: 4,
       operations: 600,
-      faults: [...faultKinds.filter((kind) => kind !== 'skew'), 'members', 'members'],
+      faults: [...faultKinds, 'members', 'members'],
+      changesMax: 2,
     })
     assert.deepEqual(sim.run().violations, [], `seed members ${seed}`)
     epochs += sim.topology.epoch
+    sim.dispose()
   }
   assert.ok(epochs > 20 * scale, `${epochs} epochs`)
 })
