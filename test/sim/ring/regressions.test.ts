@@ -362,3 +362,63 @@ test('Regression: missing is not deleted. A replica that lost its disk does not 
     for (const each of keys) for (const other of sim.nodes) assert.equal(client.held(other, each), each)
   }
 })
+
+test('Regression: flipped bits. A replica whose tables are damaged says so, and what others have stays whole', () => {
+  const keys = Array.from({ length: 400 }, (_, index) => `{tag${index % 4}}key${index}`)
+  const client = ring('flipped bits', { hasTables: true, keys })
+  const { sim } = client
+  const [first, second, bad] = sim.nodes
+  for (const each of keys) client.put(first!, each, each.padEnd(100), { w: 'all' })
+  sim.pass(5000)
+  bad!.kill()
+  const tables = bad!.disk.paths().filter((path) => path.endsWith('.sst'))
+  assert.ok(tables.length > 0)
+  for (const path of tables) {
+    const { length } = bad!.disk.bytesOf(path)
+    for (let offset = 100; offset < length; offset += 2000) bad!.disk.flipBit(path, offset, offset % 8)
+  }
+  bad!.start()
+  sim.passUntilNoticed()
+  sim.pass(30_000)
+  let refused = 0
+  for (const each of keys) {
+    for (const node of [first!, second!]) assert.equal(client.held(node, each)?.trim(), each, node.name)
+    assert.deepEqual(client.values(first!, each), [each.padEnd(100)])
+    let said: string | undefined
+    bad!.act(({ replica }) =>
+      replica.read(1, Buffer.from(each), 1000, (error, held) => {
+        said = error?.code ?? Buffer.from(held!.set).toString('latin1')
+      }),
+    )
+    assert.ok(sim.passUntil(() => said !== undefined, 5000))
+    assert.ok(said === 'TABLE_CORRUPT' || said!.includes(each), 'It never says that it has nothing')
+    if (said === 'TABLE_CORRUPT') refused++
+  }
+  assert.ok(refused > 0, 'Damage is met')
+})
+
+test('Regression: repair for ever. After members came and went replicas are equal, and comparing them finds nothing to do', () => {
+  const keys = Array.from({ length: 12 }, (_, index) => `{tag${index % 3}}key${index}`)
+  const client = ring('comings and goings', { nodes: 4, members: 3, keys })
+  const { sim } = client
+  const write = (value: string): void => {
+    const members = sim.nodes.filter(({ name }) => sim.memberNames.includes(name))
+    for (const each of keys) client.put(sim.random.pick(members), each, value)
+  }
+  for (const [index, change] of [() => sim.join('n3'), () => sim.leave('n0')].entries()) {
+    write(`${index}`)
+    const { epoch } = sim.topology
+    change()
+    assert.ok(
+      sim.passUntil(() => sim.topology.epoch > epoch && sim.isAtRest, 600_000),
+      sim.explain(),
+    )
+  }
+  write('last')
+  client.settle()
+  const work = (): number => sumOf(client, ({ exchanges }) => exchanges.keysRepaired + exchanges.differing)
+  const before = work()
+  sim.pass(20_000)
+  assert.equal(work(), before, 'No repairs')
+  for (const each of keys) for (const node of sim.replicasOf(each)) assert.equal(client.held(node, each), 'last')
+})

@@ -15,6 +15,7 @@ const fallbacks = ringTest(
 const hintStoreTest = (name: string) => ({ file: 'test/replication/hint-store.test.ts', name: `HintStore: ${name}` })
 const mergeCommand = (name: string) => ({ file: 'test/shard/merge-command.test.ts', name: `Shard: ${name}` })
 const regression = (name: string) => ({ file: 'test/sim/ring/regressions.test.ts', name: `Regression: ${name}` })
+const exchangesTest = (name: string) => ({ file: 'test/replication/exchanges.test.ts', name: `Exchanges: ${name}` })
 const ledgerTest = (name: string) => ({
   file: 'test/replication/repair-ledger.test.ts',
   name: `RepairLedger: ${name}`,
@@ -297,6 +298,32 @@ export const ringBugs: readonly DeliberateBug[] = [
       },
     ],
     test: hintRecord('hints that come and go leave nothing behind in memory and log'),
+  },
+  {
+    what: 'compares what is marked only when its turn comes',
+    patches: [
+      {
+        file: exchanges,
+        from: 'for (let left = ledger.markCount; left > 0; left--) {',
+        to: 'for (let left = 0; left > 0; left--) {',
+      },
+    ],
+    test: exchangesTest(
+      'a marked pair comes first, again and again until it succeeds, and the others have their turns meanwhile',
+    ),
+  },
+  {
+    what: 'lets what is wanted and marked keep the rest from its turn',
+    patches: [
+      {
+        file: exchanges,
+        from: 'if (isInTurn && this.#turns % turnsApart === 0 && this.#beginInTurn()) return',
+        to: 'void turnsApart',
+      },
+    ],
+    test: exchangesTest(
+      'those that a move waits for and those that are marked come by turns, and neither keeps the rest from its own',
+    ),
   },
   {
     what: 'forgets a delete that one replica has not got yet',
