@@ -137,6 +137,7 @@ export class Node {
       self: nodeId,
       replica: this.replica,
       exchangedIn: (partition, peer) => this.repairs.statusOf(partition, peer).epoch,
+      mark: (partition, peer) => this.repairs.mark(partition, peer),
     })
     this.exchanges = new Exchanges({
       ...common,
@@ -145,7 +146,8 @@ export class Node {
       partitions: this.keeper,
     })
     const { replica, hints, hintCredit: credit } = this
-    this.#server = new Replica({ life: random.u32(), replica, hints, credit, routing, send })
+    const mayLackClock = (partition: number): boolean => this.keeper.mayLackClock(partition)
+    this.#server = new Replica({ life: random.u32(), replica, hints, credit, mayLackClock, routing, send })
     const store = new CatalogChainStore(catalog)
     this.chain = new Chain({
       nodeId,

@@ -23,6 +23,8 @@ export type PartitionKeeperOptions = {
   readonly replica: Pick<LocalReplica, 'track' | 'underWay' | 'compare' | 'isTouched' | 'touch'>
   /** Epoch in which the last exchange with a peer began that left nothing out; 0: none. */
   readonly exchangedIn: (partition: number, peer: string) => number
+  /** A pair is to be compared first. */
+  readonly mark: (partition: number, peer: string) => void
 }
 
 type Held = ComparedPartition & { readonly work: MoveWork | undefined }
@@ -40,6 +42,8 @@ export class PartitionKeeper implements ComparedPartitions {
   #held: readonly Held[] = []
   #waitedFor: readonly Held[] = []
   readonly #others = new Map<number, readonly string[]>()
+  /** Partitions that had a clock with something in it when this run began. */
+  readonly #remembered = new Set<number>()
   readonly #tracked = new Set<number>()
   #untracked: { readonly partition: number; readonly isEmpty: boolean }[] = []
   #isTracking = false
@@ -110,6 +114,22 @@ export class PartitionKeeper implements ComparedPartitions {
 
   othersOf(partition: number): readonly string[] {
     return this.#others.get(partition) ?? []
+  }
+
+  /**
+   * Whether this node may have lost all that it had of a partition, or never had anything, and has not compared it since. Then it takes no
+   * hints of it: a hint that was late for years may hold what was deleted and forgotten, and only a clock knows that. It is compared first now.
+   */
+  mayLackClock(partition: number): boolean {
+    const { exchangedIn, mark, replica } = this.#options
+    const others = this.othersOf(partition)
+    if (others.length === 0 || this.#remembered.has(partition)) return false
+    if (others.some((other) => exchangedIn(partition, other) > 0)) return false
+    // It will be known soon.
+    if (this.#nextLook <= partition || this.#looking > 0) return true
+    replica.touch(partition)
+    for (const other of others) mark(partition, other)
+    return true
   }
 
   /** Partitions that moves wait for, and those that are to be handed over. */
@@ -196,6 +216,7 @@ export class PartitionKeeper implements ComparedPartitions {
         // It has no clock: nobody else ever had it.
         if (clock.length === 0) return isHeld ? replica.touch(partition) : undefined
         if (clock.length <= emptyClockBytes) return
+        if (!replica.isTouched(partition)) this.#remembered.add(partition)
         replica.touch(partition)
         this.#tracked.add(partition)
         if (!isHeld) this.#leftOver.set(partition, epoch)

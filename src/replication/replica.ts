@@ -23,6 +23,8 @@ export type ReplicaOptions = {
   readonly hints: HintKeeper
   /** How many hints this node takes from others. */
   readonly credit: HintCredit
+  /** Whether what this node knows of a partition is too little to tell what was deleted. */
+  readonly mayLackClock: (partition: number) => boolean
   readonly routing: () => Routing
   readonly send: (node: string, bytes: Uint8Array) => boolean
 }
@@ -55,11 +57,14 @@ export class Replica {
     const ended = isHandedOver ? this.#options.credit.begin(from) : undefined
     const answer = (error: SunwiseError | undefined, isDurable: boolean): void => {
       const failure = error === undefined ? undefined : { code: error.code, outcome: error.outcome }
-      // Who sent it to the wrong place did not send too much.
-      const credit = ended?.(error === undefined || error.code === 'WRONG_EPOCH') ?? 0
+      // What was sent to the wrong place, or too early, was not too much.
+      const isFine = error === undefined || error.code === 'WRONG_EPOCH' || error.code === 'NOT_READY'
+      const credit = ended?.(isFine) ?? 0
       this.#answer(from, { ...this.#headOf(message), type: 'written', failure, isDurable, credit })
     }
     if (refusal !== undefined) return answer(refusal, false)
+    const partition = partitionOfKey(key)
+    if (isHandedOver && this.#options.mayLackClock(partition)) return answer(notCompared(partition), false)
     if (hintFor !== undefined) return this.#options.hints.keep(hintFor, bucketId, key, set, durability, answer)
     this.#options.replica.merge(bucketId, key, set, lastWriteWins, durability, timeoutMs, (error, held) =>
       answer(error, held?.isDurable ?? false),
@@ -135,6 +140,11 @@ export class Replica {
   #answer(to: string, message: Parameters<typeof encodePeerMessage>[0]): void {
     this.#options.send(to, encodePeerMessage(message))
   }
+}
+
+function notCompared(partition: number): SunwiseError {
+  const message = `Partition ${partition} is compared with other replicas first`
+  return new SunwiseError('NOT_READY', message, { outcome: 'none' })
 }
 
 function notReady(partition: number): SunwiseError {

@@ -185,6 +185,42 @@ test('Regression: doomstone. A replica that crashed and comes back with the tomb
   for (const node of [first!, second!, third!]) assert.equal(client.held(node, key), 'jon')
 })
 
+test('Regression: a hint that is late for years, to a replica that lost its disk, does not bring back what was deleted', () => {
+  const client = ring('late hint', { nodes: 4, sloppy: true })
+  const { sim } = client
+  const [first, second, third] = sim.replicasOf(key)
+  const fallback = sim.nodes.find((node) => !sim.replicasOf(key).includes(node))!
+  kill(client, third!)
+  client.put(first!, key, 'old', { w: 'all' })
+  assert.deepEqual(fallback.node.hints.counts(), [[third!.nodeId, 1]])
+  kill(client, fallback)
+  start(client, third!)
+  client.settle()
+  assert.equal(client.held(third!, key), 'old')
+  client.delete(first!, key, { w: 'all' })
+  client.settle()
+  const isForgotten = (): boolean => [first!, second!, third!].every((node) => client.held(node, key) === undefined)
+  assert.ok(recycleUntil(client, isForgotten), 'All forget the delete')
+  third!.kill()
+  third!.loseDisk()
+  sim.passUntilNoticed()
+  // It meets the fallback first, and nobody who knows of the delete.
+  for (const node of [first!, second!]) {
+    sim.network.cut(node.name, third!.name)
+    sim.network.cut(third!.name, node.name)
+  }
+  third!.start()
+  fallback.start()
+  sim.pass(30_000)
+  assert.equal(client.held(third!, key), undefined, 'It cannot know yet that this was deleted')
+  assert.equal(fallback.node.hints.count, 1)
+  sim.network.mend()
+  client.settle()
+  assert.deepEqual(client.values(third!, key, 'all'), [])
+  assert.equal(client.held(third!, key), undefined)
+  assert.equal(fallback.node.hints.count, 0)
+})
+
 test('Regression: gc grace. Deletes hold although a replica was away for longer than anybody would wait', () => {
   const client = ring('away')
   const { sim } = client

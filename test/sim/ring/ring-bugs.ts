@@ -300,6 +300,19 @@ export const ringBugs: readonly DeliberateBug[] = [
     test: hintRecord('hints that come and go leave nothing behind in memory and log'),
   },
   {
+    what: 'takes hints of a partition of which it has lost all, before it knows what was deleted',
+    patches: [
+      {
+        file: 'src/replication/replica.ts',
+        from: 'if (isHandedOver && this.#options.mayLackClock(partition)) return',
+        to: 'if (isHandedOver && this.#options.mayLackClock(-1)) return',
+      },
+    ],
+    test: regression(
+      'a hint that is late for years, to a replica that lost its disk, does not bring back what was deleted',
+    ),
+  },
+  {
     what: 'compares what is marked only when its turn comes',
     patches: [
       {
