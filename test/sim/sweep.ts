@@ -1,9 +1,9 @@
 /**
  * Many seeds of the simulated ring, over all cores:
  *
- *   npm run sim:sweep -- [--seeds 10000] [--ops 2000] [--first 0] [--threads 2]
+ *   npm run sim:sweep -- [--seeds 10000] [--ops 2000] [--first 0] [--threads 2] [--minutes N]
  *
- * Prints each seed with a violation and how to run it alone, and at the end one line of JSON, which also goes to evidence/runs.jsonl.
+ * With `--minutes` it begins no seed after that time, and tells how many it has done. Prints each seed with a violation and how to run it alone, and at the end one line of JSON, which also goes to evidence/runs.jsonl.
  * Exit code 0 without violations, 1 with, 2 for bad arguments.
  */
 import { execFileSync } from 'node:child_process'
@@ -16,18 +16,29 @@ import { profileOf } from './ring/profile.ts'
 import { RingSim, type RingSimResult } from './ring/ring-sim.ts'
 
 const project = join(import.meta.dirname, '..', '..')
-const seedsPerPortion = 10
+const seedsPerPortion = 5
 const violationsMax = 20
 
 type Portion = { readonly first: number; readonly count: number }
+
+/** What a run threw beside its violations. */
+type Thrown = { readonly seed: string; readonly thrown: string }
 
 /** A thread runs portions of seeds until there are no more. */
 function work(operations: number): void {
   parentPort!.on('message', ({ first, count }: Portion) => {
     for (let seed = first; seed < first + count; seed++) {
-      const sim = new RingSim(profileOf(String(seed), operations))
-      parentPort!.postMessage(sim.run())
-      sim.dispose()
+      try {
+        const sim = new RingSim(profileOf(String(seed), operations))
+        parentPort!.postMessage(sim.run())
+        sim.dispose()
+      } catch (error) {
+        // Not a broken promise but a broken simulator: all the more it must be known which seed it was.
+        parentPort!.postMessage({
+          seed: String(seed),
+          thrown: String((error as Error).stack ?? error),
+        } satisfies Thrown)
+      }
     }
     parentPort!.postMessage('done')
   })
@@ -35,39 +46,48 @@ function work(operations: number): void {
 
 type Sums = { seeds: number; ops: number; acked: number; faults: Record<string, number>; simulatedSeconds: number }
 
-async function sweep(seeds: number, operations: number, first: number, threads: number): Promise<number> {
+async function sweep(
+  seeds: number,
+  operations: number,
+  first: number,
+  threads: number,
+  minutes: number,
+): Promise<number> {
   const beganMs = performance.now()
   const sums: Sums = { seeds: 0, ops: 0, acked: 0, faults: {}, simulatedSeconds: 0 }
   const failed: string[] = []
   let next = first
-  const take = (result: RingSimResult): void => {
+  const told = (seed: string, what: string): void => {
+    failed.push(seed)
+    process.stdout.write(`seed ${seed}: ${what}\n  npm run sim -- --seed ${seed} --ops ${operations}\n`)
+  }
+  const take = (result: RingSimResult | Thrown): void => {
     sums.seeds++
+    if ('thrown' in result) return told(result.seed, result.thrown)
     sums.ops += result.ops
     sums.acked += result.acked
     sums.simulatedSeconds += result.simulatedSeconds
     for (const [kind, count] of Object.entries(result.faults)) sums.faults[kind] = (sums.faults[kind] ?? 0) + count
-    if (result.violations.length > 0) {
-      failed.push(result.seed)
-      process.stdout.write(
-        `seed ${result.seed}: ${result.violations[0]}\n  npm run sim -- --seed ${result.seed} --ops ${operations}\n`,
-      )
-    }
+    if (result.violations.length > 0) told(result.seed, result.violations[0]!)
     if (sums.seeds % 100 === 0 || sums.seeds === seeds) showProgress(sums, seeds, failed.length, beganMs)
   }
   const runThread = (): Promise<void> =>
     new Promise((resolve, reject) => {
       const worker = new Worker(new URL(import.meta.url), { workerData: { operations } })
+      let given = ''
       const give = (): void => {
-        if (next >= first + seeds || failed.length >= violationsMax) {
+        const isTimeUp = performance.now() - beganMs >= minutes * 60_000
+        if (isTimeUp || next >= first + seeds || failed.length >= violationsMax) {
           void worker.terminate().then(() => resolve())
           return
         }
         const count = Math.min(seedsPerPortion, first + seeds - next)
+        given = `${next} to ${next + count - 1}`
         worker.postMessage({ first: next, count } satisfies Portion)
         next += count
       }
-      worker.on('message', (message: RingSimResult | 'done') => (message === 'done' ? give() : take(message)))
-      worker.on('error', reject)
+      worker.on('message', (message: RingSimResult | Thrown | 'done') => (message === 'done' ? give() : take(message)))
+      worker.on('error', (error) => reject(new Error(`A thread ended in the seeds ${given}`, { cause: error })))
       give()
     })
   await Promise.all(Array.from({ length: threads }, runThread))
@@ -103,12 +123,12 @@ function showProgress({ seeds, ops }: Sums, all: number, failures: number, began
 function numberOf(text: string | undefined, fallback: number, least: number): number {
   const value = text === undefined ? fallback : Number(text)
   if (Number.isInteger(value) && value >= least) return value
-  process.stderr.write('--seeds, --ops, --first and --threads are whole numbers\n')
+  process.stderr.write('--seeds, --ops, --first, --threads and --minutes are whole numbers\n')
   process.exit(2)
 }
 
 if (isMainThread) {
-  const names = ['seeds', 'ops', 'first', 'threads'] as const
+  const names = ['seeds', 'ops', 'first', 'threads', 'minutes'] as const
   const options = Object.fromEntries(names.map((name) => [name, { type: 'string' } as const]))
   const values: Partial<Record<string, string | boolean>> = parseArgs({ options }).values
   const text = (name: (typeof names)[number]): string | undefined => values[name]?.toString()
@@ -117,5 +137,6 @@ if (isMainThread) {
     numberOf(text('ops'), 2000, 1),
     numberOf(text('first'), 0, 0),
     numberOf(text('threads'), availableParallelism(), 1),
+    text('minutes') === undefined ? Number.POSITIVE_INFINITY : numberOf(text('minutes'), 1, 1),
   )
 } else work((workerData as { operations: number }).operations)

@@ -11,16 +11,18 @@ import { isAtRest } from '../../../src/cluster/topology/invariants.ts'
 import { movesLeft, stageOfMoves } from '../../../src/cluster/topology/moves.ts'
 import { readSet } from '../../../src/cluster/topology/replica-sets.ts'
 import { type Topology, votersOf } from '../../../src/cluster/topology/topology.ts'
+import { encodeTopology } from '../../../src/cluster/topology/topology-bytes.ts'
 import { changeMembers, type MemberChange } from '../../../src/cluster/topology/transitions.ts'
 import { type Durability, Limits } from '../../../src/config.ts'
 import type { Bucket, ReadAnswer, WriteAnswer } from '../../../src/replication/requests.ts'
 import { ActorRegistry } from '../../../src/versions/actor-registry.ts'
 import { decodeSet } from '../../../src/versions/set-codec.ts'
 import type { VersionSet } from '../../../src/versions/version-set.ts'
+import { DotLedger } from './dot-ledger.ts'
 import { EventQueue } from './event-queue.ts'
 import { History, HistoryViolation } from './history.ts'
 import { cutsOf, partitionShapes } from './partition-shapes.ts'
-import { noFaults, SimNetwork } from './sim-network.ts'
+import { bytesQueuedMax, noFaults, SimNetwork } from './sim-network.ts'
 import { SimNode } from './sim-node.ts'
 import { TraceHash } from './trace-hash.ts'
 
@@ -109,6 +111,7 @@ const patienceMs = 1200
 const usualKeys = 32
 const keyShares = 4
 const quietStepMs = 500
+const operationsPerLook = 4
 /** Between the farthest jumps of a clock, back and forth. */
 const jumpsMs = [2000, 7_200_000, 172_800_000]
 /** With tables: more than memory holds, with values of so many bytes. */
@@ -125,6 +128,7 @@ export class RingSim {
   readonly faultCounts: Record<string, number> = {}
   readonly bucket: Bucket
   readonly #keys: readonly string[]
+  readonly #dots = new DotLedger()
   readonly #hash = new TraceHash()
   #started = 0
   #finished = 0
@@ -364,6 +368,7 @@ export class RingSim {
       isAnswered = true
       note()
       this.#finished++
+      if (this.#finished % operationsPerLook === 0) this.#lookAt(key)
       this.#next(client)
     }
     if (draw < 45 || (known === undefined && draw < 70)) this.#get(at, client, key, answered)
@@ -420,6 +425,33 @@ export class RingSim {
     client.seen.delete(key)
   }
 
+  /** Looks at what some node has of a key, also of a write that nobody ever sees. */
+  #lookAt(key: string): void {
+    this.random.pick(this.nodes).act((node) =>
+      node.replica.read(bucketId, bytesOf(key), 1000, (_, found) => {
+        if (found !== undefined) this.#noteDots(key, found.set)
+      }),
+    )
+  }
+
+  #noteDots(key: string, set: Uint8Array): void {
+    const wrong = this.#dots.note(key, set)
+    if (wrong !== undefined) this.violations.push(wrong)
+  }
+
+  /** Whatever waits has a bound, and is within it. */
+  #checkLimits(): void {
+    for (const { name, node } of this.nodes.filter(({ isUp }) => isUp)) {
+      const { coordinator, replica, hints } = node
+      const isWithin =
+        coordinator.pendingCount <= Limits.pendingRequestsMax &&
+        replica.pendingCount <= Limits.pendingRequestsMax &&
+        hints.bytes <= Limits.hintBytesMax
+      assert.ok(isWithin, `Of ${name} more waits than may`)
+    }
+    assert.ok(this.network.bytesUnderWay <= bytesQueuedMax, 'More is on its way than the network takes')
+  }
+
   /** A number, and behind it what makes it large. */
   #valueOf(id: number): Uint8Array {
     return bytesOf(String(id).padEnd(this.options.hasTables === true ? tableValueBytes : 0))
@@ -435,6 +467,7 @@ export class RingSim {
   #planFault(): void {
     this.events.after(20 + this.random.fraction() * 500, () => {
       if (this.#isHealed) return
+      this.#checkLimits()
       this.#strike(this.random.pick(this.options.faults))
       this.#planFault()
     })
@@ -641,11 +674,8 @@ export class RingSim {
   #settle(): void {
     const endMs = this.events.nowMs + phaseTwoMs
     const firsts = [...new Map(this.#keys.map((key) => [partitionOf(key), key])).values()]
-    const pairsOf = (node: SimNode): number =>
-      firsts
-        .map((key) => this.replicasOf(key))
-        .filter((replicas) => replicas.includes(node))
-        .reduce((pairs, replicas) => pairs + replicas.length - 1, 0)
+    const pairsOf = ({ node: { keeper } }: SimNode): number =>
+      keeper.held.reduce((pairs, { partition, others }) => pairs + (keeper.isTouched(partition) ? others.length : 0), 0)
     const sum = (of: (node: SimNode['node']) => number): number =>
       this.nodes.reduce((total, { node }) => total + of(node), 0)
     for (let before = -1; this.bucket.n > 1; ) {
@@ -686,12 +716,25 @@ export class RingSim {
     }
     this.#runUntil(() => pending === 0, 20_000)
     this.#passUntilQuiet(15_000)
+    this.#checkAgreement()
     for (const { name, node } of this.nodes) {
       assert.equal(node.coordinator.pendingCount, 0, `${name} has operations left`)
       assert.equal(node.hints.count, 0, `${name} has hints left`)
       const isResting = (): boolean => node.exchanges.isResting && node.replica.pendingCount === 0
       assert.ok(this.passUntil(isResting, 20_000), `${name} has something under way for ever`)
       assert.equal(node.hints.isLoading, false, `${name} has hints left that were not read back`)
+    }
+  }
+
+  /** All members go by one topology, to the last partition, and none has anything left to hand over. */
+  #checkAgreement(): void {
+    const members = this.nodes.filter(({ name }) => this.memberNames.includes(name))
+    const { topology } = members[0]!.node
+    const bytes = encodeTopology(topology!)
+    for (const { name, node } of members) {
+      const isSame = node.topology === topology || Buffer.compare(encodeTopology(node.topology!), bytes) === 0
+      assert.ok(isSame, `${name} goes by another topology of epoch ${node.topology?.epoch}`)
+      assert.deepEqual(node.keeper.leftOver, [], `${name} has something left to hand over`)
     }
   }
 
@@ -703,6 +746,7 @@ export class RingSim {
       let first: string | undefined
       for (const node of this.replicasOf(key)) {
         const bytes = this.held(node, key)
+        this.#noteDots(key, bytes)
         const set = decodeSet(bytes, 0, bytes.length, actors.indexOf)
         assert.ok(typeof set !== 'string')
         const values = set.versions.filter(({ tombstone }) => !tombstone).map(({ value }) => numberOf(value))

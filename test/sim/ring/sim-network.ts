@@ -18,7 +18,8 @@ export type NetworkFaults = {
 }
 
 const usualDelayMs = 0.2
-const bytesQueuedMax = 16 * 1024 * 1024
+/** Bytes that may be on their way; more is not taken. */
+export const bytesQueuedMax = 16 * 1024 * 1024
 const checksumBytes = 4
 /** More than a checksum of 32 bits always finds; of those beyond, one in four thousand million passes. */
 const flipsMax = 4
@@ -30,7 +31,7 @@ export class SimNetwork {
   readonly #random: SeededRandom
   readonly #cut = new Set<string>()
   readonly #cloggedUntilMs = new Map<string, number>()
-  #bytesUnderWay = 0
+  bytesUnderWay = 0
   faults: NetworkFaults = { ...noFaults }
   deliver: (from: string, to: string, bytes: Uint8Array) => void = () => {}
   sent = 0
@@ -48,7 +49,7 @@ export class SimNetwork {
 
   /** False where the queue is full, as a send queue of the transport is. */
   send(from: string, to: string, bytes: Uint8Array): boolean {
-    if (this.#bytesUnderWay + bytes.length > bytesQueuedMax) return false
+    if (this.bytesUnderWay + bytes.length > bytesQueuedMax) return false
     this.sent++
     this.bytesSent += bytes.length
     const { lossOneIn, repeatOneIn, flipOneIn } = this.faults
@@ -67,9 +68,9 @@ export class SimNetwork {
     const clogMs = Math.max(0, (this.#cloggedUntilMs.get(linkOf(from, to)) ?? 0) - this.#events.nowMs)
     const delayMs = clogMs + usualDelayMs + this.#random.fraction() ** 4 * this.faults.delayMsMax
     const size = bytes?.length ?? 0
-    this.#bytesUnderWay += size
+    this.bytesUnderWay += size
     this.#events.after(delayMs, () => {
-      this.#bytesUnderWay -= size
+      this.bytesUnderWay -= size
       if (this.isCut(from, to)) this.lost++
       else if (bytes === undefined) this.refused++
       else this.deliver(from, to, bytes)

@@ -1,7 +1,7 @@
 /** Members come and go under load and faults: the ring's nodes agree, data moves, and no promise is broken meanwhile. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { faultKinds, RingSim, type RingSimOptions } from './ring-sim.ts'
+import { changeKinds, faultKinds, RingSim, type RingSimOptions } from './ring-sim.ts'
 
 const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
 const moveMs = 600_000
@@ -18,8 +18,8 @@ test('RingSim: members come and go under all faults, and nothing acknowledged is
       nodes: 6,
       members: 4,
       operations: 600,
-      faults: [...faultKinds, 'members', 'members'],
-      changesMax: 2,
+      faults: [...faultKinds, ...changeKinds, ...changeKinds, ...changeKinds, ...changeKinds],
+      changesMax: 4,
     })
     assert.deepEqual(sim.run().violations, [], `seed members ${seed}`)
     epochs += sim.topology.epoch
