@@ -3,7 +3,9 @@
  * user would ask of it.
  *
  *   load      records of 16 + 100 bytes in batches
- *   reads     of random keys that are there, and of keys that are not: each value is compared, system calls are counted
+ *   settle    until merges have nothing left to do
+ *   reads     of random keys that are there, and of keys that are not: each value is compared, and reads of files are counted, those of this
+ *             thread and those that the pool did for it
  *   backup    while a writer overwrites the keys in their order
  *   restart   open again
  *   compare   every key of the store, and of the restored backup: what was overwritten before the backup began is in it, what was
@@ -16,10 +18,12 @@ import { randomInt } from 'node:crypto'
 import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import { onShardMemories } from '../../native-free-bench/shard-facts.ts'
 import { SeededRandom } from '../../src/base/seeded-random.ts'
-import { restoreBackup } from '../../src/host/backup.ts'
-import { type BatchOperation, open, type Store } from '../../src/index.ts'
+import type { BatchOperation, Store } from '../../src/index.ts'
+import { ControlWord, type ShardMemory } from '../../src/storage/shard-memory.ts'
 
 const MiB = 1024 * 1024
 const valueBytes = 100
@@ -31,6 +35,12 @@ const wrongMax = 20
 const project = join(import.meta.dirname, '..', '..')
 const git = (...words: readonly string[]): string =>
   execFileSync('git', words, { cwd: project, encoding: 'utf8' }).trim()
+
+// What users install: built, since threads that run TypeScript take some ten megabytes each for it.
+execFileSync(process.execPath, [join(project, 'scripts', 'build.ts')], { stdio: 'inherit' })
+const built = (name: string): string => join(project, 'dist', name)
+const { open } = (await import(built('index.js'))) as typeof import('../../src/index.ts')
+const { restoreBackup } = (await import(built('host/backup.js'))) as typeof import('../../src/host/backup.ts')
 
 type Plan = { readonly records: number; readonly memoryBytes: number; readonly seed: number }
 
@@ -47,8 +57,16 @@ function fillValue(into: Uint8Array, index: number, write: number): void {
   new DataView(into.buffer, into.byteOffset).setUint32(4, write)
 }
 
-/** System calls of this process that read. */
-const readCalls = (): number => Number(/syscr: (\d+)/.exec(readFileSync('/proc/self/io', 'utf8'))![1])
+/** Merges have nothing left to do when they have written nothing for so long; looked at for so long at most. */
+const quietMs = 2000
+const settleMsMax = 600_000
+let memories: readonly ShardMemory[] = []
+/** A counter of all shards of the store that is open. */
+const total = (word: number): number =>
+  memories.reduce((sum, { control }) => sum + (Atomics.load(new Int32Array(control), word) >>> 0), 0)
+/** System calls of this thread that read, and blocks that the pool read for it. */
+const readCalls = (): number =>
+  Number(/syscr: (\d+)/.exec(readFileSync('/proc/thread-self/io', 'utf8'))![1]) + total(ControlWord.tableLoads)
 const memoryBytesMost = (): number =>
   Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))![1]) * 1024
 const bytesIn = (directory: string): number =>
@@ -89,6 +107,7 @@ class LargeStore {
     {
       await using store = await this.#open('data')
       await this.#timed('load', records, () => this.#write(store, 0, records, 0))
+      this.facts['settleSeconds'] = await this.#settle()
       this.facts['diskBytes'] = bytesIn(join(this.directory, 'data'))
       await this.#timed('reads', 1_000_000, () => this.#read(store, 1_000_000, true))
       await this.#timed('absent', 1_000_000, () => this.#read(store, 1_000_000, false))
@@ -111,6 +130,19 @@ class LargeStore {
     )
   }
 
+  /** Waits for merges to end; how many seconds that took. */
+  async #settle(): Promise<number> {
+    const begun = performance.now()
+    const written = (): number => total(ControlWord.flushedKiB) + total(ControlWord.compactedKiB)
+    for (let before = -1; written() !== before; ) {
+      before = written()
+      if (performance.now() - begun > settleMsMax) this.#note(`Merges do not end within ${settleMsMax / 1000} s`)
+      if (this.wrong.length > 0) break
+      await delay(quietMs)
+    }
+    return Math.round((performance.now() - begun) / 1000)
+  }
+
   #open(name: string): Promise<Store> {
     return open({
       dir: join(this.directory, name),
@@ -120,17 +152,25 @@ class LargeStore {
     })
   }
 
+  /** Notes the most that the process had in memory beside the heap of this thread, which is the application's. */
+  watchMemory(): void {
+    const { rss, heapTotal } = process.memoryUsage()
+    this.facts['storeBytesMost'] = Math.max(this.facts['storeBytesMost'] ?? 0, rss - heapTotal)
+  }
+
   /** Runs a phase, and notes how many operations it did in a second. */
   async #timed(phase: string, operations: number, work: () => Promise<void> | void): Promise<void> {
     const begun = performance.now()
     const callsBefore = readCalls()
     await work()
+    this.watchMemory()
     const seconds = (performance.now() - begun) / 1000
     this.facts[`${phase}PerSecond`] = Math.round(operations / seconds)
     const calls = ((readCalls() - callsBefore) / operations).toFixed(3)
     const memory = Math.round(memoryBytesMost() / MiB)
+    const own = Math.round(this.facts['storeBytesMost']! / MiB)
     this.say(
-      `${phase}: ${operations} in ${seconds.toFixed(1)} s, ${calls} read calls each; at most ${memory} MiB resident; ${this.wrong.length} wrong`,
+      `${phase}: ${operations} in ${seconds.toFixed(1)} s, ${calls} read calls each; at most ${memory} MiB resident, ${own} without this thread's heap; ${this.wrong.length} wrong`,
     )
     if (phase === 'reads' || phase === 'absent') this.facts[`${phase}Calls`] = Number(calls)
   }
@@ -258,14 +298,19 @@ if (plan === undefined) {
 }
 // Asked before the run, since the tree may move on meanwhile.
 const source = { commit: git('rev-parse', 'HEAD'), isModified: git('status', '--porcelain', '--', 'src') !== '' }
+onShardMemories((latest) => {
+  memories = latest
+})
 const large = new LargeStore(plan)
 large.say(`${plan.records} records in ${plan.memoryBytes / MiB} MiB; seed ${plan.seed}; ${large.directory}`)
+const watch = setInterval(() => large.watchMemory(), 100)
 try {
   await large.run()
 } catch (error) {
   large.wrong.push(String(error))
   process.stderr.write(`${error instanceof Error ? error.stack : error}\n`)
 }
+clearInterval(watch)
 const line = {
   run: 'large',
   at: new Date().toISOString(),
