@@ -12,11 +12,13 @@
  *   3 chain        cluster/topology/chain-messages.ts
  *   4 moves        cluster/topology/move-messages.ts
  *   5 admission    cluster/admission.ts; asked by nodes that are no part of a cluster yet, and run no Node
+ *   6 clock        cluster/clock-watch.ts
  */
 
 import { ByteReader, ByteWriter } from './base/bytes.ts'
 import type { HashSeed } from './base/key-hash.ts'
 import { decodeAdmission, encodeAdmission } from './cluster/admission.ts'
+import { ClockWatch } from './cluster/clock-watch.ts'
 import { Membership, type MembershipParameters } from './cluster/membership/membership.ts'
 import { CatalogChainStore } from './cluster/topology/catalog-chain-store.ts'
 import { Chain } from './cluster/topology/chain.ts'
@@ -80,7 +82,7 @@ export type PartitionRepairStatus = RepairStatus & {
   readonly isUnderWay: boolean
 }
 
-const Channel = { data: 1, membership: 2, chain: 3, moves: 4, admission: 5 } as const
+const Channel = { data: 1, membership: 2, chain: 3, moves: 4, admission: 5, clock: 6 } as const
 const incarnationKey = 'incarnation'
 /** Nodes that are no members and have asked something: they are answered where they asked from. */
 const strangersMax = 64
@@ -98,6 +100,7 @@ export class Node {
   readonly keeper: PartitionKeeper
   readonly #options: NodeOptions
   readonly #server: Replica
+  readonly clockWatch: ClockWatch
   readonly #moves: MoveDriver
   #routing: TopologyRouting | undefined
   #addresses: ReadonlyMap<string, string> = new Map()
@@ -132,7 +135,14 @@ export class Node {
     this.replica = new LocalReplica(options)
     const bytesMax = options.hintBytesMax ?? Limits.hintBytesMax
     this.hints = new HintStore({ ...common, replica: this.replica, bytesMax })
-    this.coordinator = new QuorumCoordinator({ ...common, replica: this.replica, hints: this.hints })
+    this.clockWatch = new ClockWatch({
+      clock,
+      random,
+      peers: () => [...this.#addresses.keys()].filter((other) => this.membership.isAlive(other) && other !== nodeId),
+      send: (to, bytes) => this.#send(to, Channel.clock, bytes),
+    })
+    const isClockAstray = (): boolean => this.clockWatch.isAstray
+    this.coordinator = new QuorumCoordinator({ ...common, replica: this.replica, hints: this.hints, isClockAstray })
     this.keeper = new PartitionKeeper({
       self: nodeId,
       replica: this.replica,
@@ -197,6 +207,8 @@ export class Node {
         return this.chain.receive(from.address, body, nowMs)
       case Channel.moves:
         return this.#moves.receive(from.nodeId, body)
+      case Channel.clock:
+        return this.clockWatch.receive(from.nodeId, body)
       case Channel.admission:
         return this.#welcome(from, body)
       default:
@@ -268,6 +280,7 @@ export class Node {
     this.keeper.tick()
     this.exchanges.tick()
     this.#moves.tick(nowMs)
+    this.clockWatch.tick(nowMs)
   }
 
   /** How this node stands to others with each partition that it holds together with them and that may hold something. */

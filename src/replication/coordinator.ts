@@ -48,6 +48,7 @@ import {
   type VersionSet,
   winnerFirst,
 } from '../versions/version-set.ts'
+import { keyText, responseLimit } from './batch.ts'
 import { checkContentType, checkKey, checkRequest, checkTtl, messageOf, parseETags } from './checks.ts'
 import { CursorCodec } from './cursor.ts'
 import { PendingTable } from './pending.ts'
@@ -712,15 +713,4 @@ class ShardWriteAnswer implements WriteAnswer {
 /** A write that was sent may take effect; a read never does. */
 function outcomeFor(request: Pending): { readonly outcome: 'unknown' | 'none' } {
   return { outcome: request.kind === 'write' ? 'unknown' : 'none' }
-}
-
-function responseLimit(): SunwiseError {
-  const message = `The values of one batch stop at ${Limits.responseBytesMax} bytes; ask for this key again`
-  return new SunwiseError('RESPONSE_LIMIT', message)
-}
-
-function keyText(key: Uint8Array): string {
-  let text = ''
-  for (const byte of key) text += String.fromCharCode(byte)
-  return text
 }

@@ -33,8 +33,10 @@ import {
   type VersionSet,
   winnerFirst,
 } from '../versions/version-set.ts'
+import { runBatch } from './batch.ts'
 import { checkContentType, checkKey, checkRequest, checkTtl, messageOf, parseETags } from './checks.ts'
 import type { HintKeeper } from './hints.ts'
+import { LatencyEstimate } from './latency-estimate.ts'
 import type { LocalReplica } from './local-replica.ts'
 import {
   encodePeerMessage,
@@ -46,8 +48,11 @@ import {
 } from './peer-message.ts'
 import { acksNeeded } from './quorum.ts'
 import type {
+  BatchOperation,
+  BatchResult,
   Bucket,
   Callback,
+  Coordinator,
   QuorumLevel,
   ReadAnswer,
   ReadOptions,
@@ -75,6 +80,8 @@ export type QuorumCoordinatorOptions = {
   readonly clusterKey: Uint8Array
   /** Durability of buckets that name none. */
   readonly durability: Durability
+  /** Whether this node's wall clock is too far from the others' for times that it sets to be compared with theirs. */
+  readonly isClockAstray: () => boolean
 }
 
 /** What the key has after a write, and which consistency that got. */
@@ -124,6 +131,7 @@ type ReadOperation = {
   /** Replicas that may still be asked, the preferred first. */
   readonly others: string[]
   failure: SunwiseError | undefined
+  readonly beganMs: number
   hedgeAtMs: number
   /** Once replies differ: what they make together. */
   merged: VersionSet | undefined
@@ -151,15 +159,13 @@ type WriteRequest = Omit<
   readonly operation: 'put' | 'delete'
 }
 
-/** A read asks one more replica when an answer takes longer than this. */
-const hedgeMs = 50
 /** Ids above are those of hints. */
 const requestIdMask = 0x7fff_ffff
 /** A request that is sent on is told from a repetition while so many others came. */
 const forwardedMax = 8192
 const emptyBytes = new Uint8Array(0)
 
-export class QuorumCoordinator {
+export class QuorumCoordinator implements Omit<Coordinator, 'list'> {
   readonly #options: QuorumCoordinatorOptions
   readonly #mac: SipHash
   readonly #actors = new ActorRegistry()
@@ -171,6 +177,8 @@ export class QuorumCoordinator {
   /** Requests that others sent on to this node lately: one that comes twice is coordinated once. */
   readonly #forwarded = new Set<string>()
   readonly #contextScratch = new Uint8Array(Limits.contextBytesMax + 64)
+  /** Of reads, from their beginning to their answer: one more replica is asked when a read takes longer than most. */
+  readonly #readLatency = new LatencyEstimate()
 
   constructor(options: QuorumCoordinatorOptions) {
     this.#options = options
@@ -204,6 +212,15 @@ export class QuorumCoordinator {
     this.#write('delete', bucket, key, emptyBytes, options, done)
   }
 
+  batch(
+    bucket: Bucket,
+    operations: readonly BatchOperation[],
+    options: { readonly timeoutMs?: number | undefined },
+    done: Callback<readonly BatchResult[]>,
+  ): void {
+    runBatch(this, this.#options.clock, bucket, operations, options, done)
+  }
+
   /** A message of another node that answers one of ours, or asks this node to coordinate. */
   receive(from: string, message: PeerMessage): void {
     if (message.type === 'forward') return this.#coordinateForwarded(from, message)
@@ -225,7 +242,7 @@ export class QuorumCoordinator {
     for (const [requestId, operation] of this.#operations) {
       if (operation.deadlineMs <= nowMs) this.#expire(requestId, operation)
       else if (operation.kind === 'read' && operation.merged === undefined && operation.hedgeAtMs <= nowMs) {
-        operation.hedgeAtMs = nowMs + hedgeMs
+        operation.hedgeAtMs = nowMs + this.#readLatency.hedgeMs
         this.#askNext(requestId, operation)
       }
     }
@@ -364,6 +381,7 @@ export class QuorumCoordinator {
     const ttlMs = request.ttlMs ?? bucket.ttlMs ?? Number.POSITIVE_INFINITY
     const isDelete = request.operation === 'delete'
     const expires = !isDelete && ttlMs !== Number.POSITIVE_INFINITY
+    if ((expires || bucket.conflict === 'lww') && this.#options.isClockAstray()) return done(clockUnsure(), undefined)
     const durability = request.durability ?? bucket.durability ?? this.#options.durability
     if (!sloppy) this.#hintBefore(bucket, key, groups)
     this.#beginning++
@@ -562,6 +580,7 @@ export class QuorumCoordinator {
     // Its own replica costs nothing to ask.
     const others = reachable.includes(self) ? [self, ...reachable.filter((node) => node !== self)] : reachable
     const requestId = this.#newId()
+    const beganMs = this.#options.clock.monotonicMs()
     const operation: ReadOperation = {
       kind: 'read',
       bucket,
@@ -575,7 +594,8 @@ export class QuorumCoordinator {
       waiting: new Set(),
       others,
       failure: undefined,
-      hedgeAtMs: this.#options.clock.monotonicMs() + hedgeMs,
+      beganMs,
+      hedgeAtMs: beganMs + this.#readLatency.hedgeMs,
       merged: undefined,
       repairing: new Set(),
       repaired: 0,
@@ -729,6 +749,7 @@ export class QuorumCoordinator {
 
   #answerRead(requestId: number, operation: ReadOperation, set: VersionSet): void {
     this.#operations.delete(requestId)
+    this.#readLatency.record(this.#options.clock.monotonicMs() - operation.beganMs)
     const { replies, repairing, replicas, epoch, repaired } = operation
     const nodes: ReceiptNode[] = []
     for (const [node, { isDurable }] of replies) {
@@ -886,6 +907,12 @@ function unreachable(
 function quorumNotMet(needed: number, acks: number, replicas: number, outcome: 'none' | 'partial'): SunwiseError {
   const message = `Cannot reach ${needed} of the key's ${replicas} replicas: ${acks} ${acks === 1 ? 'answers' : 'answer'}`
   return new SunwiseError('QUORUM_NOT_MET', message, { outcome, extra: { needed, acks, replicas } })
+}
+
+function clockUnsure(): SunwiseError {
+  const message =
+    "Cannot take a write that expires, or of a bucket where the last write wins: this node's clock is too far from those of its peers; set it, or ask another node"
+  return new SunwiseError('CLOCK_UNSURE', message)
 }
 
 function wrongEpoch(): SunwiseError {
