@@ -31,6 +31,34 @@ const scenario = (file: string) => ({
 
 export const ringBugs: readonly DeliberateBug[] = [
   {
+    what: 'begins the operations of a batch on one key beside each other',
+    patches: [
+      {
+        file: 'src/replication/batch.ts',
+        from: '      if (before === undefined) this.#ready.push(index)',
+        to: '      if (before === undefined || index > 0) this.#ready.push(index)',
+      },
+    ],
+    test: {
+      file: 'test/replication/batch.test.ts',
+      name: 'runBatch() applies operations on one key in request order, whatever the order of answers',
+    },
+  },
+  {
+    what: 'takes times from a clock that its peers find far off',
+    patches: [
+      {
+        file: coordinator,
+        from: "if ((expires || bucket.conflict === 'lww') && this.#options.isClockAstray())",
+        to: 'if (expires && Number.isNaN(ttlMs) && this.#options.isClockAstray())',
+      },
+    ],
+    test: {
+      file: 'test/sim/ring/coordinator-sim.test.ts',
+      name: 'Coordinator: a node whose clock is far from its peers refuses writes that compare times, takes the others, and recovers',
+    },
+  },
+  {
     what: 'answers a write when one replica has it',
     patches: [{ file: coordinator, from: 'return count >= acksNeeded(level, group.length)', to: 'return count >= 1' }],
     test: allFaults,

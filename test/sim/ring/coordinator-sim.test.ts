@@ -1,0 +1,73 @@
+/** What a coordinator says in a ring of nodes: batches, and clocks that are not to be trusted. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { SunwiseError } from '../../../src/base/errors.ts'
+import type { BatchOperation, BatchResult, WriteOptions } from '../../../src/replication/requests.ts'
+import { RingSim } from './ring-sim.ts'
+import type { SimNode } from './sim-node.ts'
+
+function start(seed: string): RingSim {
+  const sim = new RingSim({ seed, nodes: 3, operations: 0, faults: [], keys: ['key'] })
+  sim.start()
+  sim.pass(1000)
+  return sim
+}
+
+function put(sim: RingSim, at: SimNode, options: WriteOptions, lww = false): SunwiseError | undefined {
+  const said: { error: SunwiseError | undefined; isDone: boolean } = { error: undefined, isDone: false }
+  const bucket = lww ? { ...sim.bucket, conflict: 'lww' as const } : sim.bucket
+  at.act(({ coordinator }) =>
+    coordinator.put(bucket, Buffer.from('key'), Buffer.from('value'), options, (error) => {
+      said.error = error
+      said.isDone = true
+    }),
+  )
+  assert.ok(sim.passUntil(() => said.isDone, 10_000))
+  return said.error
+}
+
+test('Coordinator: a node whose clock is far from its peers refuses writes that compare times, takes the others, and recovers', () => {
+  const sim = start('clock astray')
+  const [first] = sim.replicasOf('key')
+  sim.pass(5000)
+  assert.equal(put(sim, first!, { ttlMs: 60_000 }), undefined)
+  first!.clock.jumpEpoch(3_600_000)
+  sim.pass(5000)
+  for (const error of [put(sim, first!, { ttlMs: 60_000 }), put(sim, first!, {}, true)]) {
+    assert.equal(error?.code, 'CLOCK_UNSURE')
+    assert.equal(error?.outcome, 'none')
+  }
+  assert.equal(put(sim, first!, {}), undefined)
+  for (const { node } of sim.nodes) assert.equal(node.clockWatch.isAstray, node === first!.node)
+  first!.clock.jumpEpoch(-3_600_000)
+  sim.pass(5000)
+  assert.equal(put(sim, first!, { ttlMs: 60_000 }), undefined)
+})
+
+test('Coordinator: a batch at any node applies operations on one key in their order, beside those on others', () => {
+  for (const at of [0, 1, 2]) {
+    const sim = start(`batch ${at}`)
+    const operations: BatchOperation[] = []
+    for (let round = 0; round < 6; round++) {
+      for (let index = 0; index < 10; index++) {
+        const key = Buffer.from(`key${index}`)
+        operations.push({ op: 'put', key, value: Buffer.from(`${round}`) }, { op: 'get', key })
+      }
+    }
+    let results: readonly BatchResult[] | undefined
+    sim.nodes[at]!.act(({ coordinator }) =>
+      coordinator.batch(sim.bucket, operations, {}, (error, answers) => {
+        assert.equal(error, undefined)
+        results = answers
+      }),
+    )
+    assert.ok(sim.passUntil(() => results !== undefined, 10_000))
+    for (const [index, result] of results!.entries()) {
+      assert.ok('answer' in result, `operation ${index}`)
+      if (result.op !== 'get') continue
+      const values = result.answer.values.map(({ value }) => Buffer.from(value).toString())
+      assert.deepEqual(values, [`${Math.floor(index / 20)}`], `operation ${index}`)
+      assert.ok(result.answer.receipt.acks >= 2)
+    }
+  }
+})
