@@ -11,7 +11,7 @@
  */
 import { SunwiseError } from '../base/errors.ts'
 import { bucketIdOf } from '../base/ids.ts'
-import { Admission, decodeAdmission } from '../cluster/admission.ts'
+import { Admission, type ClusterIdentity, decodeAdmission } from '../cluster/admission.ts'
 import type { TopologyChange } from '../cluster/topology/proposals.ts'
 import type { Refusal } from '../cluster/topology/refusal.ts'
 import type { Topology, TopologyBucket } from '../cluster/topology/topology.ts'
@@ -22,6 +22,7 @@ import {
   deleteBucket,
   forceRemove,
   type MemberChange,
+  type NewMember,
   putBucket,
 } from '../cluster/topology/transitions.ts'
 import type { Config } from '../config.ts'
@@ -52,13 +53,15 @@ import { TurnLoop, turnMsMax } from './turn-loop.ts'
 export type Peers = Network & {
   /** Where others reach this node. */
   readonly address: string
+  /** The node has joined this cluster: whoever is of another one is not talked to. */
+  setCluster(clusterId: string, clusterKey: Uint8Array): void
   close(): Promise<void>
 }
 
 export type OpenPeers = (options: {
   readonly nodeId: string
-  /** Undefined while the node has not joined. */
-  readonly clusterId: () => string | undefined
+  /** Undefined where the node has not joined one. */
+  readonly cluster: ClusterIdentity | undefined
   readonly received: (from: Peer, bytes: Uint8Array) => void
 }) => Promise<Peers>
 
@@ -69,6 +72,8 @@ export type ClusterMemberOptions = {
   /** Addresses of members of the cluster that it is to be in. */
   readonly join: readonly string[]
   readonly zone: string
+  /** The member whose place it takes when it joins; undefined: it takes its share of all. */
+  readonly replaces?: string | undefined
   readonly log: (line: string) => void
   readonly onFatal: (error: SunwiseError) => void
   readonly node?: Partial<Pick<NodeOptions, 'membership' | 'exchangeRestMs'>> | undefined
@@ -128,7 +133,7 @@ export class ClusterMember {
     try {
       member.#peers = await openPeers({
         nodeId: host.identity.nodeId,
-        clusterId: () => (member.#node === undefined ? undefined : host.identity.clusterId),
+        cluster: stored === undefined && join.length > 0 ? undefined : identityOf(host),
         received: (from, bytes) => member.#receivePeer(from, bytes),
       })
       member.#begin(stored)
@@ -192,7 +197,10 @@ export class ClusterMember {
     if (stored === undefined && join.length > 0) {
       this.#admission = this.#askAdmission(({ clusterId, clusterKey }) => {
         host.joinCluster(clusterId, clusterKey).then(
-          () => this.#startNode(undefined),
+          () => {
+            this.#peers?.setCluster(clusterId, clusterKey)
+            this.#startNode(undefined)
+          },
           (error: unknown) => this.#fail(error),
         )
       })
@@ -249,7 +257,7 @@ export class ClusterMember {
       shards: links,
       readerOf: (shard) => readers[shard]!,
       hashSeed: host.hashSeed,
-      clusterKey: Buffer.from(host.identity.clusterKey, 'base64'),
+      clusterKey: identityOf(host).clusterKey,
       durability: config.durability,
       valueBytesMax: config.valueBytesMax,
       founds,
@@ -293,7 +301,7 @@ export class ClusterMember {
       return
     }
     let change: MemberChange | undefined
-    if (own === undefined) change = { type: 'join', nodeId, address, zone }
+    if (own === undefined) change = this.#joining(node, { nodeId, address, zone })
     else if (own.address !== address) change = { type: 'adjust', nodeId, address }
     if (change === undefined) return this.#enter()
     this.#isJoinUnderWay = true
@@ -307,6 +315,14 @@ export class ClusterMember {
         if (outcome.type === 'refused' && outcome.refusal.refused !== 'MEMBER_EXISTS') log(outcome.refusal.why)
       },
     )
+  }
+
+  #joining(node: Node, joiner: NewMember): MemberChange {
+    const { replaces } = this.#options
+    // Who has gone meanwhile has no place to take.
+    if (replaces === undefined || !node.topology!.members.some(({ nodeId }) => nodeId === replaces))
+      return { type: 'join', ...joiner }
+    return { type: 'replace', leaver: replaces, isDown: !node.isAlive(replaces), joiner }
   }
 
   #enter(): void {
@@ -436,13 +452,6 @@ export class ClusterMember {
           return node.change((before) => changeMembers(before, [{ type: 'leave', nodeId, isDown: true }]), done)
         }
         return this.#forceRemove(node, nodeId, done)
-      case 'replace': {
-        const joiner = { nodeId: change.by, address: change.address }
-        return node.change(
-          (before) => changeMembers(before, [{ type: 'replace', leaver: nodeId, isDown: true, joiner }]),
-          done,
-        )
-      }
     }
   }
 
@@ -489,6 +498,10 @@ export class ClusterMember {
     })
     await this.#bucketsAdopted
   }
+}
+
+function identityOf({ identity }: NodeHost): ClusterIdentity {
+  return { clusterId: identity.clusterId, clusterKey: Buffer.from(identity.clusterKey, 'base64') }
 }
 
 function storedTopology(host: NodeHost): Topology | undefined {

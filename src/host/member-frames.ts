@@ -15,7 +15,6 @@ export type ClusterChange =
   | { readonly type: 'leave'; readonly nodeId: string }
   /** The member is down and will not come back; `force`: even where it may have had the only copy. */
   | { readonly type: 'remove'; readonly nodeId: string; readonly force: boolean }
-  | { readonly type: 'replace'; readonly nodeId: string; readonly by: string; readonly address: string }
 
 /** What the node says about the cluster. */
 export type ClusterQuestion =

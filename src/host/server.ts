@@ -34,11 +34,14 @@ export type ServerOptions = {
 }
 
 export type ClusterOptions = {
+  /** Where other nodes reach it. */
   readonly openPeers: OpenPeers
   /** Addresses of members to join; none: it begins a cluster, or goes on in the one that its data belongs to. */
   readonly join: readonly string[]
   /** Where it stands: replicas of a key are in different zones, where there are enough. */
   readonly zone: string
+  /** Id of the member whose place it takes. */
+  readonly replaces?: string | undefined
   readonly node?: ClusterMemberOptions['node']
 }
 

@@ -28,6 +28,7 @@ export async function startWorkerHttp(
   }
   const server = createHttpServer({
     coordinator: member ?? runtime.coordinator,
+    cluster: member,
     buckets: runtime.buckets,
     clock: runtime.clock,
     limits: http.limits,

@@ -169,6 +169,20 @@ test('Members join by themselves, every node serves every key, and buckets are e
       assert.equal((await ask(server, 'GET', pathOf(key))).body.toString(), value, key)
     }
   }
+  const told = async (path: string) => JSON.parse((await ask(second, 'GET', path)).body.toString())
+  const { nodeId, members, voters } = await told('/v1/cluster')
+  assert.equal(nodeId, second.nodeId)
+  assert.deepEqual(
+    new Set(members.map((member: { nodeId: string }) => member.nodeId)),
+    new Set(servers.map((server) => server.nodeId)),
+  )
+  assert.ok(voters.length > 0)
+  assert.equal((await told('/v1/nodes')).nodes.length, 3)
+  assert.equal((await told('/v1/ring')).partitions.length, 1024)
+  const explained = await told('/v1/explain/shared/key')
+  assert.deepEqual([explained.read.needed, explained.read.replicas.length], [2, 3])
+  const receipt = await ask(second, 'GET', '/v1/kv/shared/key?receipt=1')
+  assert.ok(JSON.parse(receipt.headers['sunwise-receipt'] as string).nodes.length >= 2)
   // One is cut off: the others go on, and it has everything when it is back.
   peers.cut.add('c:1')
   await until('the others notice', async () => (await ask(first, 'PUT', pathOf('cut'), 'x')).status === 204)

@@ -20,6 +20,7 @@ export class PeersDouble {
           })
           return true
         },
+        setCluster: () => {},
         close: async () => {
           this.#byAddress.delete(address)
         },

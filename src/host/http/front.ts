@@ -5,6 +5,7 @@
 import { type Config, httpBytesMax, Limits } from '../../config.ts'
 import type { Clock } from '../../env.ts'
 import type { BucketAdmin, Coordinator } from '../../replication/requests.ts'
+import type { ClusterDoor } from './cluster-routes.ts'
 import type { HttpCounters } from './counters.ts'
 
 /** Where the front end reports what only the operator should see. */
@@ -50,6 +51,8 @@ export function httpLimitsOf(config: Pick<Config, 'memoryBytes' | 'shards' | 'va
 export type FrontOptions = {
   readonly coordinator: Coordinator
   readonly buckets: BucketAdmin
+  /** Of a member of a cluster. */
+  readonly cluster?: ClusterDoor | undefined
   readonly clock: Clock
   readonly limits: HttpLimits
   readonly counters: HttpCounters
@@ -62,6 +65,7 @@ export type FrontOptions = {
 export class Front {
   readonly coordinator: Coordinator
   readonly buckets: BucketAdmin
+  readonly cluster: ClusterDoor | undefined
   readonly clock: Clock
   readonly limits: HttpLimits
   readonly counters: HttpCounters
@@ -77,6 +81,7 @@ export class Front {
   constructor(options: FrontOptions) {
     this.coordinator = options.coordinator
     this.buckets = options.buckets
+    this.cluster = options.cluster
     this.clock = options.clock
     this.limits = options.limits
     this.counters = options.counters

@@ -75,6 +75,7 @@ function writeOptionsOf(
   }
   return {
     w: query.w,
+    ...(query.sloppy === undefined ? {} : { sloppy: query.sloppy }),
     timeoutMs: query.timeoutMs,
     context: fields.context === undefined ? undefined : parseContext(fields.context),
     ifMatch: fields.ifMatch === undefined ? undefined : strongTagsOf(fields.ifMatch),
@@ -144,7 +145,7 @@ export class KeyRoutes {
     const key = this.#key(exchange, slash, questionMark, query.key64)
     this.#front.coordinator.get(bucket, key, readOptionsOf(query), (error, answer) => {
       try {
-        if (answer !== undefined) answerRead(exchange, query.siblings, answer)
+        if (answer !== undefined) answerRead(exchange, query, answer)
         else exchange.crash(error)
       } catch (thrown) {
         exchange.crash(thrown)
@@ -168,11 +169,11 @@ export class KeyRoutes {
         try {
           if (answer === undefined) exchange.crash(error)
           else if (answer.siblings === 1 && prefersRepresentation(fields.prefer) && exchange.holdAnswer(value.length)) {
-            const headers = writeHeaders(answer)
+            const headers = writeHeaders(answer, query.receipt)
             headers.push('Preference-Applied', 'return=representation')
             pushContentType(headers, contentType ?? octetStream)
             exchange.answer(200, headers, value)
-          } else exchange.answer(204, writeHeaders(answer), undefined)
+          } else exchange.answer(204, writeHeaders(answer, query.receipt), undefined)
         } catch (thrown) {
           exchange.crash(thrown)
         }
@@ -189,7 +190,7 @@ export class KeyRoutes {
     this.#front.coordinator.delete(bucket, key, options, (error, answer) => {
       try {
         if (answer === undefined) exchange.crash(error)
-        else exchange.answer(204, writeHeaders(answer), undefined)
+        else exchange.answer(204, writeHeaders(answer, query.receipt), undefined)
       } catch (thrown) {
         exchange.crash(thrown)
       }
@@ -197,12 +198,12 @@ export class KeyRoutes {
   }
 }
 
-function writeHeaders(answer: WriteAnswer): string[] {
+function writeHeaders(answer: WriteAnswer, isWhole: boolean): string[] {
   const headers: string[] = []
   pushVersion(headers, answer)
   if (answer.siblings > 1) headers.push('Sunwise-Siblings', String(answer.siblings))
   if (answer.expiresAtMs !== undefined) headers.push('Sunwise-Expires', String(answer.expiresAtMs))
-  pushReceipt(headers, answer.receipt)
+  pushReceipt(headers, answer.receipt, isWhole)
   return headers
 }
 
@@ -220,12 +221,12 @@ function conditionOf(exchange: Exchange, answer: ReadAnswer): 'answer' | 'unmodi
   return 'answer'
 }
 
-function answerRead(exchange: Exchange, siblings: 'winner' | 'all' | undefined, answer: ReadAnswer): void {
+function answerRead(exchange: Exchange, { siblings, receipt: isWhole }: Readonly<Query>, answer: ReadAnswer): void {
   const headers: string[] = []
   const winner = answer.values[0]
   if (winner === undefined) {
     if (answer.context !== undefined) pushVersion(headers, { ...answer, etag: undefined })
-    pushReceipt(headers, answer.receipt)
+    pushReceipt(headers, answer.receipt, isWhole)
     exchange.failWith('NOT_FOUND', 'There is no value under this key', undefined, undefined, headers)
     return
   }
@@ -239,7 +240,7 @@ function answerRead(exchange: Exchange, siblings: 'winner' | 'all' | undefined, 
     }
     if (condition === 'unmodified') {
       pushVersion(headers, answer)
-      pushReceipt(headers, answer.receipt)
+      pushReceipt(headers, answer.receipt, isWhole)
       exchange.answer(304, headers, undefined)
       return
     }
@@ -248,7 +249,7 @@ function answerRead(exchange: Exchange, siblings: 'winner' | 'all' | undefined, 
   const count = answer.values.length
   if (count > 1) headers.push('Sunwise-Siblings', String(count))
   if (siblings === 'all' || (count > 1 && siblings !== 'winner')) {
-    pushReceipt(headers, answer.receipt)
+    pushReceipt(headers, answer.receipt, isWhole)
     // As base64 in JSON.
     if (!exchange.holdAnswer(Math.ceil((valueBytesOf(answer) * 4) / 3))) return exchange.failUnread()
     exchange.answerJson(siblings === 'all' ? 200 : 300, headers, siblingsJson(answer.values))
@@ -257,6 +258,6 @@ function answerRead(exchange: Exchange, siblings: 'winner' | 'all' | undefined, 
   if (!exchange.holdAnswer(winner.value.length)) return exchange.failUnread()
   if (winner.expiresAtMs !== undefined) headers.push('Sunwise-Expires', String(winner.expiresAtMs))
   pushContentType(headers, winner.contentType)
-  pushReceipt(headers, answer.receipt)
+  pushReceipt(headers, answer.receipt, isWhole)
   exchange.answer(200, headers, winner.value)
 }

@@ -20,6 +20,8 @@ export type QueryName =
   | 'timeout'
   | 'siblings'
   | 'key64'
+  | 'sloppy'
+  | 'receipt'
   | 'durability'
   | 'prefix'
   | 'prefix64'
@@ -36,6 +38,8 @@ export type Query = {
   timeoutMs: number | undefined
   siblings: 'winner' | 'all' | undefined
   key64: boolean
+  sloppy: boolean | undefined
+  receipt: boolean
   durability: Durability | undefined
   prefix: Uint8Array | undefined
   limit: number | undefined
@@ -51,6 +55,8 @@ function emptyQuery(): Query {
     timeoutMs: undefined,
     siblings: undefined,
     key64: false,
+    sloppy: undefined,
+    receipt: false,
     durability: undefined,
     prefix: undefined,
     limit: undefined,
@@ -138,6 +144,13 @@ function assign(query: Query, name: QueryName, text: string): void {
       break
     case 'key64':
       query.key64 = flagOf(name, text)
+      break
+    case 'sloppy':
+      if (text !== '0' && text !== '1') refuse('BAD_REQUEST', name, text, '0 or 1')
+      query.sloppy = text === '1'
+      break
+    case 'receipt':
+      query.receipt = flagOf(name, text)
       break
     case 'durability':
       if (text !== 'sync' && text !== 'interval' && text !== 'os') {

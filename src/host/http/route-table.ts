@@ -16,6 +16,7 @@ export type ResponseFieldName =
   | 'Sunwise-Expires'
   | 'Sunwise-Acks'
   | 'Sunwise-Sloppy'
+  | 'Sunwise-Receipt'
   | 'Preference-Applied'
   | 'Location'
 
@@ -29,6 +30,13 @@ export type SchemaName =
   | 'BatchResults'
   | 'BatchResult'
   | 'Bucket'
+  | 'Cluster'
+  | 'Nodes'
+  | 'Ring'
+  | 'Explanation'
+  | 'NodeChange'
+  | 'NodeRemoval'
+  | 'Changed'
   | 'Buckets'
   | 'BucketProperties'
   | 'Health'
@@ -50,7 +58,7 @@ export type Route = {
   readonly method: 'GET' | 'HEAD' | 'PUT' | 'DELETE' | 'POST'
   /** As OpenAPI writes it. `{key}` stands for the rest of the path, slashes included. */
   readonly path: string
-  readonly tag: 'keys' | 'buckets' | 'node'
+  readonly tag: 'keys' | 'buckets' | 'cluster' | 'node'
   readonly summary: string
   readonly query: readonly QueryName[]
   readonly fields: readonly RequestFieldName[]
@@ -87,7 +95,14 @@ const writeErrors = [
   'ORIGIN_REFUSED',
 ] as const satisfies readonly ErrorCode[]
 
-const versionFields = ['ETag', 'Sunwise-Context', 'Sunwise-Siblings', 'Sunwise-Acks', 'Sunwise-Sloppy'] as const
+const versionFields = [
+  'ETag',
+  'Sunwise-Context',
+  'Sunwise-Siblings',
+  'Sunwise-Acks',
+  'Sunwise-Sloppy',
+  'Sunwise-Receipt',
+] as const
 const readFields = [...versionFields, 'Sunwise-Expires'] as const
 
 const readAnswers = {
@@ -106,7 +121,7 @@ export const getKeyRoute = {
   path: '/v1/kv/{bucket}/{key}',
   tag: 'keys',
   summary: 'Read a value',
-  query: ['r', 'timeout', 'siblings', 'key64'],
+  query: ['r', 'timeout', 'siblings', 'key64', 'receipt'],
   fields: ['If-Match', 'If-None-Match'],
   answers: readAnswers,
   errors: [...readErrors, 'NOT_FOUND', 'PRECONDITION_FAILED'],
@@ -125,7 +140,7 @@ export const putKeyRoute = {
   path: '/v1/kv/{bucket}/{key}',
   tag: 'keys',
   summary: 'Write a value: the body as it is',
-  query: ['w', 'ttl', 'timeout', 'durability', 'key64'],
+  query: ['w', 'sloppy', 'ttl', 'timeout', 'durability', 'key64', 'receipt'],
   fields: ['Sunwise-Context', 'If-Match', 'If-None-Match', 'Content-Type', 'Prefer'],
   body: { required: false, content: { '*/*': 'Bytes' } },
   answers: {
@@ -145,7 +160,7 @@ export const deleteKeyRoute = {
   path: '/v1/kv/{bucket}/{key}',
   tag: 'keys',
   summary: 'Delete a value; deleting nothing succeeds',
-  query: ['w', 'timeout', 'durability', 'key64'],
+  query: ['w', 'sloppy', 'timeout', 'durability', 'key64', 'receipt'],
   fields: ['Sunwise-Context', 'If-Match', 'If-None-Match'],
   answers: { 204: { description: 'Deleted, or there was nothing', fields: versionFields } },
   errors: writeErrors,
@@ -197,6 +212,23 @@ const health = {
 /** A route of the node that takes nothing and answers with one document. */
 function plainRoute<Id extends string>(operationId: Id, path: string, summary: string, answers: Route['answers']) {
   return { operationId, method: 'GET', path, tag: 'node', summary, query: [], fields: [], answers, errors: [] } as const
+}
+
+const clusterErrors = ['CONFLICT', 'NOT_READY', 'OVERLOADED', 'TIMEOUT'] as const satisfies readonly ErrorCode[]
+const changeErrors = [
+  ...clusterErrors,
+  'BAD_REQUEST',
+  'UNPROCESSABLE',
+  'UNSUPPORTED_MEDIA_TYPE',
+  'REQUEST_TOO_LARGE',
+  'ORIGIN_REFUSED',
+] as const satisfies readonly ErrorCode[]
+
+/** A route of a member of a cluster that takes nothing. */
+function clusterRoute<Id extends string>(operationId: Id, path: string, summary: string, schema: SchemaName) {
+  const answers = { 200: { description: 'As this node knows it', content: { 'application/json': schema } } }
+  const errors: readonly ErrorCode[] = clusterErrors
+  return { operationId, method: 'GET', path, tag: 'cluster', summary, query: [], fields: [], answers, errors } as const
 }
 
 /** Every route. Each GET but that of a key serves HEAD, too. */
@@ -264,6 +296,44 @@ export const routes = [
     fields: [],
     answers: { 204: { description: 'Deleted' } },
     errors: ['BAD_BUCKET', 'BUCKET_NOT_FOUND', 'CONFLICT', 'ORIGIN_REFUSED'],
+  },
+  clusterRoute('getCluster', '/v1/cluster', 'Members, voters, epoch, and whether data moves', 'Cluster'),
+  clusterRoute('getNodes', '/v1/nodes', 'The nodes of the cluster, and who of them answers', 'Nodes'),
+  clusterRoute('getRing', '/v1/ring', 'The replicas of every partition', 'Ring'),
+  {
+    operationId: 'explainKey',
+    method: 'GET',
+    path: '/v1/explain/{bucket}/{key}',
+    tag: 'cluster',
+    summary: 'Where a key lies, and whom a read and a write of it need',
+    query: ['key64'],
+    fields: [],
+    answers: { 200: { description: 'The place of the key', content: { 'application/json': 'Explanation' } } },
+    errors: [...clusterErrors, 'BAD_KEY', 'BAD_BUCKET', 'BUCKET_NOT_FOUND', 'URI_TOO_LONG'],
+  },
+  {
+    operationId: 'leaveCluster',
+    method: 'POST',
+    path: '/v1/cluster/leave',
+    tag: 'cluster',
+    summary: 'Let a node hand over what it has, and leave',
+    query: [],
+    fields: ['Content-Type'],
+    body: { required: true, content: { 'application/json': 'NodeChange' } },
+    answers: { 200: { description: 'Agreed on; data moves from now on', content: { 'application/json': 'Changed' } } },
+    errors: changeErrors,
+  },
+  {
+    operationId: 'removeFromCluster',
+    method: 'POST',
+    path: '/v1/cluster/remove',
+    tag: 'cluster',
+    summary: 'Take out a node that is down and will not come back; with force also where it may have had the only copy',
+    query: [],
+    fields: ['Content-Type'],
+    body: { required: true, content: { 'application/json': 'NodeRemoval' } },
+    answers: { 200: { description: 'Agreed on; data moves from now on', content: { 'application/json': 'Changed' } } },
+    errors: changeErrors,
   },
   plainRoute('getLiveness', '/healthz', 'Whether the process works', health),
   plainRoute('getReadiness', '/readyz', 'Whether the node should get requests', health),

@@ -20,6 +20,7 @@ import { Limits } from '../../config.ts'
 import { bindErrorOf, checkBindAddress, HostList } from './address.ts'
 import { answerBatch } from './batch-route.ts'
 import { answerBucket, answerBucketDelete, answerBucketPut, answerBuckets } from './bucket-routes.ts'
+import { answerAbout, answerClusterChange, answerExplain } from './cluster-routes.ts'
 import { attachConnection, Connection, connectionOf } from './connection.ts'
 import { Exchange } from './exchange.ts'
 import { Front, type FrontOptions, type HealthSource } from './front.ts'
@@ -360,6 +361,12 @@ export class HttpServer {
       getBucket: (exchange) => answerBucket(front, exchange, segmentAfter(exchange.target, '/v1/buckets/')),
       putBucket: (exchange) => answerBucketPut(front, exchange, segmentAfter(exchange.target, '/v1/buckets/')),
       deleteBucket: (exchange) => answerBucketDelete(front, exchange, segmentAfter(exchange.target, '/v1/buckets/')),
+      getCluster: (exchange) => answerAbout(front, exchange, 'cluster'),
+      getNodes: (exchange) => answerAbout(front, exchange, 'nodes'),
+      getRing: (exchange) => answerAbout(front, exchange, 'ring'),
+      explainKey: (exchange) => answerExplain(front, exchange),
+      leaveCluster: (exchange) => answerClusterChange(front, exchange, 'leave'),
+      removeFromCluster: (exchange) => answerClusterChange(front, exchange, 'remove'),
       getLiveness: (exchange) => answerHealth(exchange, health.liveProblems()),
       getReadiness: (exchange) =>
         answerHealth(
@@ -414,9 +421,9 @@ export class HttpServer {
     })
     const handlers = this.#handlers()
     for (const route of routes) {
-      if (route.path.endsWith('{key}')) continue
+      if (route.path.startsWith(keyPathStart) && route.path.endsWith('{key}')) continue
       const handler = handlers[route.operationId]
-      const url = route.path.replace('{bucket}', ':bucket')
+      const url = route.path.replace('{bucket}', ':bucket').replace('{key}', '*')
       fastify.route({
         method: route.method,
         url,

@@ -41,10 +41,12 @@ const acksTexts: readonly (readonly string[])[] = Array.from({ length: 8 }, (_, 
   Array.from({ length: 8 }, (_, replicas) => `${acks}/${replicas}`),
 )
 
-/** Appends what an answer says about the consistency it got. */
-export function pushReceipt(headers: string[], receipt: Receipt): void {
+/** Appends what an answer says about the consistency it got; `isWhole`: with who answered. */
+export function pushReceipt(headers: string[], receipt: Receipt, isWhole = false): void {
   headers.push('Sunwise-Acks', acksTexts[receipt.acks]?.[receipt.replicas] ?? `${receipt.acks}/${receipt.replicas}`)
   if (receipt.sloppy) headers.push('Sunwise-Sloppy', '1')
+  // Ids of nodes are hexadecimal, so the JSON is fit for a header.
+  if (isWhole) headers.push('Sunwise-Receipt', JSON.stringify(receipt))
 }
 
 /** Appends digest and context of a version set. */
