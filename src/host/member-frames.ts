@@ -8,7 +8,14 @@ import { deserialize, serialize } from 'node:v8'
 import { pad4 } from '../base/bytes.ts'
 import { type ErrorCode, type Outcome, SunwiseError } from '../base/errors.ts'
 import type { FrameTarget } from '../env.ts'
-import type { BatchOperation, BatchResult, ListOptions, ReadOptions, WriteOptions } from '../replication/requests.ts'
+import type {
+  BatchOperation,
+  BatchResult,
+  Callback,
+  ListOptions,
+  ReadOptions,
+  WriteOptions,
+} from '../replication/requests.ts'
 
 /** A change of the cluster that an operator asks for. */
 export type ClusterChange =
@@ -20,6 +27,12 @@ export type ClusterChange =
 export type ClusterQuestion =
   | { readonly about: 'cluster' | 'ring' | 'nodes' }
   | { readonly about: 'key'; readonly bucketId: number; readonly key: Uint8Array }
+
+/** What a front asks of the node about its cluster. */
+export type ClusterDoor = {
+  question(question: ClusterQuestion, done: Callback<unknown>): void
+  change(change: ClusterChange, done: Callback<unknown>): void
+}
 
 export type MemberRequest =
   | { readonly op: 'get'; readonly bucketId: number; readonly key: Uint8Array; readonly options: ReadOptions }

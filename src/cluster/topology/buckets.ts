@@ -16,7 +16,7 @@ export const newBucketProperties = {
   durability: undefined,
   ttlMs: undefined,
   valueBytesMax: undefined,
-} as const satisfies Required<BucketProperties>
+} as const satisfies Omit<TopologyBucket, 'id' | 'name'>
 
 /** What is wrong with a bucket; undefined where nothing is. */
 export function bucketProblem(bucket: Omit<TopologyBucket, 'id'>): string | undefined {

@@ -5,7 +5,7 @@
 import { SunwiseError } from '../../base/errors.ts'
 import { Limits } from '../../config.ts'
 import type { Callback } from '../../replication/requests.ts'
-import type { ClusterChange, ClusterQuestion } from '../member-frames.ts'
+import type { ClusterChange, ClusterDoor } from '../member-frames.ts'
 import type { Exchange } from './exchange.ts'
 import type { Front } from './front.ts'
 import { parseJson } from './json-elements.ts'
@@ -14,12 +14,6 @@ import { parseQuery } from './query.ts'
 import { checkBodyEncoding, collectBody } from './request-body.ts'
 import { mediaTypeOf } from './request-fields.ts'
 import { KeyDecoder } from './target.ts'
-
-/** What a front asks of the node about its cluster. */
-export type ClusterDoor = {
-  question(question: ClusterQuestion, done: Callback<unknown>): void
-  change(change: ClusterChange, done: Callback<unknown>): void
-}
 
 /** The path under which keys are explained. */
 export const explainPathStart = '/v1/explain/'

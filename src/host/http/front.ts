@@ -5,7 +5,7 @@
 import { type Config, httpBytesMax, Limits } from '../../config.ts'
 import type { Clock } from '../../env.ts'
 import type { BucketAdmin, Coordinator } from '../../replication/requests.ts'
-import type { ClusterDoor } from './cluster-routes.ts'
+import type { ClusterDoor } from '../member-frames.ts'
 import type { HttpCounters } from './counters.ts'
 
 /** Where the front end reports what only the operator should see. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { SunwiseError } from '../../../src/base/errors.ts'
-import type { ClusterDoor } from '../../../src/host/http/cluster-routes.ts'
+import type { ClusterDoor } from '../../../src/host/member-frames.ts'
 import { Harness } from './http-harness.ts'
 
 /** Notes what it is asked, and answers with that. */
