@@ -111,6 +111,7 @@ const patienceMs = 1200
 const usualKeys = 32
 const keyShares = 4
 const quietStepMs = 500
+const oldNewsMs = 3000
 const operationsPerLook = 4
 /** Between the farthest jumps of a clock, back and forth. */
 const jumpsMs = [2000, 7_200_000, 172_800_000]
@@ -651,8 +652,9 @@ export class RingSim {
       assert.ok(this.events.nowMs < movesEndMs, `The moves under way do not end: ${this.explain()}`)
       this.pass(quietStepMs)
     }
-    // Who is paused still is taken for dead soon, and comes back after that.
+    // Who is paused still is taken for dead soon, and comes back after that; and what was sent before, of who is dead, arrives.
     this.passUntil(() => this.nodes.every((node) => !node.isPaused), noticeMs)
+    this.pass(oldNewsMs)
     this.passUntilNoticed()
     this.#passUntilQuiet(20_000)
   }
@@ -699,6 +701,8 @@ export class RingSim {
           `${name} compares partitions that nobody wrote to`,
         )
     }
+    // Who was suspected wrongly has been heard again.
+    this.passUntilNoticed()
     let pending = 0
     for (const key of this.#keys) {
       pending++
