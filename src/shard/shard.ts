@@ -376,7 +376,10 @@ export class Shard {
     }
     this.#resuming = undefined
     if (this.#mustLoadMore) this.#load(cold)
-    else this.#cold.delete(cold.hash)
+    else {
+      this.#cold.delete(cold.hash)
+      this.store.tables!.takeBack(cold.given)
+    }
     this.flush()
     this.#events.resumed()
   }

@@ -132,6 +132,9 @@ const sliceBytesLeast = 256 * 1024
 const listPortionBytes = 16 * 1024
 /** What is read ahead of each table for a list on a slow disk. */
 const prefetchBytes = 128 * 1024
+/** Buffers that are kept for blocks to come: larger than most blocks, and as many as reads wait at a time. */
+const spareBytes = 8 * 1024
+const spareMax = 128
 
 export class Tables {
   readonly #options: TablesOptions
@@ -169,6 +172,8 @@ export class Tables {
   #heldPaths: string[] = []
   /** Files that go once their tables are closed. */
   readonly #orphans = new Set<string>()
+  /** Of blocks that nobody looks at any more. */
+  readonly #spare: ArrayBuffer[] = []
 
   flushes = 0
   compactions = 0
@@ -336,7 +341,7 @@ export class Tables {
     for (const open of this.#open.values()) if (open.slot === slot) table = open
     assert(table !== undefined, 'A table that was found just now is open')
     const { file, tableId } = table
-    const u8 = new Uint8Array(bytes)
+    const u8 = this.#roomFor(bytes)
     table.reads++
     this.loads++
     // That it is read here, and not where it was asked for, says that the disk is slow.
@@ -356,6 +361,20 @@ export class Tables {
       this.finder.keep(given)
       done(undefined, given)
     })
+  }
+
+  /** Takes back blocks that `load` gave: nobody looks at them any more. */
+  takeBack(given: readonly GivenBlock[]): void {
+    for (const { u8 } of given) {
+      const buffer = u8.buffer as ArrayBuffer
+      if (buffer.byteLength === spareBytes && this.#spare.length < spareMax) this.#spare.push(buffer)
+    }
+  }
+
+  /** A place for a block: memory outside of the heap that is given up with every read would be freed late, and be megabytes by then. */
+  #roomFor(bytes: number): Uint8Array {
+    if (bytes > spareBytes) return new Uint8Array(bytes)
+    return new Uint8Array(this.#spare.pop() ?? new ArrayBuffer(spareBytes), 0, bytes)
   }
 
   /** Whether the owner's thread may wait for reads of tables just now. */
