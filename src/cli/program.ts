@@ -15,6 +15,14 @@ import {
   verifyCommand,
 } from './backup-commands.ts'
 import { benchCommand, benchHelp } from './bench-command.ts'
+import {
+  clusterExplainCommand,
+  clusterLeaveCommand,
+  clusterMembersCommand,
+  clusterRemoveCommand,
+  clusterRingCommand,
+  clusterStatusCommand,
+} from './cluster-commands.ts'
 import type { CommandContext } from './command-context.ts'
 import { deleteCommand, getCommand, listCommand, putCommand } from './data-commands.ts'
 import { type DeepCheck, doctorCommand } from './doctor-command.ts'
@@ -233,6 +241,19 @@ function buildProgram(terminal: Terminal, machinery: Machinery, done: (code: Exi
   const restore = orThrow(backupRestoreCommand)
   add('restore <directory>', 'make a data directory of a backup', ['dataDir'], {}, restore, backup).option(...number)
   add('verify', 'read all tables and logs of a data directory', ['dataDir'], devDirectory, verifyCommand)
+  const cluster = program.command('cluster').description('look at the cluster of a node, and change its members')
+  cluster.showHelpAfterError('(--help lists what there is)')
+  const addCluster = (name: string, description: string, run: Parameters<typeof orThrow>[0]): Command =>
+    add(name, description, clientSettings, {}, orThrow(run), cluster)
+  addCluster('status', 'members, and whether data moves', clusterStatusCommand)
+  addCluster('members', 'members, and who of them answers', clusterMembersCommand)
+  addCluster('ring', 'the replicas of every partition', clusterRingCommand)
+  addCluster('explain <key>', 'where a key lies, and whom requests for it need', clusterExplainCommand)
+  addCluster('leave <node>', 'let a node hand over what it has, and leave', clusterLeaveCommand)
+  addCluster('remove <node>', 'take out a node that is down and will not come back', clusterRemoveCommand).option(
+    '--force',
+    'even where it may have had the only copy of some keys',
+  )
   add('version', 'print versions', [], {}, orThrow(versionCommand))
   return program
 }

@@ -324,6 +324,36 @@ export class HttpClient {
     await this.#sender.call({ method: 'DELETE', path, isRead: false, accepted: [200, 204], options })
   }
 
+  /** A document about the cluster: `cluster`, `nodes` or `ring`, as the server gives it. */
+  async cluster(about: 'cluster' | 'nodes' | 'ring', options: CallOptions = {}): Promise<unknown> {
+    const path = `/v1/${about}`
+    return parseJson((await this.#sender.call({ method: 'GET', path, isRead: true, accepted: [200], options })).body)
+  }
+
+  /** Where a key lies, and whom requests for it need. */
+  async explain(key: string | Uint8Array, options: CallOptions = {}): Promise<unknown> {
+    const path = this.#keyPath(key).replace('/v1/kv/', '/v1/explain/')
+    return parseJson((await this.#sender.call({ method: 'GET', path, isRead: true, accepted: [200], options })).body)
+  }
+
+  /** Lets a node leave its cluster, or takes out one that is down. Resolves when that is agreed on; data moves afterwards. */
+  async changeCluster(
+    change: 'leave' | 'remove',
+    body: { readonly nodeId: string; readonly force?: boolean },
+    options: CallOptions = {},
+  ): Promise<unknown> {
+    const reply = await this.#sender.call({
+      method: 'POST',
+      path: `/v1/cluster/${change}`,
+      headers: { 'content-type': 'application/json' },
+      body: Buffer.from(JSON.stringify(body)),
+      isRead: false,
+      accepted: [200],
+      options,
+    })
+    return parseJson(reply.body)
+  }
+
   /** What the server says of itself. */
   async version(options: CallOptions = {}): Promise<unknown> {
     return parseJson(

@@ -396,11 +396,9 @@ export class ClusterMember {
     if (request.op === 'change') return this.#change(node, request.change, answer)
     const bucket = node.bucket(request.bucketId)
     if (bucket === undefined) return fail(new SunwiseError('BUCKET_NOT_FOUND', 'There is no such bucket any more'))
-    const coordinator: Partial<Coordinator> & Pick<Coordinator, 'get' | 'put' | 'delete'> = node.coordinator
-    if (coordinator.batch === undefined || coordinator.list === undefined) {
-      if (request.op === 'batch' || request.op === 'list')
-        return fail(new SunwiseError('BAD_REQUEST', 'A member of a cluster serves no batches and lists yet'))
-    }
+    const coordinator: Omit<Coordinator, 'list'> & Partial<Coordinator> = node.coordinator
+    if (request.op === 'list' && coordinator.list === undefined)
+      return fail(new SunwiseError('BAD_REQUEST', 'A member of a cluster serves no lists yet'))
     const done = (error: SunwiseError | undefined, given: unknown): void => answer(encodeAnswer(error, given))
     switch (request.op) {
       case 'get':
@@ -410,7 +408,7 @@ export class ClusterMember {
       case 'delete':
         return coordinator.delete(bucket, request.key, request.options, done)
       case 'batch':
-        return coordinator.batch!(bucket, request.operations, request.options, (error, results) => {
+        return coordinator.batch(bucket, request.operations, request.options, (error, results) => {
           if (results === undefined) done(error, undefined)
           else answer(encodeBatchAnswer(results))
         })
