@@ -142,6 +142,37 @@ export const Limits = {
   /** How long, and for how many bytes, a refused body is read and thrown away before its connection is closed. */
   lingerMs: 1000,
   lingerBytesMax: 16 * MiB,
+  /** Bytes of one message between nodes: all versions of one key at the largest value, and heads. A longer one is not sent, and ends a connection. */
+  peerMessageBytesMax: 80 * MiB,
+  /** Bytes of one frame between nodes, its head included; longer messages travel in pieces, so that pings pass between them. */
+  peerFrameBytesMax: 256 * KiB,
+  /** Bytes that may wait for one peer; beyond it `send` refuses. A longer message is taken where nothing else waits. */
+  peerQueueBytesMax: 16 * MiB,
+  /** The same on the light path, which takes what datagrams cannot. */
+  peerLightQueueBytesMax: 256 * KiB,
+  /** The same of all peers together. */
+  peerQueueBytesAllMax: 256 * MiB,
+  /** Bytes of frames and messages that have come in part, of all peers together; a connection that needs more is closed. */
+  peerReceiveBytesAllMax: 256 * MiB,
+  /** Addresses that a node keeps connections or their history for; the one unused longest gives way, or `send` refuses. */
+  peerAddressesMax: 4096,
+  /** Connections of peers that have said who they are: two for each member. One more is refused. */
+  peerConnectionsMax: 2048,
+  /** Connections that have not yet; the oldest is closed for one more. */
+  peerStrangersMax: 256,
+  /** A peer that has not said who it is by then is closed; so is one that has not answered. */
+  peerHandshakeMs: 5_000,
+  /** Between two pings of a connection. */
+  peerPingMs: 5_000,
+  /** A connection is dead where a ping has no answer, or nothing can be written, for so long. */
+  peerDeadMs: 10_000,
+  /** A connection for which there was no message for so long is closed. */
+  peerIdleMs: 600_000,
+  /** Rest after the first connection that failed, at the most; twice as long after each further one. */
+  peerRestMsMin: 100,
+  peerRestMsMax: 5_000,
+  /** Bytes of a datagram on the wire, head and code included: below the smallest usual MTU, less what tunnels take. */
+  peerDatagramBytesMax: 1_400,
   /** Longest stretch on a serving thread, except for single values above 256 KiB. */
   stretchMsMax: 2,
   /** A worker whose heartbeat is older is taken for hung and restarted. */
