@@ -44,6 +44,11 @@ export type Machinery = {
 const serverSettings = [
   'dataDir',
   'http',
+  'peer',
+  'advertise',
+  'join',
+  'zone',
+  'replaces',
   'shards',
   'memory',
   'durability',

@@ -8,6 +8,7 @@
 import { SunwiseError } from '../base/errors.ts'
 import type { Compression, Durability } from '../config.ts'
 import { ConfigDefaults, Limits } from '../config.ts'
+import { parsePeerAddress } from '../host/peer/peer-address.ts'
 import type { Address } from './quantity.ts'
 import { parseAddress, parseBytes, parseDurationMs } from './quantity.ts'
 import { suggestionFor } from './suggestion.ts'
@@ -19,6 +20,11 @@ export type OutputFormat = 'text' | 'json'
 export type SettingValues = {
   readonly dataDir: string
   readonly http: Address
+  readonly peer: Address
+  readonly advertise: string
+  readonly join: readonly string[]
+  readonly zone: string
+  readonly replaces: string
   readonly shards: number
   readonly memory: number
   readonly durability: Durability
@@ -78,6 +84,12 @@ function parseHosts(text: string): readonly string[] | undefined {
   return names.every((name) => /^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)$/.test(name)) ? names : undefined
 }
 
+function parseAddresses(text: string): readonly string[] | undefined {
+  if (text.trim() === '') return []
+  const addresses = text.split(',').map((address) => address.trim())
+  return addresses.every((address) => parsePeerAddress(address) !== undefined) ? addresses : undefined
+}
+
 function parseEndpoint(text: string): URL | undefined {
   const url = URL.parse(/^https?:\/\//.test(text) ? text : `http://${text}`)
   if (url === null || url.search !== '' || url.hash !== '' || url.username !== '' || url.password !== '')
@@ -104,6 +116,51 @@ export const SettingTable: { readonly [Name in SettingName]: Setting<SettingValu
     expected: 'host:port, with a port from 0 to 65535',
     fallback: '127.0.0.1:7070',
     parse: (text) => parseAddress(text, 7070),
+  },
+  peer: {
+    flag: '--peer',
+    argument: '<host:port>',
+    env: 'SUNWISE_PEER',
+    help: 'be a member of a cluster, and take what other nodes say on this address',
+    expected: 'host:port, with a port from 0 to 65535',
+    fallback: undefined,
+    parse: (text) => parseAddress(text, 7071),
+  },
+  advertise: {
+    flag: '--advertise',
+    argument: '<host:port>',
+    env: 'SUNWISE_ADVERTISE',
+    help: 'where other nodes reach this one, if that is not --peer',
+    expected: 'host:port',
+    fallback: '',
+    parse: (text) => (text === '' || parsePeerAddress(text) !== undefined ? text : undefined),
+  },
+  join: {
+    flag: '--join',
+    argument: '<addresses>',
+    env: 'SUNWISE_JOIN',
+    help: 'join the cluster of these nodes, by their --peer addresses, parted by commas; without it a new cluster begins',
+    expected: 'host:port, more than one parted by commas',
+    fallback: '',
+    parse: parseAddresses,
+  },
+  zone: {
+    flag: '--zone',
+    argument: '<name>',
+    env: 'SUNWISE_ZONE',
+    help: 'what fails together with this node, such as a rack: replicas of a key are put into different zones',
+    expected: `up to ${Limits.zoneBytesMax} letters, digits, dots, dashes or underscores`,
+    fallback: '',
+    parse: (text) => (/^[A-Za-z0-9._-]*$/.test(text) && text.length <= Limits.zoneBytesMax ? text : undefined),
+  },
+  replaces: {
+    flag: '--replaces',
+    argument: '<node>',
+    env: 'SUNWISE_REPLACES',
+    help: 'id of a member that will not come back: with --join, take its place in the cluster',
+    expected: 'sixteen hexadecimal digits',
+    fallback: '',
+    parse: (text) => (/^([0-9a-f]{16})?$/.test(text) ? text : undefined),
   },
   shards: {
     flag: '--shards',
@@ -272,7 +329,7 @@ export type SettingOrigin = 'flag' | 'environment' | 'file' | 'default'
 
 /** Values of all settings; undefined only where a setting has no default and nobody gave it. */
 export type ResolvedSettings = {
-  readonly values: Partial<SettingValues> & Omit<SettingValues, 'dataDir'>
+  readonly values: Partial<SettingValues> & Omit<SettingValues, 'dataDir' | 'peer'>
   readonly origins: Readonly<Record<SettingName, SettingOrigin>>
 }
 

@@ -3,6 +3,7 @@
  * stderr. The first SIGTERM or SIGINT drains and ends with 0, the second ends at once.
  */
 import { SunwiseError } from '../base/errors.ts'
+import { tcpPeers } from '../host/peer/tcp-peers.ts'
 import type { RunningServer, ServerOptions } from '../host/server.ts'
 import { version } from '../host/version.ts'
 import type { CommandContext } from './command-context.ts'
@@ -15,7 +16,7 @@ export type StartServer = (options: ServerOptions) => Promise<RunningServer>
 
 function readyLine(context: CommandContext, server: RunningServer, directory: string): string {
   const http = `http://${formatAddress(server.address)}`
-  const { nodeId, shards, recoveredRecords } = server
+  const { nodeId, shards, recoveredRecords, peerAddress } = server
   const { pid } = process
   if (context.output === 'json') {
     return JSON.stringify({
@@ -24,13 +25,15 @@ function readyLine(context: CommandContext, server: RunningServer, directory: st
       http,
       ...server.address,
       nodeId,
+      ...(peerAddress === undefined ? {} : { peer: peerAddress }),
       shards,
       recoveredRecords,
       dataDir: directory,
       pid,
     })
   }
-  const words = { http, data: directory, node: nodeId, shards, recovered: recoveredRecords, pid }
+  const peer = peerAddress === undefined ? {} : { peer: peerAddress }
+  const words = { http, data: directory, node: nodeId, ...peer, shards, recovered: recoveredRecords, pid }
   const pairs = Object.entries(words).map(([name, value]) => `${name}=${value}`)
   return `sunwise ${version} ready ${pairs.join(' ')}`
 }
@@ -48,6 +51,12 @@ async function serve(
       'start needs --data-dir (or SUNWISE_DATA_DIR, or "dataDir" in the --config file)',
     )
   }
+  const { peer, advertise, join, zone, replaces } = settings
+  if (peer === undefined && (join.length > 0 || [advertise, zone, replaces].some((text) => text !== '')))
+    throw new SunwiseError(
+      'BAD_CONFIG',
+      '--join, --replaces, --advertise and --zone are for members of a cluster: give --peer, too',
+    )
   let stop: (code: ExitCode) => void = () => {}
   const stopped = new Promise<ExitCode>((resolve) => {
     stop = resolve
@@ -74,6 +83,15 @@ async function serve(
     insecure: settings.insecure,
     allowedHosts: settings.allowedHosts,
     salvage: settings.salvage,
+    cluster:
+      peer === undefined
+        ? undefined
+        : {
+            openPeers: tcpPeers(peer, advertise, settings.insecure, (line) => note(terminal, line)),
+            join,
+            zone,
+            replaces: replaces === '' ? undefined : replaces,
+          },
     log: (line) => note(terminal, line),
     onFatal: (error) => {
       reportFailure(terminal, error, context.output)
@@ -83,8 +101,16 @@ async function serve(
   let server: RunningServer | undefined
   try {
     server = await startServer(options)
+    // A node that is to join may have to wait; it can be stopped meanwhile.
+    const hasJoined = await Promise.race([
+      server.joined.then(
+        () => true,
+        () => false,
+      ),
+      stopped.then(() => false),
+    ])
     // A signal during the start: nothing was promised yet, so there is nothing to say.
-    if (signals === 0) {
+    if (signals === 0 && hasJoined) {
       await print(terminal.stdout, `${readyLine(context, server, dataDir)}\n`)
       hello?.(`http://${formatAddress(server.address)}`)
     }

@@ -428,6 +428,7 @@ test('start says in one line that it is ready, drains at the first signal and en
     insecure: false,
     allowedHosts: ['a', 'b'],
     salvage: false,
+    cluster: undefined,
   })
   log('a line of the log')
   assert.match(terminal.errorText, /a line of the log\n/)

@@ -10,6 +10,11 @@ const fileOf = (content: unknown) => ({ path: 'sunwise.json', content })
 const samples: { readonly [Name in SettingName]: readonly [string, unknown] } = {
   dataDir: ['/data', '/data'],
   http: ['0.0.0.0:81', { host: '0.0.0.0', port: 81 }],
+  peer: ['0.0.0.0:82', { host: '0.0.0.0', port: 82 }],
+  advertise: ['node.example:82', 'node.example:82'],
+  join: ['a.example:82, [::1]:82', ['a.example:82', '[::1]:82']],
+  zone: ['rack-1', 'rack-1'],
+  replaces: ['0123456789abcdef', '0123456789abcdef'],
   shards: ['3', 3],
   memory: ['512mb', 512 * 1024 ** 2],
   durability: ['os', 'os'],

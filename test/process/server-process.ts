@@ -19,6 +19,8 @@ export type Ready = {
   readonly pid: number
   readonly shards: number
   readonly nodeId: string
+  /** Where other nodes reach it; of a member of a cluster. */
+  readonly peer?: string
   readonly recoveredRecords: number
 }
 
