@@ -75,7 +75,7 @@ function writeOptionsOf(
   }
   return {
     w: query.w,
-    ...(query.sloppy === undefined ? {} : { sloppy: query.sloppy }),
+    sloppy: query.sloppy,
     timeoutMs: query.timeoutMs,
     context: fields.context === undefined ? undefined : parseContext(fields.context),
     ifMatch: fields.ifMatch === undefined ? undefined : strongTagsOf(fields.ifMatch),
