@@ -246,6 +246,7 @@ test('Time to live, quorum, timeout and durability reach the coordinator as give
     contentType: undefined,
     durability: 'os',
     ownsKey: true,
+    sloppy: undefined,
   })
   const read = await harness.call('GET', '/v1/kv/default/k?r=2&timeout=1500')
   assert.equal(read.headers['sunwise-expires'], String(harness.coordinator.nowMs + 30_000))
