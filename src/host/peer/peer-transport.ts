@@ -5,7 +5,7 @@
  * connections of their own: datagrams go over UDP, and over the light connection where they are too long or do not get through.
  * All queues are bounded (config.ts); what a peer sends is checked before it is used, and the first fault closes its connection.
  *
- * A node listens where others can reach it only with certificates (peer-tls.ts) or on its operator's word.
+ * Connections are neither encrypted nor proven to be of whom they say: a node listens where others can reach it only on its operator's word.
  */
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { SunwiseError } from '../../base/errors.ts'
