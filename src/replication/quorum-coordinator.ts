@@ -602,15 +602,17 @@ export class QuorumCoordinator implements Omit<Coordinator, 'list'> {
       done,
     }
     this.#operations.set(requestId, operation)
-    for (let count = 0; count < needed; count++) this.#askNext(requestId, operation)
+    // One is asked for the set, the others for digests. Those that were not asked yet count as such while the first ones answer at once.
+    for (let count = 0; count < needed && operation.others.length > 0; count++)
+      this.#ask(requestId, operation, operation.others.shift()!, count === 0)
   }
 
-  /** Asks one more replica: for the set where nobody was asked for it yet, else for its digest. */
+  /** Asks one more replica: for its digest where some set is here, else for its set, since whoever was asked for one is slow or failed. */
   #askNext(requestId: number, operation: ReadOperation): void {
     const node = operation.others.shift()
     if (node === undefined) return this.#judgeRead(requestId, operation)
-    const isFirst = operation.replies.size === 0 && operation.waiting.size === 0
-    this.#ask(requestId, operation, node, isFirst)
+    const hasSet = [...operation.replies.values()].some(({ set }) => set !== undefined)
+    this.#ask(requestId, operation, node, !hasSet)
   }
 
   #ask(requestId: number, operation: ReadOperation, node: string, wantsSet: boolean): void {

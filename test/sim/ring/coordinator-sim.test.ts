@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { SunwiseError } from '../../../src/base/errors.ts'
+import { decodePeerMessage } from '../../../src/replication/peer-message.ts'
 import type { BatchOperation, BatchResult, WriteOptions } from '../../../src/replication/requests.ts'
 import { RingSim } from './ring-sim.ts'
 import type { SimNode } from './sim-node.ts'
@@ -70,4 +71,39 @@ test('Coordinator: a batch at any node applies operations on one key in their or
       assert.ok(result.answer.receipt.acks >= 2)
     }
   }
+})
+
+test('Coordinator: a read whose first replica is slow asks the next for its value, not for a digest alone', () => {
+  const sim = new RingSim({ seed: 'hedge', nodes: 5, operations: 0, faults: [], keys: ['key'] })
+  sim.start()
+  sim.pass(1000)
+  assert.equal(put(sim, sim.replicasOf('key')[0]!, { w: 'all' }), undefined)
+  const at = sim.nodes.find((node) => !sim.replicasOf('key').includes(node))!
+  const asked: { readonly node: string; readonly wantsSet: boolean }[] = []
+  const { deliver } = sim.network
+  sim.network.deliver = (from, to, bytes) => {
+    const message = bytes[0] === 1 ? decodePeerMessage(bytes.subarray(1)) : undefined
+    if (from === at.name && message?.type === 'read') asked.push({ node: to, wantsSet: message.wantsSet })
+    deliver(from, to, bytes)
+  }
+  let values: readonly string[] | undefined
+  at.act(({ coordinator }) =>
+    coordinator.get(sim.bucket, Buffer.from('key'), { timeoutMs: 2000 }, (error, answer) => {
+      assert.equal(error, undefined)
+      values = answer!.values.map(({ value }) => Buffer.from(value).toString())
+    }),
+  )
+  // Only now is it known who was asked for the value: that one sleeps before it hears of it.
+  const first = sim.replicasOf('key')[0]!
+  first.pause(1500)
+  assert.ok(
+    sim.passUntil(() => values !== undefined, 1000),
+    'It does not wait for the one that sleeps',
+  )
+  assert.deepEqual(values, ['value'])
+  assert.deepEqual(
+    asked.map(({ wantsSet }) => wantsSet),
+    [true, false, true],
+  )
+  assert.equal(new Set(asked.map(({ node }) => node)).size, 3, 'Each was asked once')
 })
