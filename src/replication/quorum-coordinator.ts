@@ -110,6 +110,8 @@ type WriteOperation = {
   readonly missed: Set<string>
   /** Replicas for which a fallback has it. */
   readonly stoodIn: Set<string>
+  /** Those waited for that are sent it once more, and when: they did not agree yet on who holds the key, and did nothing. */
+  readonly resendAtMs: Map<string, number>
   /** Undefined once it was answered. */
   done: Callback<Written> | undefined
 }
@@ -159,6 +161,8 @@ type WriteRequest = Omit<
   readonly operation: 'put' | 'delete'
 }
 
+/** A replica that disagrees on who holds a key is asked again after so long: news of an epoch travel in less. */
+const resendMs = 50
 /** Ids above are those of hints. */
 const requestIdMask = 0x7fff_ffff
 /** A request that is sent on is told from a repetition while so many others came. */
@@ -241,6 +245,7 @@ export class QuorumCoordinator implements Omit<Coordinator, 'list'> {
     const nowMs = this.#options.clock.monotonicMs()
     for (const [requestId, operation] of this.#operations) {
       if (operation.deadlineMs <= nowMs) this.#expire(requestId, operation)
+      else if (operation.kind === 'write' && operation.resendAtMs.size > 0) this.#resend(requestId, operation, nowMs)
       else if (operation.kind === 'read' && operation.merged === undefined && operation.hedgeAtMs <= nowMs) {
         operation.hedgeAtMs = nowMs + this.#readLatency.hedgeMs
         this.#askNext(requestId, operation)
@@ -424,6 +429,7 @@ export class QuorumCoordinator implements Omit<Coordinator, 'list'> {
           waiting: new Map(),
           missed: new Set(),
           stoodIn: new Set(),
+          resendAtMs: new Map(),
           done,
         }
         const requestId = this.#newId()
@@ -491,12 +497,32 @@ export class QuorumCoordinator implements Omit<Coordinator, 'list'> {
   #receiveWritten(requestId: number, operation: WriteOperation, from: string, message: WrittenMessage): void {
     if (!operation.waiting.has(from)) return
     const hintFor = operation.waiting.get(from)
+    const code = message.failure?.code
+    if (hintFor === undefined && operation.done !== undefined && (code === 'WRONG_EPOCH' || code === 'NOT_READY')) {
+      // One of the two is an epoch behind, or has not begun yet to keep the partition: in a moment they agree.
+      operation.resendAtMs.set(from, this.#options.clock.monotonicMs() + resendMs)
+      return
+    }
     operation.waiting.delete(from)
     if (message.failure !== undefined) {
       if (hintFor === undefined) this.#miss(requestId, operation, from)
     } else {
       operation.acks.set(from, { node: from, isFallback: hintFor !== undefined, isDurable: message.isDurable })
       if (hintFor !== undefined) operation.stoodIn.add(hintFor)
+    }
+    this.#judge(requestId, operation)
+  }
+
+  /** Sends a write once more to those who could not take it a moment ago; to none that owns the key no more. */
+  #resend(requestId: number, operation: WriteOperation, nowMs: number): void {
+    const routing = this.#options.routing()
+    for (const [node, atMs] of operation.resendAtMs) {
+      if (atMs > nowMs) continue
+      operation.resendAtMs.delete(node)
+      const isOwner = routing.writersOf(operation.partition, operation.bucket.n).flat().includes(node)
+      if (isOwner && routing.isAlive(node) && this.#sendWrite(requestId, operation, node, undefined)) continue
+      operation.waiting.delete(node)
+      this.#miss(requestId, operation, node)
     }
     this.#judge(requestId, operation)
   }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { SunwiseError } from '../../../src/base/errors.ts'
-import { decodePeerMessage } from '../../../src/replication/peer-message.ts'
+import { decodePeerMessage, encodePeerMessage } from '../../../src/replication/peer-message.ts'
 import type { BatchOperation, BatchResult, WriteOptions } from '../../../src/replication/requests.ts'
 import { RingSim } from './ring-sim.ts'
 import type { SimNode } from './sim-node.ts'
@@ -106,4 +106,42 @@ test('Coordinator: a read whose first replica is slow asks the next for its valu
     [true, false, true],
   )
   assert.equal(new Set(asked.map(({ node }) => node)).size, 3, 'Each was asked once')
+})
+
+test('Coordinator: a write that a replica refuses since it is an epoch behind is sent to it again, and acknowledged by all', () => {
+  for (const code of ['WRONG_EPOCH', 'NOT_READY'] as const) {
+    const sim = start(`behind ${code}`)
+    const [first, second] = sim.replicasOf('key')
+    let refused = 0
+    const { deliver } = sim.network
+    sim.network.deliver = (from, to, bytes) => {
+      const message = bytes[0] === 1 ? decodePeerMessage(bytes.subarray(1)) : undefined
+      const isAnswer = from === second!.name && to === first!.name && message?.type === 'written'
+      if (!isAnswer || refused >= 3) return deliver(from, to, bytes)
+      refused++
+      deliver(from, to, Uint8Array.of(1, ...encodePeerMessage({ ...message, failure: { code, outcome: 'none' } })))
+    }
+    assert.equal(put(sim, first!, { w: 'all', timeoutMs: 2000 }), undefined)
+    assert.equal(refused, 3)
+    sim.network.deliver = deliver
+    for (const { node } of sim.nodes) assert.equal(node.hints.count, 0, 'Nobody missed it')
+    assert.ok(sim.passUntil(() => first!.node.coordinator.pendingCount === 0, 5000))
+  }
+})
+
+test('Coordinator: a write that a replica goes on to refuse ends by its deadline, and says that some have it', () => {
+  const sim = start('behind for ever')
+  const [first, second] = sim.replicasOf('key')
+  const { deliver } = sim.network
+  sim.network.deliver = (from, to, bytes) => {
+    const message = bytes[0] === 1 ? decodePeerMessage(bytes.subarray(1)) : undefined
+    const isAnswer = from === second!.name && to === first!.name && message?.type === 'written'
+    if (!isAnswer) return deliver(from, to, bytes)
+    const failure = { code: 'WRONG_EPOCH', outcome: 'none' } as const
+    deliver(from, to, Uint8Array.of(1, ...encodePeerMessage({ ...message, failure })))
+  }
+  const error = put(sim, first!, { w: 'all', timeoutMs: 500 })
+  assert.equal(error?.code, 'QUORUM_NOT_MET')
+  assert.equal(error?.outcome, 'partial')
+  assert.ok(sim.passUntil(() => first!.node.coordinator.pendingCount === 0, 5000))
 })
