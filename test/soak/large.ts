@@ -152,8 +152,12 @@ class LargeStore {
     })
   }
 
-  /** Notes the most that the process had in memory beside the heap of this thread, which is the application's. */
+  /**
+   * Notes the most that the process had in memory beside the heap of this thread, which is the application's. Not once the store was closed:
+   * what one leaves is freed while the next is open.
+   */
   watchMemory(): void {
+    if (this.facts['memoryBytesMost'] !== undefined) return
     const { rss, heapTotal } = process.memoryUsage()
     this.facts['storeBytesMost'] = Math.max(this.facts['storeBytesMost'] ?? 0, rss - heapTotal)
   }
