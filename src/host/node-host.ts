@@ -180,6 +180,7 @@ export class NodeHost {
       catalog = await HostCatalog.open(join(config.directory, 'catalog'))
       const record = new NodeRecord(catalog)
       if (options.isMember !== true) refuseMember(record, config.directory)
+      else if (options.salvage) refuseSalvage(record, config.directory)
       const identity = await loadIdentity(record)
       const actor = await loadActor(record, config.directory, options.salvage)
       const logRow = await prepareLog(catalog, record, config, options.salvage, options.log)
@@ -896,6 +897,16 @@ function refuseBackups(directory: string): void {
 function refuseMember(record: NodeRecord, directory: string): void {
   if (!record.isMember && !record.isJoining) return
   const message = `The data directory "${directory}" belongs to a member of a cluster; start it with --peer`
+  throw new SunwiseError('DIRECTORY_UNUSABLE', message)
+}
+
+/**
+ * What a salvage gives up, the clocks of a member's partitions still say it has had: the others would take it for deleted, and delete it.
+ * A new member in its place gets all of it from them.
+ */
+function refuseSalvage(record: NodeRecord, directory: string): void {
+  if (!record.isMember) return
+  const message = `The data directory "${directory}" belongs to a member of a cluster, and what it lost lies with the others: start a node with an empty directory, --join and --replaces ${record.identity?.nodeId ?? ''}`
   throw new SunwiseError('DIRECTORY_UNUSABLE', message)
 }
 

@@ -28,6 +28,7 @@ async function begin(
   { started, peers, log = [] }: Place,
   name: string,
   join?: readonly string[],
+  salvage = false,
 ): Promise<RunningServer> {
   const server = await startServer({
     directory: `${root}/${name}`,
@@ -38,6 +39,7 @@ async function begin(
     syncIntervalMs: 100,
     valueBytesMax: MiB,
     insecure: false,
+    salvage,
     ...(join === undefined
       ? {}
       : {
@@ -121,6 +123,21 @@ test('startServer() refuses to serve a member alone, and to join with data of it
     (error) => error instanceof SunwiseError && error.code === refused.code,
   )
   await assert.rejects(begin({ started, peers }, 'hermit', ['member:1']), refused)
+})
+
+test('startServer() gives nothing of a member up: what it lost, others would take for deleted', async () => {
+  const peers = new PeersDouble()
+  {
+    await using started = new Started()
+    await begin({ started, peers }, 'lossy', []).then((server) => server.joined)
+  }
+  await using started = new Started()
+  await assert.rejects(begin({ started, peers }, 'lossy', [], true), (error) => {
+    assert.ok(error instanceof SunwiseError && error.code === 'DIRECTORY_UNUSABLE')
+    assert.match(error.message, /--replaces [0-9a-f]{16}/)
+    return true
+  })
+  await begin({ started, peers }, 'lossy', []).then((server) => server.joined)
 })
 
 test('Members join by themselves, every node serves every key, and buckets are everywhere', async () => {
