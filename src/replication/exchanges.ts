@@ -9,7 +9,8 @@
  *     for each key that differs: what the peer has is merged here, under that clock, and what that makes goes back
  *     all of it done: this clock joins the peer's, as it was before its tree was read
  *
- * Each also attests what it has: where that is known of all replicas of the partition, deletes are forgotten up to there.
+ * Each also attests what it has: where that is known of all replicas of the partition, deletes are forgotten up to there. Who is the only one left
+ * needs nobody's word.
  *
  * So bytes go with the difference, not with the data. One that finds too much brings a part of it together, and the next one goes on. The last step is what lets a clock pass over dots that never come: they were replaced
  * before they were sent, or their messages were lost and their keys repaired. It is left out where anything was.
@@ -69,6 +70,8 @@ export type ComparedPartitions = {
   readonly held: readonly ComparedPartition[]
   /** Those that somebody waits for. */
   readonly wanted: readonly ComparedPartition[]
+  /** Those that no other node has any more: what they have is stable as it is. */
+  readonly alone: readonly number[]
   /** Whether there may be something in it. */
   isTouched(partition: number): boolean
   /** The other nodes that have a partition; none: it is not held here. */
@@ -141,6 +144,9 @@ export class Exchanges {
   #turns = 0
   /** Place among the wanted pairs. */
   #wantedAt = 0
+  /** Place among the partitions that no other node has any more, and when the next of them is looked at. */
+  #aloneAt = 0
+  #nextAloneMs: number
   readonly #actors = new ActorRegistry()
   /** By partition and peer, what the peer attested last. */
   readonly #attested = new Map<string, Attested>()
@@ -157,6 +163,7 @@ export class Exchanges {
     this.#options = options
     // A node that starts has other things to do first, and so have those that start with it.
     this.#nextMs = options.clock.monotonicMs() + options.restMs
+    this.#nextAloneMs = this.#nextMs
     this.#nextUrgentMs = options.clock.monotonicMs() + Math.min(options.restMs, failedRestMs)
   }
 
@@ -189,6 +196,24 @@ export class Exchanges {
       done(undefined)
     }
     if (this.#current === undefined) this.#beginNext(nowMs)
+    if (nowMs >= this.#nextAloneMs) this.#noteAlone(nowMs)
+  }
+
+  /** The others have left: deletes and what has expired would be kept for ever, since no exchange finds out what is stable. */
+  #noteAlone(nowMs: number): void {
+    const { partitions, replica, restMs } = this.#options
+    const { alone } = partitions
+    this.#nextAloneMs = nowMs + restMs
+    if (alone.length === 0) return
+    const partition = alone[this.#aloneAt++ % alone.length]!
+    replica.compare(CompareVerb.joinStable, partition, nothing, answerMs, (_error, bytes) => {
+      const own = bytes === undefined ? 'length' : decodeAttested(bytes, this.#actors.indexOf)
+      if (typeof own === 'string' || own.attested === undefined) return
+      // Somebody may have been given it meanwhile, and has not all of it.
+      if (partitions.othersOf(partition).length > 0) return
+      const stable = encodeStable(stableOf([own.attested], Limits.expiryGraceMs), this.#actors)
+      replica.compare(CompareVerb.joinStable, partition, stable, answerMs, () => {})
+    })
   }
 
   get #kind(): 'moves' | 'exchanges' {

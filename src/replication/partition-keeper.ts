@@ -41,6 +41,8 @@ export class PartitionKeeper implements ComparedPartitions {
   #topology: Topology | undefined
   #held: readonly Held[] = []
   #waitedFor: readonly Held[] = []
+  /** Partitions that this node holds and no other does. */
+  #alone: readonly number[] = []
   readonly #others = new Map<number, readonly string[]>()
   /** Partitions that had a clock with something in it when this run began. */
   readonly #remembered = new Set<number>()
@@ -65,6 +67,7 @@ export class PartitionKeeper implements ComparedPartitions {
     this.#topology = topology
     this.#untracked = []
     const held: Held[] = []
+    const alone: number[] = []
     for (const [partition, state] of topology.partitions.entries()) {
       const holders = replicasOf(state, 'stability')
       const isHolder = holders.includes(self)
@@ -78,7 +81,10 @@ export class PartitionKeeper implements ComparedPartitions {
       }
       this.#leftOver.delete(partition)
       const others = holders.filter((other) => other !== self)
-      if (others.length === 0) continue
+      if (others.length === 0) {
+        alone.push(partition)
+        continue
+      }
       if (!this.#tracked.has(partition)) {
         // Who was the only one has all that was ever written to it.
         const isEmpty = state.old.length > 1 || state.old[0] !== self
@@ -89,6 +95,7 @@ export class PartitionKeeper implements ComparedPartitions {
       held.push({ partition, others, work, wantedSince: work === undefined ? undefined : state.since })
     }
     this.#held = held
+    this.#alone = alone
     this.#waitedFor = held.filter(({ wantedSince }) => wantedSince !== undefined)
     this.#others.clear()
     for (const { partition, others } of held) this.#others.set(partition, others)
@@ -106,6 +113,11 @@ export class PartitionKeeper implements ComparedPartitions {
 
   get held(): readonly ComparedPartition[] {
     return this.#held
+  }
+
+  /** Some have no clock, since no other node ever had them: those do not answer, and what they forget hangs on nobody. */
+  get alone(): readonly number[] {
+    return this.#alone.filter((partition) => this.isTouched(partition))
   }
 
   isTouched(partition: number): boolean {

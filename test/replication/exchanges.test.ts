@@ -30,6 +30,7 @@ class Rig {
     wantedSince: undefined,
   }))
   wanted: ComparedPartition[] = []
+  alone: number[] = []
   epoch = 1
   /** Partition and peer of each exchange that began. */
   begun: string[] = []

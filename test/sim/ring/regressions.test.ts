@@ -458,3 +458,18 @@ test('Regression: repair for ever. After members came and went replicas are equa
   assert.equal(work(), before, 'No repairs')
   for (const each of keys) for (const node of sim.replicasOf(each)) assert.equal(client.held(node, each), 'last')
 })
+
+test('Regression: a replica whose others have left forgets what is deleted and what expires, as one that never had any', () => {
+  const client = ring('left alone', { nodes: 2 })
+  const { sim } = client
+  client.put(sim.nodes[0]!, key, 'early', { w: 'all' })
+  client.settle()
+  sim.leave('n1')
+  assert.ok(sim.passUntil(() => sim.isAtRest && sim.memberNames.length === 1, 600_000))
+  const [only] = sim.nodes
+  client.put(only!, '{tag}ttl', 'short', { ttlMs: 5000 })
+  client.delete(only!, key)
+  sim.pass(300_000)
+  const isForgotten = (): boolean => [key, '{tag}ttl'].every((each) => client.held(only!, each) === undefined)
+  assert.ok(recycleUntil(client, isForgotten))
+})

@@ -413,6 +413,19 @@ export const ringBugs: readonly DeliberateBug[] = [
     ),
   },
   {
+    what: 'keeps what is deleted for ever once the other replicas have left',
+    patches: [
+      {
+        file: 'src/replication/partition-keeper.ts',
+        from: 'alone.push(partition)',
+        to: 'if (partition < 0) alone.push(partition)',
+      },
+    ],
+    test: regression(
+      'a replica whose others have left forgets what is deleted and what expires, as one that never had any',
+    ),
+  },
+  {
     what: 'forgets what has expired on the fastest clock',
     patches: [
       {
