@@ -4,7 +4,7 @@
  *
  * Whether it begins a cluster or joins one is decided here:
  *
- *   its catalog has a topology     it goes on as a member; where the addresses that it was given belong to another cluster, it ends
+ *   its catalog has a topology     it goes on as a member; where all addresses that it was given are of another cluster, it ends
  *   none, and nobody to join       it begins a cluster of one, of the data and buckets that it has
  *   none, and somebody to join     only with an empty directory: it waits until one of them answers (cluster/admission.ts), keeps id and key of
  *                                  that cluster, takes its topology, and has itself made a member
@@ -63,6 +63,8 @@ export type OpenPeers = (options: {
   /** Undefined where the node has not joined one. */
   readonly cluster: ClusterIdentity | undefined
   readonly received: (from: Peer, bytes: Uint8Array) => void
+  /** Told of each try to reach an address where a node of another cluster is: the two do not talk. */
+  readonly estranged: (address: string) => void
 }) => Promise<Peers>
 
 export type ClusterMemberOptions = {
@@ -99,6 +101,8 @@ export class ClusterMember {
   #peers: Peers | undefined
   #admission: Admission | undefined
   #node: Node | undefined
+  /** Those of the addresses that it was given where nodes of another cluster are. */
+  readonly #strangers = new Set<string>()
   /** By thread: how often it began anew. What an earlier run of it asked is answered to nobody. */
   readonly #runs: number[] = []
   /** The latest adoption of buckets. */
@@ -135,6 +139,7 @@ export class ClusterMember {
         nodeId: host.identity.nodeId,
         cluster: stored === undefined && join.length > 0 ? undefined : identityOf(host),
         received: (from, bytes) => member.#receivePeer(from, bytes),
+        estranged: (address) => member.#noteStranger(address),
       })
       member.#begin(stored)
       return member
@@ -209,13 +214,21 @@ export class ClusterMember {
     this.#startNode(stored === undefined ? this.#founded() : undefined)
     // Whom it was told to join may be in another cluster by now, or ever since.
     if (stored !== undefined && join.length > 0) {
-      this.#admission = this.#askAdmission(({ clusterId }) => {
+      this.#admission = this.#askAdmission(() => {
         this.#admission = undefined
-        if (clusterId === stored.clusterId) return
-        const message = `Cannot join ${join.join(', ')}: the data directory belongs to cluster ${stored.clusterId}, and they to ${clusterId}`
-        this.#fail(new SunwiseError('DIRECTORY_UNUSABLE', message))
       })
     }
+  }
+
+  /** One of the addresses that it was given says that it is of another cluster. Once all do, and nobody welcomed this node, it was a mistake. */
+  #noteStranger(address: string): void {
+    const { join, host } = this.#options
+    if (this.#admission === undefined || this.#node === undefined || !join.includes(address)) return
+    this.#strangers.add(address)
+    if (this.#isClosed || !join.every((seed) => seed === this.#peers!.address || this.#strangers.has(seed))) return
+    this.#admission = undefined
+    const message = `Cannot join ${join.join(', ')}: the data directory belongs to cluster ${host.identity.clusterId}, and they to another one`
+    this.#fail(new SunwiseError('DIRECTORY_UNUSABLE', message))
   }
 
   #askAdmission(admitted: ConstructorParameters<typeof Admission>[0]['admitted']): Admission {

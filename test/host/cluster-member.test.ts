@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { SunwiseError } from '../../src/base/errors.ts'
+import type { OpenPeers } from '../../src/host/cluster-member.ts'
+import { tcpPeers } from '../../src/host/peer/tcp-peers.ts'
 import { type RunningServer, startServer } from '../../src/host/server.ts'
 import { askAt, pathOf, problemOf, type Reply } from '../process/server-process.ts'
 import { PeersDouble } from './peers-double.ts'
@@ -22,7 +24,7 @@ class Started implements AsyncDisposable {
   }
 }
 
-type Place = { readonly started: Started; readonly peers: PeersDouble; readonly log?: string[] }
+type Place = { readonly started: Started; readonly peers: Pick<PeersDouble, 'at'>; readonly log?: string[] }
 
 async function begin(
   { started, peers, log = [] }: Place,
@@ -138,6 +140,20 @@ test('startServer() gives nothing of a member up: what it lost, others would tak
     return true
   })
   await begin({ started, peers }, 'lossy', []).then((server) => server.joined)
+})
+
+test('A member that is told to join those of another cluster ends, and says why', async () => {
+  await using started = new Started()
+  const overTcp = (): OpenPeers => tcpPeers({ host: '127.0.0.1', port: 0 }, '', false, () => {})
+  const peers = { at: overTcp }
+  const log: string[] = []
+  {
+    await using first = new Started()
+    await begin({ started: first, peers }, 'settled', []).then((server) => server.joined)
+  }
+  const other = await begin({ started, peers }, 'foreign', [])
+  await begin({ started, peers, log }, 'settled', [other.peerAddress!])
+  await until('it ends', async () => log.some((line) => line.startsWith('fatal: Cannot join')))
 })
 
 test('Members join by themselves, every node serves every key, and buckets are everywhere', async () => {

@@ -23,6 +23,8 @@ export type PeerContext = {
   /** Whether peers must have certificates. */
   readonly isCertifying: boolean
   readonly receive: (from: Peer, message: Uint8Array) => void
+  /** The node at an address is of another cluster. */
+  readonly estranged: (address: string) => void
   /** Says that a peer is not talked to. */
   readonly warn: (where: string, trouble: PeerTrouble) => void
 }

@@ -251,6 +251,7 @@ export class PeerLink {
     this.#context.counters.count('out', trouble)
     this.#context.warn(this.address, trouble)
     this.close()
+    if (trouble === 'cluster') this.#context.estranged(this.address)
   }
 
   /** The connection is no more. */

@@ -43,6 +43,8 @@ export type PeerTransportOptions = {
   readonly random: Random
   /** Takes each message; its bytes stay as they are. Who keeps them for long keeps a copy, since they may lie in something larger. */
   readonly receive: (from: Peer, message: Uint8Array) => void
+  /** Told of each try to reach an address where a node of another cluster is. */
+  readonly estranged?: (address: string) => void
   /** Told why a peer is not talked to; not more than once a minute for the same. */
   readonly warn?: (text: string) => void
 }
@@ -100,6 +102,7 @@ export class PeerTransport implements Network {
       receive: (from, message) => {
         if (!this.#isClosing) receive(from, message)
       },
+      estranged: (address) => options.estranged?.(address),
       warn: (where, trouble) => this.#warn(where, trouble),
     }
   }

@@ -11,7 +11,7 @@ export function tcpPeers(
   insecure: boolean,
   warn: (line: string) => void,
 ): OpenPeers {
-  return async ({ nodeId, cluster, received }) => {
+  return async ({ nodeId, cluster, received, estranged }) => {
     const transport = await PeerTransport.listen({
       nodeId,
       clusterId: cluster?.clusterId,
@@ -23,6 +23,7 @@ export function tcpPeers(
       clock: new HostClock(),
       random: new HostRandom(),
       receive: received,
+      estranged,
       warn,
     })
     return {
