@@ -6,9 +6,11 @@
  *   2. Walk: a list that wants more goes clockwise over the virtual nodes from its partition's start (Karger et al., 1997; Dynamo, 2007)
  *      and takes distinct nodes, distinct zones first, passing over a node that has its share (bounded loads: Mirrokni, Thorup,
  *      Zadimoghaddam, 2018).
- *   3. Level: nodes below their share take replicas from those furthest above theirs, until all are within one replica of it, as far as
+ *   3. Refill: where the walk leaves nodes below their share, since they were in most of the lists that wanted more, replicas that it has just
+ *      placed, and that move in any case, are handed on along a chain of nodes (an augmenting path, as in bipartite matching) to one that is.
+ *   4. Level: nodes below their share take replicas from those furthest above theirs, until all are within one replica of it, as far as
  *      zones allow. On a new ring this evens out what the walk left; later it is what moves data to a node that joins.
- *   4. Order: the first of a list coordinates (decisions.md), so firsts are levelled, too, by turns within lists, which moves no data.
+ *   5. Order: the first of a list coordinates (decisions.md), so firsts are levelled, too, by turns within lists, which moves no data.
  *
  * Deterministic: members in any order give the same result. Arithmetic only; some milliseconds for a hundred nodes.
  */
@@ -20,6 +22,13 @@ import { countBy, fairShares, type PlacementMember, type ZoneSpread, zoneSpreadO
 /** Preference lists: for each partition the ids of its replicas, the coordinator first. */
 export type Placement = readonly (readonly string[])[]
 
+/** A place of a list that `to` takes from `from`, which takes another in turn. */
+type Link = {
+  readonly from: string
+  readonly to: string
+  readonly partition: number
+  readonly before: Link | undefined
+}
 type VirtualNode = { readonly position: number; readonly nodeId: string }
 
 /** Virtual nodes of a member of average weight. */
@@ -46,6 +55,7 @@ export function place(
   const placing = new Placing(sorted, copies, partitions)
   placing.keep(before)
   placing.walk()
+  placing.refill()
   placing.level()
   placing.order()
   return placing.lists
@@ -62,6 +72,8 @@ export function movedReplicas(before: Placement, after: Placement): number {
 
 class Placing {
   readonly lists: string[][]
+  /** How many of each list stayed; they stand first. */
+  readonly #kept: number[]
   readonly #partitions: number
   readonly #members: ReadonlyMap<string, PlacementMember>
   readonly #zones: ReadonlyMap<string, number>
@@ -74,6 +86,7 @@ class Placing {
   constructor(members: readonly PlacementMember[], copies: number, partitions: number) {
     this.#partitions = partitions
     this.lists = Array.from({ length: partitions }, () => [])
+    this.#kept = this.lists.map(() => 0)
     this.#members = new Map(members.map((member) => [member.nodeId, member]))
     assert(this.#members.size === members.length, 'Members have distinct ids')
     assert(
@@ -96,6 +109,7 @@ class Placing {
       for (const nodeId of list) {
         if (this.#members.has(nodeId) && this.#fits(partition, nodeId)) this.#add(partition, nodeId)
       }
+      this.#kept[partition] = this.lists[partition]!.length
     }
   }
 
@@ -122,6 +136,47 @@ class Placing {
       partly = nodeId
     }
     return partly ?? this.#leastLoaded(partition)
+  }
+
+  /** Brings nodes that are a replica or more below their shares up to them by what moves in any case. On a new ring that is left to `level`. */
+  refill(): void {
+    const refilled = [...this.lists.keys()].filter((partition) => {
+      const kept = this.#kept[partition]!
+      return kept > 0 && kept < this.lists[partition]!.length
+    })
+    for (const nodeId of this.#loads.keys()) {
+      while (this.#excess(nodeId) <= -1 && this.#refillOne(nodeId, refilled));
+    }
+  }
+
+  /** The shortest chain from a node that lacks a replica to one above its share: each takes a place of the next. False: there is none. */
+  #refillOne(nodeId: string, refilled: readonly number[]): boolean {
+    const met = new Set([nodeId])
+    const ends: Link[] = [{ from: nodeId, to: nodeId, partition: -1, before: undefined }]
+    for (const end of ends) {
+      for (const partition of refilled) {
+        const list = this.lists[partition]!
+        if (list.includes(end.from)) continue
+        for (const from of list.slice(this.#kept[partition]!)) {
+          if (met.has(from) || !this.#fits(partition, end.from, from)) continue
+          met.add(from)
+          const link = { from, to: end.from, partition, before: end }
+          if (this.#excess(from) > rounding) return this.#handOn(link)
+          ends.push(link)
+        }
+      }
+    }
+    return false
+  }
+
+  /** From the end of the chain, where a node has too many. What was found out about one list may not hold when another link changed it. */
+  #handOn(last: Link): boolean {
+    for (let link = last; link.before !== undefined; link = link.before) {
+      const { partition, from, to } = link
+      if (!this.lists[partition]!.includes(from) || !this.#fits(partition, to, from)) return false
+      this.#move(partition, from, to)
+    }
+    return true
   }
 
   /** Moves replicas one by one from nodes above their shares to nodes below theirs, while that brings both nearer. */
