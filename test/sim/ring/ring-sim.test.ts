@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
 import { test } from 'node:test'
+import { decodePeerMessage, encodePeerMessage } from '../../../src/replication/peer-message.ts'
 import { ActorRegistry } from '../../../src/versions/actor-registry.ts'
 import { decodeSet } from '../../../src/versions/set-codec.ts'
 import { profileOf } from './profile.ts'
@@ -199,6 +200,50 @@ test('RingSim: hints reach their targets although messages are lost', () => {
     sim.pass(20_000)
     for (const { node } of sim.nodes) assert.equal(node.hints.count, 0)
   }
+})
+
+test('RingSim: an exchange that could not bring a key together joins no clock, and the key is not taken for deleted', () => {
+  const keys = ['{tag}before', '{tag}key']
+  const sim = new RingSim({ seed: 'partial', nodes: 2, operations: 0, faults: [], keys })
+  sim.start()
+  sim.pass(500)
+  const [writer, sleeper] = sim.replicasOf(keys[0]!)
+  const put = (key: string, w: 'one' | 'all'): void => {
+    let isAcked = false
+    writer!.act(({ coordinator }) =>
+      coordinator.put(sim.bucket, Buffer.from(key), Buffer.from('value'), { w }, (error) => {
+        assert.equal(error, undefined)
+        isAcked = true
+      }),
+    )
+    assert.ok(sim.passUntil(() => isAcked, 5000))
+  }
+  // Both have something of the partition, and so both compare it.
+  put(keys[0]!, 'all')
+  sleeper!.kill()
+  sim.passUntilNoticed()
+  put(keys[1]!, 'one')
+  // Trees and clocks are compared, but the value itself does not get through: no hint, no repair, and reads of it fail.
+  const { deliver } = sim.network
+  let failed = 0
+  sim.network.deliver = (from, to, bytes) => {
+    const message = bytes[0] === 1 && from === writer!.name ? decodePeerMessage(bytes.subarray(1)) : undefined
+    if (message?.type === 'write') return
+    if (message?.type !== 'found') return deliver(from, to, bytes)
+    failed++
+    const failure = { code: 'OVERLOADED', outcome: 'none' } as const
+    deliver(from, to, Uint8Array.of(1, ...encodePeerMessage({ ...message, failure, set: undefined })))
+  }
+  sleeper!.start()
+  assert.ok(
+    sim.passUntil(() => failed >= 3, 120_000),
+    'Exchanges find the key and ask for it',
+  )
+  sim.pass(5000)
+  sim.network.deliver = deliver
+  sim.pass(60_000)
+  for (const node of [writer!, sleeper!])
+    assert.ok(Buffer.from(sim.held(node, keys[1]!)).includes('value'), `${node.name} has the value`)
 })
 
 test('RingSim: an answer to a process that ended is not taken for one to the process after it', () => {
