@@ -15,7 +15,7 @@ export function wordOf(owner: number, piece: number, index: number): number {
 export type CacheSeed = {
   readonly memory: FrameCacheMemory
   readonly seed: number
-  /** One i32: 1 ends the thread. */
+  /** One i32 for each: 1 in the first ends all threads, in that of a seed is the lesser of its hits and misses. */
   readonly stop: SharedArrayBuffer
 }
 
@@ -37,6 +37,7 @@ function run({ memory, seed, stop }: CacheSeed): CacheReport {
   let misses = 0
   let torn = 0
   while (Atomics.load(stopped, 0) === 0 && wrong.length < 5) {
+    Atomics.store(stopped, seed, Math.min(hits, misses))
     const owner = 1 + random.below(owners)
     const piece = random.below(pieces)
     if (cache.find(owner, piece)) {

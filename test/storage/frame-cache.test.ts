@@ -86,7 +86,8 @@ test('FrameCache under several threads never shows a torn piece, nor one under a
   const memory = createFrameCacheMemory(16 * frameBytes, frameBytes)
   const own = new FrameCache(memory)
   for (let way = 0; way < 2; way++) own.grow()
-  const stop = new SharedArrayBuffer(4)
+  const stop = new SharedArrayBuffer(16)
+  const words = new Int32Array(stop)
   const threads = [1, 2, 3].map((seed) => {
     const data: CacheSeed = { memory, seed, stop }
     const worker = new Worker(new URL('./frame-cache-thread.ts', import.meta.url), { workerData: data })
@@ -99,7 +100,11 @@ test('FrameCache under several threads never shows a torn piece, nor one under a
     await new Promise((resolve) => setTimeout(resolve, 250 * scale))
     own.grow()
   }
-  Atomics.store(new Int32Array(stop), 0, 1)
+  // A busy machine takes its time to start threads: all of them have to have done something.
+  const untilMs = performance.now() + 30_000 * scale
+  while ([1, 2, 3].some((seed) => Atomics.load(words, seed) <= 1000) && performance.now() < untilMs)
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  Atomics.store(words, 0, 1)
   const reports = await Promise.all(threads)
   t.diagnostic(JSON.stringify({ reports, displaced: own.displaced }))
   for (const { wrong, hits, misses } of reports) {

@@ -14,7 +14,7 @@ export const keysOfTable: readonly Uint8Array[] = Array.from({ length: 200 }, (_
 export type ReaderSeed = {
   readonly memory: TableMemory
   readonly reader: number
-  /** One i32: 1 ends the thread. */
+  /** One i32 for each: 1 in the first ends all threads, in that of a reader it counts what it has looked up. */
   readonly stop: SharedArrayBuffer
   readonly tables: number
 }
@@ -28,6 +28,7 @@ function read({ memory, reader, stop, tables }: ReaderSeed): ReaderReport {
   let finds = 0
   while (Atomics.load(stopped, 0) === 0 && wrong.length < 5) {
     const key = keysOfTable[finds++ % keysOfTable.length]!
+    Atomics.store(stopped, reader, finds)
     try {
       if (!finder.find(partitionOfTables, 1, key, 0, key.length)) wrong.push(`${key} is not found`)
       else {
