@@ -45,8 +45,19 @@ function assertFrame(frame: SentFrame, parts: readonly string[]): void {
 }
 
 test('Command: the numbers of frames and flags, and the sizes of heads', () => {
-  const commands = { put: 1, delete: 2, get: 3, list: 4, merge: 5, track: 6, compare: 7, keepHint: 8, dropHint: 9 }
-  assert.deepEqual(FrameKind, { ...commands, writeReply: 129, recordsReply: 130, setReply: 131 })
+  const commands = {
+    put: 1,
+    delete: 2,
+    get: 3,
+    list: 4,
+    merge: 5,
+    track: 6,
+    compare: 7,
+    keepHint: 8,
+    dropHint: 9,
+    ask: 10,
+  }
+  assert.deepEqual(FrameKind, { ...commands, writeReply: 129, recordsReply: 130, setReply: 131, answer: 132 })
   assert.deepEqual(CommandFlag, {
     context: 1,
     ifMatchAny: 2,
