@@ -366,7 +366,8 @@ function readForward(reader: ByteReader, head: Head): ForwardMessage | undefined
   const flags = reader.u8()
   const levelCode = reader.u8()
   const durabilityCode = reader.u8()
-  if (operation === undefined || levelCode > 4 + Limits.replicasMax) return undefined
+  // 4 would be a level of no replicas.
+  if (operation === undefined || levelCode === 4 || levelCode > 4 + Limits.replicasMax) return undefined
   const durability = (flags & ForwardFlag.durability) !== 0 ? durabilityOf(durabilityCode) : undefined
   if ((flags & ForwardFlag.durability) !== 0 ? durability === undefined : durabilityCode !== 0) return undefined
   const key = reader.bytes()

@@ -239,3 +239,29 @@ test("decodePeerMessage() takes no message about a bucket that is another node's
   assert.deepEqual(isTaken(hintBucketId), [false, false, false])
   assert.deepEqual(isTaken(0xffff_ffff), [false, false, false])
 })
+
+test('decodePeerMessage() refuses a forwarded request whose level is no replicas', () => {
+  const forward = {
+    ...standing,
+    type: 'forward',
+    requestId: 1,
+    timeoutMs: 1,
+    bucketId: 1,
+    operation: 'get',
+    key: Uint8Array.of(1),
+    value: new Uint8Array(0),
+    contentType: '',
+    context: undefined,
+    ifMatch: undefined,
+    ifNoneMatch: false,
+    ttlMs: undefined,
+    durability: undefined,
+    sloppy: undefined,
+  } as const
+  const one = encodePeerMessage({ ...forward, level: 'one' })
+  const all = encodePeerMessage({ ...forward, level: 'all' })
+  const at = one.findIndex((byte, index) => byte !== all[index])
+  assert.deepEqual([one[at], all[at]], [1, 3])
+  assert.equal(decodePeerMessage(one.with(at, 5))?.type, 'forward')
+  assert.equal(decodePeerMessage(one.with(at, 4)), undefined)
+})
