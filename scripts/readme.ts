@@ -21,6 +21,7 @@ import type { Terminal } from '../src/cli/terminal.ts'
 import { Limits } from '../src/config.ts'
 import { type Route, routes } from '../src/host/http/route-table.ts'
 import { evidenceTable, readEvidence } from './evidence.ts'
+import { readScale, scaleTables } from './scale.ts'
 
 const root = join(import.meta.dirname, '..')
 const readmePath = join(root, 'README.md')
@@ -477,6 +478,7 @@ export async function drawnSections(): Promise<Readonly<Record<string, string>>>
     commands: await commandTable(),
     routes: routeTable(),
     evidence: evidenceTable(readEvidence(root)),
+    scale: scaleTables(readScale(root)),
   }
 }
 

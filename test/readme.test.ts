@@ -21,6 +21,7 @@ import {
   sessionSteps,
   tableRows,
 } from '../scripts/readme.ts'
+import { readScale, scaleChart } from '../scripts/scale.ts'
 import { ErrorTable } from '../src/base/errors.ts'
 import { CONFIG_VARIABLE, resolveSettings, SettingTable } from '../src/cli/settings.ts'
 import { ConfigDefaults, Limits } from '../src/config.ts'
@@ -83,6 +84,10 @@ test('The tables of errors, limits, settings, commands and routes are those of t
   for (const [name, text] of Object.entries(await drawnSections())) {
     assert.equal(sectionOf(readme, name), text, `Section ${name}; node scripts/readme.ts writes it again`)
   }
+})
+
+test('The chart of the ring at several sizes is the one of its figures', () => {
+  assert.equal(readFileSync(join(root, 'evidence', 'scale.svg'), 'utf8'), scaleChart(readScale(root)))
 })
 
 test('The table of limits shows the values of the configuration', () => {

@@ -1,0 +1,46 @@
+/**
+ * Membership and placement at several sizes, in simulation: `npm run sim:scale` writes evidence/scale.json and the chart
+ * evidence/scale.svg, from which `node scripts/readme.ts --tables` draws a section of the README. Seeds are fixed: the same sources give the
+ * same figures.
+ */
+import { execFileSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { availableParallelism, cpus } from 'node:os'
+import { join } from 'node:path'
+import { type ScaleEvidence, scaleChart } from '../../scripts/scale.ts'
+import { Limits } from '../../src/config.ts'
+import { figuresOf } from '../cluster/membership/membership-report.ts'
+import { placementFigures } from '../cluster/placement-report.ts'
+
+const project = join(import.meta.dirname, '..', '..')
+const memberCounts = [10, 100, 300, 1000]
+/** A cluster of a thousand has more partitions than the default, which would be three replicas a node. */
+const nodeCounts = [
+  { sizes: [3, 10, 100], partitions: Limits.partitions },
+  { sizes: [1000], partitions: Limits.partitionsMax },
+]
+
+const beganMs = performance.now()
+const git = (...words: string[]): string => execFileSync('git', words, { cwd: project, encoding: 'utf8' }).trim()
+const commit = git('rev-parse', 'HEAD')
+const isModified = git('status', '--porcelain', '--', 'src', 'test') !== ''
+const membership = memberCounts.map((members) => {
+  process.stderr.write(`${members} members\n`)
+  return figuresOf(members)
+})
+const placement = nodeCounts.flatMap(({ sizes, partitions }) => {
+  process.stderr.write(`placement on ${sizes.join(', ')} nodes\n`)
+  return placementFigures(sizes, partitions)
+})
+const scale: ScaleEvidence = {
+  at: new Date().toISOString(),
+  commit,
+  isModified,
+  node: process.versions.node,
+  machine: `${process.platform} ${process.arch}, ${availableParallelism()} cores, ${cpus()[0]?.model ?? 'unknown processor'}`,
+  seconds: Math.round((performance.now() - beganMs) / 1000),
+  membership,
+  placement,
+}
+writeFileSync(join(project, 'evidence', 'scale.json'), `${JSON.stringify(scale, undefined, 2)}\n`)
+writeFileSync(join(project, 'evidence', 'scale.svg'), scaleChart(scale))
