@@ -25,13 +25,13 @@ export function readScale(root: string): ScaleEvidence {
 export function scaleTables(scale: ScaleEvidence): string {
   const { at, commit, isModified, node, machine, membership, placement } = scale
   return [
-    `Written by \`npm run sim:scale\` at ${at.slice(0, 10)}, commit ${commit.slice(0, 7)}${isModified ? ' with changes' : ''}, Node ${node}, ${machine}; all figures: [evidence/scale.json](evidence/scale.json).`,
+    `Written by \`npm run sim:scale\` on ${at.slice(0, 10)}, commit ${commit.slice(0, 7)}${isModified ? ' with changes' : ''}, Node ${node}, ${machine}; all figures: [evidence/scale.json](evidence/scale.json).`,
     '',
     '![Detection time, and bytes per node and second, over the number of members](evidence/scale.svg)',
     '',
     'Membership: times after a crash, medians; from the first member that takes it for down the news spreads to all. The last column counts',
     'members that were wrongly taken for down, in 100 simulated seconds in which one datagram in twenty is lost and, every 20 s, one member in',
-    'twenty stalls for 5 s.',
+    'twenty stalls for 5 s. Bytes are those of the datagrams at rest, while nothing changes, without the headers of UDP and IP.',
     '',
     ...tableLines(
       [
@@ -103,7 +103,7 @@ export function scaleChart({ membership }: ScaleEvidence): string {
     ...plotLines('Seconds after a crash', sizes, detection, 60),
     ...plotLines('Bytes per node and second', sizes, bytes, 490),
   ]
-  return `${[head, ...parts, '</svg>'].join('\n')}\n`
+  return `${[head, '<title>Detection time, and bytes per node and second, over the number of members</title>', ...parts, '</svg>'].join('\n')}\n`
 }
 
 function plotLines(title: string, sizes: readonly number[], lines: readonly Line[], left: number): string[] {

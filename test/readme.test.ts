@@ -197,7 +197,7 @@ test('Every command, script, flag and variable that the README names exists', as
   const commands = await commandNames()
   for (const [, command] of readme.matchAll(/npm run -s sunwise -- ([a-z]+)/g))
     assert.ok(commands.includes(command!), `There is no command ${command}`)
-  const programs = ['native-free-bench/main.ts', 'test/soak/soak.ts']
+  const programs = ['native-free-bench/main.ts', 'test/soak/soak.ts', 'test/sim/main.ts']
   const options = programs.map((path) => readFileSync(join(root, path), 'utf8')).join('\n')
   // Flags of curl and node in the examples, and of a peer in the table of benches.
   const foreign = ['--data-binary', '--test', '--sync']
