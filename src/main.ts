@@ -23,6 +23,9 @@ const terminal: Terminal = {
 // A reader that went away (`sunwise ls | head`) ends the program quietly, but not as a success.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => process.exit(1))
 
+// A process that another one holds by a channel, as `dev --nodes` does, stops when that one is gone.
+if (process.channel !== undefined) process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'))
+
 /** The server is loaded only by the commands that run one. */
 const startServer: StartServer = async (options) => {
   const { startServer: start } = await import('./host/server.ts')

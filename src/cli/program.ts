@@ -25,6 +25,7 @@ import {
 } from './cluster-commands.ts'
 import type { CommandContext } from './command-context.ts'
 import { deleteCommand, getCommand, listCommand, putCommand } from './data-commands.ts'
+import { devClusterCommand, devNodesMax, devNodesOf } from './dev-cluster.ts'
 import { type DeepCheck, doctorCommand } from './doctor-command.ts'
 import { exportCommand } from './export-command.ts'
 import { type ExitCode, exitCodeOf, reportFailure } from './failure.ts'
@@ -178,9 +179,10 @@ function buildProgram(terminal: Terminal, machinery: Machinery, done: (code: Exi
   add('start', 'run one server in the foreground', serverSettings, {}, (context) =>
     startCommand(context, machinery.startServer),
   )
-  add('dev', 'run a server for trying things out', serverSettings, devDirectory, (context) =>
-    devCommand(context, machinery.startServer),
-  )
+  add('dev', 'run a server for trying things out', serverSettings, devDirectory, (context) => {
+    const nodes = devNodesOf(context)
+    return nodes === 1 ? devCommand(context, machinery.startServer) : devClusterCommand(context, nodes)
+  }).option('--nodes <count>', `a cluster of so many processes, 1 to ${devNodesMax} (default: 1)`)
   addKey64(add('get <key>', 'print the value of a key', clientSettings, {}, orThrow(getCommand))).option(
     '--siblings',
     'show all values that the key has, as JSON',

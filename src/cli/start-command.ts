@@ -135,18 +135,22 @@ export function startCommand(context: CommandContext, startServer: StartServer):
   return serve(context, startServer)
 }
 
+/** Says on stderr how to write to one node and read from another, or the same. */
+export function sayHowToTalk(context: CommandContext, writtenAt: string, readAt: string): void {
+  const { terminal } = context
+  if (context.output === 'json') return
+  const bold = (text: string): string => styled(terminal, terminal.stderr, 'bold', text)
+  const endpointOf = (http: string): string => (http === 'http://127.0.0.1:7070' ? '' : ` --endpoint ${http}`)
+  const [write, read] = [endpointOf(writtenAt), endpointOf(readAt)]
+  note(terminal, '')
+  note(terminal, `  ${bold('write')}  curl -X PUT --data-binary 'hello' ${writtenAt}/v1/kv/default/greeting`)
+  note(terminal, `  ${bold('read')}   curl -i ${readAt}/v1/kv/default/greeting`)
+  note(terminal, `  ${bold('or')}     ${program} put greeting hello${write} && ${program} get greeting${read}`)
+  note(terminal, `  ${bold('stop')}   Ctrl-C; the data stays in ${context.settings.dataDir}`)
+  note(terminal, '')
+}
+
 /** Runs a server for trying things out, and says on stderr how to talk to it. */
 export function devCommand(context: CommandContext, startServer: StartServer): Promise<ExitCode> {
-  const { terminal } = context
-  return serve(context, startServer, (http) => {
-    if (context.output === 'json') return
-    const bold = (text: string): string => styled(terminal, terminal.stderr, 'bold', text)
-    const endpoint = http === 'http://127.0.0.1:7070' ? '' : ` --endpoint ${http}`
-    note(terminal, '')
-    note(terminal, `  ${bold('write')}  curl -X PUT --data-binary 'hello' ${http}/v1/kv/default/greeting`)
-    note(terminal, `  ${bold('read')}   curl -i ${http}/v1/kv/default/greeting`)
-    note(terminal, `  ${bold('or')}     ${program} put greeting hello${endpoint} && ${program} get greeting${endpoint}`)
-    note(terminal, `  ${bold('stop')}   Ctrl-C; the data stays in ${context.settings.dataDir}`)
-    note(terminal, '')
-  })
+  return serve(context, startServer, (http) => sayHowToTalk(context, http, http))
 }

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { after, test } from 'node:test'
 import fc from 'fast-check'
 import { type ErrorCode, ErrorTable, SunwiseError } from '../../src/base/errors.ts'
+import { writePeerPorts } from '../../src/cli/dev-ports.ts'
 import type { ExitCode } from '../../src/cli/failure.ts'
 import { type Machinery, runCommandLine } from '../../src/cli/program.ts'
 import type { ServerOptions } from '../../src/host/server.ts'
@@ -489,4 +491,48 @@ test('dev has a data directory and says how to talk to it', async () => {
   await until(() => fake.calls.includes('drain 10000'))
   fake.release()
   assert.equal(await running, 0)
+})
+
+test('dev --nodes says what does not go together, before anything is started', async () => {
+  const directory = join(folder, 'dev-cluster')
+  mkdirSync(join(directory, 'n3'), { recursive: true })
+  const refused: [string[], RegExp][] = [
+    [['--nodes', '0'], /--nodes is "0"; expected a number from 1 to 9/],
+    [['--nodes', '10'], /--nodes is "10"; expected a number from 1 to 9/],
+    [['--nodes', 'two'], /expected a number from 1 to 9/],
+    [['--nodes', '2', '--peer', '127.0.0.1:0'], /without --peer, --join/],
+    [['--nodes', '2', '--zone', 'a'], /without --peer, --join/],
+    [['--nodes', '3', '--http', '127.0.0.1:65534'], /leaves no room for 3 ports/],
+    [['--nodes', '2', '--data-dir', directory], /has more nodes than 2/],
+  ]
+  for (const [words, why] of refused) {
+    const terminal = new FakeTerminal()
+    assert.equal(await runCommandLine(['dev', ...words], terminal, noServer), 2, words.join(' '))
+    assert.match(terminal.errorText, why)
+    assert.equal(terminal.listenerCount, 0)
+  }
+})
+
+test('dev --nodes does not start nodes that could not find each other', async () => {
+  const directory = join(folder, 'dev-lost')
+  mkdirSync(join(directory, 'n1'), { recursive: true })
+  mkdirSync(join(directory, 'n2'))
+  const words = ['dev', '--nodes', '2', '--data-dir', directory]
+  const lost = new FakeTerminal()
+  assert.equal(await runCommandLine(words, lost, noServer), 1)
+  assert.match(lost.errorText, /its dev\.json, which says where they were, is gone or damaged \(DIRECTORY_UNUSABLE\)/)
+  const servers = [createServer(), createServer()]
+  const ports: number[] = []
+  for (const server of servers) {
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    ports.push((server.address() as { port: number }).port)
+  }
+  try {
+    writePeerPorts(directory, ports)
+    const taken = new FakeTerminal()
+    assert.equal(await runCommandLine(words, taken, noServer), 1)
+    assert.match(taken.errorText, new RegExp(`Ports ${ports.join(', ')}, .* are in use.* \\(ADDRESS_IN_USE\\)`))
+  } finally {
+    for (const server of servers) server.close()
+  }
 })
