@@ -6,6 +6,7 @@
 import { SunwiseError } from '../base/errors.ts'
 import { Limits } from '../config.ts'
 import type { Clock } from '../env.ts'
+import { checkBatch } from './checks.ts'
 import type { BatchOperation, BatchResult, Bucket, Callback, Coordinator, ReadAnswer, WriteAnswer } from './requests.ts'
 
 /** Operations of one batch under way at a time; the others wait, in their order. */
@@ -19,10 +20,8 @@ export function runBatch(
   options: { readonly timeoutMs?: number | undefined },
   done: Callback<readonly BatchResult[]>,
 ): void {
-  if (operations.length > Limits.batchOperationsMax) {
-    const message = `Cannot take a batch of ${operations.length} operations: the limit is ${Limits.batchOperationsMax}`
-    return done(new SunwiseError('REQUEST_TOO_LARGE', message), undefined)
-  }
+  const problem = checkBatch(operations.length)
+  if (problem !== undefined) return done(problem, undefined)
   if (operations.length === 0) return done(undefined, [])
   new Batch(coordinator, clock, bucket, operations, options.timeoutMs, done).run()
 }

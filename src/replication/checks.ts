@@ -25,6 +25,13 @@ export function checkRequest(
   return typeof level === 'number' ? checkLevel(level, n, replicas, name) : undefined
 }
 
+/** How many operations a batch has. */
+export function checkBatch(operations: number): SunwiseError | undefined {
+  if (operations <= Limits.batchOperationsMax) return undefined
+  const message = `Cannot take a batch of ${operations} operations: the limit is ${Limits.batchOperationsMax}`
+  return new SunwiseError('REQUEST_TOO_LARGE', message)
+}
+
 /** Visible ASCII and spaces, as in an HTTP header; anything else could not be given back. */
 export function checkContentType(contentType: string): SunwiseError | undefined {
   let isPlain = contentType.length <= Limits.contentTypeBytesMax

@@ -49,7 +49,7 @@ import {
   winnerFirst,
 } from '../versions/version-set.ts'
 import { keyText, responseLimit } from './batch.ts'
-import { checkContentType, checkKey, checkRequest, checkTtl, messageOf, parseETags } from './checks.ts'
+import { checkBatch, checkContentType, checkKey, checkRequest, checkTtl, messageOf, parseETags } from './checks.ts'
 import { CursorCodec } from './cursor.ts'
 import { PendingTable } from './pending.ts'
 import { acksNeeded } from './quorum.ts'
@@ -209,10 +209,8 @@ export class ShardCoordinator implements Coordinator {
     options: { readonly timeoutMs?: number | undefined },
     done: Callback<readonly BatchResult[]>,
   ): void {
-    if (operations.length > Limits.batchOperationsMax) {
-      const message = `Cannot take a batch of ${operations.length} operations: the limit is ${Limits.batchOperationsMax}`
-      return done(new SunwiseError('REQUEST_TOO_LARGE', message), undefined)
-    }
+    const problem = checkBatch(operations.length)
+    if (problem !== undefined) return done(problem, undefined)
     const results: BatchResult[] = new Array(operations.length)
     let left = operations.length
     if (left === 0) return done(undefined, results)
