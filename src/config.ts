@@ -235,6 +235,18 @@ export function httpBytesMax(share: number, { memoryBytes, shards }: Pick<Config
   return Math.max(Limits.httpBytesLeast, Math.floor((share * memoryBytes) / shards))
 }
 
+/**
+ * Bytes of old objects that the heap of a shard's thread may hold; beyond it the thread dies and the node starts it anew. Live are 15 MiB,
+ * and what the bodies under way need, which twice their shares cover. It also says how soon V8 collects: below 2 GiB it lets a heap grow to
+ * 1.3 to 2 times what lived, above to four times, which is memory that nothing needs (V8, heap/heap-controller.cc).
+ */
+export function shardHeapBytesMax({ memoryBytes, shards }: Pick<Config, 'memoryBytes' | 'shards'>): number {
+  return Math.max(
+    1 * GiB,
+    Math.floor(((Limits.requestBodiesShare + Limits.answersWaitingShare) * 2 * memoryBytes) / shards),
+  )
+}
+
 /** Greatest bytes of one key's versions together; client writes above it are refused, repair is exempt. */
 export function versionSetBytesMax(valueBytesMax: number): number {
   return Math.max(4 * valueBytesMax, 4 * MiB)

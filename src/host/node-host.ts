@@ -15,7 +15,7 @@ import { Worker } from 'node:worker_threads'
 import { assert } from '../base/assert.ts'
 import { SunwiseError } from '../base/errors.ts'
 import { createRing } from '../base/ring-buffer.ts'
-import { type Config, Limits, versionSetBytesMax } from '../config.ts'
+import { type Config, Limits, shardHeapBytesMax, versionSetBytesMax } from '../config.ts'
 import type { Catalog } from '../env.ts'
 import type { Bucket, BucketProperties } from '../replication/requests.ts'
 import { DiskKeeper, diskFullWarning, reserveBytesOf, writeDiskState } from '../storage/disk-keeper.ts'
@@ -522,7 +522,10 @@ export class NodeHost {
     const worker = new Worker(moduleUrl('shard-worker', import.meta.url), {
       workerData: data,
       transferList: links.flatMap((link) => (link.port === undefined ? [] : [link.port])),
-      resourceLimits: { maxYoungGenerationSizeMb: 32 },
+      resourceLimits: {
+        maxYoungGenerationSizeMb: 32,
+        maxOldGenerationSizeMb: shardHeapBytesMax({ memoryBytes: config.memoryBytes, shards: this.shards }) / 2 ** 20,
+      },
       name: `sunwise-shard-${shard.shard}`,
     })
     shard.worker = worker
