@@ -67,6 +67,8 @@ const total = (word: number): number =>
 /** System calls of this thread that read, and blocks that the pool read for it. */
 const readCalls = (): number =>
   Number(/syscr: (\d+)/.exec(readFileSync('/proc/thread-self/io', 'utf8'))![1]) + total(ControlWord.tableLoads)
+/** Bytes that the device gave to this process, for whatever. */
+const deviceBytes = (): number => Number(/^read_bytes: (\d+)/m.exec(readFileSync('/proc/self/io', 'utf8'))![1])
 const memoryBytesMost = (): number =>
   Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))![1]) * 1024
 const bytesIn = (directory: string): number =>
@@ -166,6 +168,8 @@ class LargeStore {
   async #timed(phase: string, operations: number, work: () => Promise<void> | void): Promise<void> {
     const begun = performance.now()
     const callsBefore = readCalls()
+    const loadsBefore = total(ControlWord.tableLoads)
+    const deviceBefore = deviceBytes()
     await work()
     this.watchMemory()
     const seconds = (performance.now() - begun) / 1000
@@ -173,8 +177,10 @@ class LargeStore {
     const calls = ((readCalls() - callsBefore) / operations).toFixed(3)
     const memory = Math.round(memoryBytesMost() / MiB)
     const own = Math.round(this.facts['storeBytesMost']! / MiB)
+    const loads = total(ControlWord.tableLoads) - loadsBefore
+    const deviceMiB = Math.round((deviceBytes() - deviceBefore) / MiB)
     this.say(
-      `${phase}: ${operations} in ${seconds.toFixed(1)} s, ${calls} read calls each; at most ${memory} MiB resident, ${own} without this thread's heap; ${this.wrong.length} wrong`,
+      `${phase}: ${operations} in ${seconds.toFixed(1)} s, ${calls} read calls each, ${loads} of them by the pool, ${deviceMiB} MiB from the device; at most ${memory} MiB resident, ${own} without this thread's heap; ${this.wrong.length} wrong`,
     )
     if (phase === 'reads' || phase === 'absent') this.facts[`${phase}Calls`] = Number(calls)
   }
