@@ -564,10 +564,12 @@ export class QuorumCoordinator implements Omit<Coordinator, 'list'> {
   }
 
   #receiptOf({ acks, groups, epoch }: WriteOperation): Receipt {
-    const nodes = [...acks.values()]
+    const owners = new Set(groups.flat())
+    // Who took it under an epoch before, and owns the key no more, is none of those that it is on.
+    const nodes = [...acks.values()].filter(({ node, isFallback }) => isFallback || owners.has(node))
     return {
       acks: nodes.filter(({ isFallback }) => !isFallback).length,
-      replicas: new Set(groups.flat()).size,
+      replicas: owners.size,
       sloppy: nodes.some(({ isFallback }) => isFallback),
       durable: nodes.every(({ isDurable }) => isDurable),
       epoch,

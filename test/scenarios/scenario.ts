@@ -2,32 +2,62 @@
  * Scenarios as transcripts: a script of commands for a simulated ring, each followed by what came of it. The files beside this one are
  * read by people first, and run by scenarios.test.ts, which compares every line. `node test/scenarios/scenario.ts FILE` prints one anew.
  *
- *   > nodes 3 [sloppy]             starts a ring; every key has 3 replicas, fewer with fewer nodes
+ *   > nodes 3 [sloppy] [lww]       starts a ring; every key has 3 replicas, fewer with fewer nodes; [members=2]: the others are no part of it
  *   > put NODE KEY VALUE [...]     [with NAME] the context of an earlier get, [w=LEVEL] [sloppy] [ttl=MS] [if-absent]
  *   > delete NODE KEY [...]        [with NAME] [w=LEVEL]
  *   > get NODE KEY [...]           [r=LEVEL] [as NAME]: keeps its context under a name
+ *   > batch NODE OP; OP; ...       each put KEY VALUE, get KEY or delete KEY
  *   > kill NODE | power NODE | wipe NODE | start NODE | pause NODE MS
  *   > cut NODE NODE | mend         both directions of a link; all links
  *   > refuse NODE | accept NODE    its shard has no room for anything
+ *   > clock NODE MS                its clock is set forward, or back
+ *   > join NODE | leave NODE [down] | replace NODE NODE [down] | remove NODE | abort
+ *                                  asks the first node that is up and a member for other members, or to take back the moves under way; remove: by
+ *                                  force, without what only it has
+ *   > until STAGE KEY | rest       time passes until the move of a key's partition is at a stage; until nothing moves
+ *   > members                      who is one, and which epoch each node goes by
+ *   > place KEY                    which nodes hold a key, and where it moves to
  *   > wait MS                      time passes
  *   > notice                       time passes until every node knows which of the others are there
  *   > dump KEY                     what each replica has: value@actor.counter, and the vector
  *   > hints                        what nodes keep for others
+ *
+ * A transcript begins with what it shows, and where that is in the sources:
+ *
+ *   # Shows: a sentence or some.
+ *   # Where: what happens, src/file.ts: name; what comes then, src/other.ts.
  */
 import { readFileSync } from 'node:fs'
 import type { SunwiseError } from '../../src/base/errors.ts'
-import type { QuorumLevel, ReadAnswer, Receipt, WriteAnswer } from '../../src/replication/requests.ts'
+import { abortMoves, movesLeft } from '../../src/cluster/topology/moves.ts'
+import type { ChangeOutcome, TopologyChange } from '../../src/cluster/topology/proposals.ts'
+import { changeMembers, forceRemove, type MemberChange } from '../../src/cluster/topology/transitions.ts'
+import type {
+  BatchOperation,
+  BatchResult,
+  QuorumLevel,
+  ReadAnswer,
+  Receipt,
+  WriteAnswer,
+} from '../../src/replication/requests.ts'
 import { ActorRegistry } from '../../src/versions/actor-registry.ts'
 import { decodeSet } from '../../src/versions/set-codec.ts'
 import type { VectorEntry } from '../../src/versions/version-set.ts'
-import { nameOf, RingSim } from '../sim/ring/ring-sim.ts'
+import { idOf, nameOf, RingSim } from '../sim/ring/ring-sim.ts'
 import type { SimNode } from '../sim/ring/sim-node.ts'
 
 const answerMs = 6000
+const pauseMs = 600_000
+/** All moves of a change. */
+const movesMs = 600_000
 
 /** Runs the commands of a transcript; the transcript as it should be. */
 export function runScenario(text: string): string {
-  const keys = [...text.matchAll(/^> (?:put|delete|get) \S+ (\S+)/gm)].map(([, key]) => key!)
+  const single = [...text.matchAll(/^> (?:put|delete|get) \S+ (\S+)/gm)].map(([, key]) => key!)
+  const batched = [...text.matchAll(/^> batch \S+ (.*)$/gm)].flatMap(([, list]) =>
+    list!.split('; ').map((each) => each.split(' ')[1]!),
+  )
+  const keys = [...single, ...batched]
   const scenario = new Scenario([...new Set(keys)])
   const lines: string[] = []
   for (const line of text.split('\n')) {
@@ -51,7 +81,7 @@ class Scenario {
   run(command: string): string[] {
     const [verb, ...words] = command.split(' ')
     if (verb === 'nodes') {
-      const [count, mode] = words
+      const [count] = words
       this.#sim = new RingSim({
         seed: 'scenario',
         nodes: Number(count),
@@ -60,7 +90,9 @@ class Scenario {
         keys: this.#keys,
         exchangeRestMs: 10_000,
         isSteady: true,
-        sloppy: mode === 'sloppy',
+        sloppy: words.includes('sloppy'),
+        conflict: words.includes('lww') ? 'lww' : 'siblings',
+        members: numberOf(words, 'members') ?? Number(count),
       })
       this.#sim.start()
       this.#sim.pass(1000)
@@ -103,6 +135,31 @@ class Scenario {
       case 'accept':
         this.#node(first).refusalOneIn = 0
         return []
+      case 'batch':
+        return this.#batch(first, words.slice(1).join(' ').split('; '))
+      case 'clock':
+        this.#node(first).clock.jumpEpoch(Number(second))
+        return []
+      case 'join':
+        return this.#changeMembers({ type: 'join', nodeId: idOf(first), address: first })
+      case 'leave':
+        return this.#changeMembers({ type: 'leave', nodeId: idOf(first), isDown: second === 'down' })
+      case 'replace': {
+        const joiner = { nodeId: idOf(second), address: second }
+        return this.#changeMembers({ type: 'replace', leaver: idOf(first), isDown: third === 'down', joiner })
+      }
+      case 'remove':
+        return this.#change((topology) => forceRemove(topology, idOf(first)))
+      case 'abort':
+        return this.#change((topology) => abortMoves(topology, topology.batch))
+      case 'until':
+        return this.#until(() => this.#ring.placeOf(second).stage === first)
+      case 'rest':
+        return this.#until(() => this.#ring.isAtRest)
+      case 'members':
+        return this.#members()
+      case 'place':
+        return this.#place(first)
       case 'notice':
         this.#ring.passUntilNoticed()
         return []
@@ -159,6 +216,68 @@ class Scenario {
     return [`${values.length === 0 ? '(nothing)' : values.join(', ')}; ${receiptText(said.receipt)}`]
   }
 
+  #batch(at: string, texts: readonly string[]): string[] {
+    const operations = texts.map((text): BatchOperation => {
+      const [op, key = '', value = ''] = text.split(' ')
+      if (op === 'put') return { op, key: bytesOf(key), value: bytesOf(value) }
+      if (op !== 'get' && op !== 'delete') throw new Error(`No such operation: ${text}`)
+      return { op, key: bytesOf(key) }
+    })
+    const said = this.#wait<readonly BatchResult[]>(at, ({ coordinator }, done) =>
+      coordinator.batch(this.#ring.bucket, operations, { timeoutMs: 3000 }, done),
+    )
+    if (typeof said === 'string') return [said]
+    return said.map((result, index) => `${texts[index]}: ${batchResultText(result)}`)
+  }
+
+  #changeMembers(change: MemberChange): string[] {
+    return this.#change((topology) => changeMembers(topology, [change]))
+  }
+
+  #change(apply: TopologyChange): string[] {
+    const asked = this.#ring.nodes.find((each) => {
+      return each.isUp && !each.isPaused && this.#ring.memberNames.includes(each.name)
+    })!
+    let said: ChangeOutcome | undefined
+    asked.act((node) =>
+      node.change(apply, (outcome) => {
+        said = outcome
+      }),
+    )
+    this.#ring.passUntil(() => said !== undefined, movesMs)
+    if (said === undefined) return ['no answer']
+    if (said.type === 'decided')
+      return [`epoch ${said.topology.epoch}: ${movesLeft(said.topology)} partitions are to move`]
+    return [
+      said.type === 'refused'
+        ? `refused: ${named(said.refusal.why)}`
+        : `${said.error.code}, outcome ${said.error.outcome}`,
+    ]
+  }
+
+  #until(isThere: () => boolean): string[] {
+    return this.#ring.passUntil(isThere, movesMs) ? [] : [`it does not come to that: ${this.#ring.explain()}`]
+  }
+
+  #members(): string[] {
+    const { members, epoch } = this.#ring.topology
+    const named = members.map(({ nodeId, state }) => nameOf(nodeId) + (state === 'normal' ? '' : ` (${state})`))
+    const others = this.#ring.nodes.flatMap((each) => {
+      const known = each.isUp ? each.node.topology?.epoch : epoch
+      if (known === epoch) return []
+      return [known === undefined ? `${each.name} goes by none` : `${each.name} still goes by epoch ${known}`]
+    })
+    return [`epoch ${epoch}: ${named.join(', ')}`, ...others]
+  }
+
+  #place(key: string): string[] {
+    const { stage, old, new: planned } = this.#ring.placeOf(key)
+    const from = old.map(nameOf).join(', ')
+    const to = planned.map(nameOf).join(', ')
+    if (stage === 'stable') return [from === to ? from : `${from}; to be ${to}`]
+    return [`${stage}: from ${from} to ${to}`]
+  }
+
   #contextOf(words: readonly string[]): Uint8Array | undefined {
     const at = words.indexOf('with')
     if (at < 0) return undefined
@@ -175,9 +294,11 @@ class Scenario {
     let said: Answer | string | undefined
     this.#node(at).act((node) =>
       start(node, (error, answer) => {
-        said = answer ?? `${error!.code}, outcome ${error!.outcome}: ${error!.message}`
+        said = answer ?? named(`${error!.code}, outcome ${error!.outcome}: ${error!.message}`)
       }),
     )
+    // A node that is paused hears of it when it goes on.
+    this.#ring.passUntil(() => said !== undefined || !this.#node(at).isPaused, pauseMs)
     this.#ring.passUntil(() => said !== undefined, answerMs)
     return said ?? 'no answer'
   }
@@ -210,6 +331,17 @@ class Scenario {
     }
     return lines.length === 0 ? ['none'] : lines
   }
+}
+
+/** A text in which nodes have their names. */
+function named(text: string): string {
+  return text.replace(/\b[0-9a-f]{16}\b/g, nameOf)
+}
+
+function batchResultText(result: BatchResult): string {
+  if ('error' in result) return `${result.error.code}, outcome ${result.error.outcome}`
+  if (result.op !== 'get') return 'ok'
+  return result.answer.values.map(({ value }) => textOf(value)).join(', ') || '(nothing)'
 }
 
 function receiptText({ acks, replicas, durable, nodes, repaired }: Receipt): string {

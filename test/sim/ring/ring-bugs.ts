@@ -518,6 +518,17 @@ export const ringBugs: readonly DeliberateBug[] = [
     },
   },
   {
+    what: 'counts in a receipt who took a write under an epoch before and owns the key no more',
+    patches: [
+      {
+        file: coordinator,
+        from: '.filter(({ node, isFallback }) => isFallback || owners.has(node))',
+        to: '',
+      },
+    ],
+    test: scenario('fence-write.txt'),
+  },
+  {
     what: 'leaves the hint of a replica that is known to be down only behind the write',
     patches: [{ file: coordinator, from: '    if (!sloppy) this.#hintBefore(bucket, key, groups)\n', to: '' }],
     test: ringTest(

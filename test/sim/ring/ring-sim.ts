@@ -10,7 +10,7 @@ import { partitionOfKey } from '../../../src/cluster/slots.ts'
 import { isAtRest } from '../../../src/cluster/topology/invariants.ts'
 import { movesLeft, stageOfMoves } from '../../../src/cluster/topology/moves.ts'
 import { readSet } from '../../../src/cluster/topology/replica-sets.ts'
-import { type Topology, votersOf } from '../../../src/cluster/topology/topology.ts'
+import { type PartitionState, type Topology, votersOf } from '../../../src/cluster/topology/topology.ts'
 import { encodeTopology } from '../../../src/cluster/topology/topology-bytes.ts'
 import { changeMembers, type MemberChange } from '../../../src/cluster/topology/transitions.ts'
 import { type Durability, Limits } from '../../../src/config.ts'
@@ -64,6 +64,8 @@ export type RingSimOptions = {
   readonly members?: number
   readonly durability?: Durability
   readonly sloppy?: boolean
+  /** Default: siblings. */
+  readonly conflict?: 'siblings' | 'lww'
   /** Nodes have so little memory that data goes to tables all the time. */
   readonly hasTables?: boolean
   /** Keys that clients use; default: some dozens in four partitions. */
@@ -152,7 +154,7 @@ export class RingSim {
       r: 'quorum',
       w: 'quorum',
       sloppy: options.sloppy ?? false,
-      conflict: 'siblings',
+      conflict: options.conflict ?? 'siblings',
       durability: undefined,
       ttlMs: undefined,
       valueBytesMax: Limits.valueBytesDefault,
@@ -264,6 +266,11 @@ export class RingSim {
     return readSet(this.topology.partitions[partitionOf(key)]!, this.bucket.n).map(
       (nodeId) => this.#byName.get(nameOf(nodeId))!,
     )
+  }
+
+  /** Where a key lies, and where it moves to. */
+  placeOf(key: string): PartitionState {
+    return this.topology.partitions[partitionOf(key)]!
   }
 
   /** Asks some node that is up for a change of the cluster; what becomes of it is its affair. */
@@ -810,7 +817,7 @@ function partitionOf(key: string): number {
 }
 
 /** Node `n3` has the id 4: none is 0. */
-function idOf(name: string): string {
+export function idOf(name: string): string {
   return (Number(name.slice(1)) + 1).toString(16).padStart(16, '0')
 }
 
