@@ -114,7 +114,7 @@ export class TableWriter {
   #partition = -1
   #firstPartition = -1
   /** Separators of the blocks of the open partition, one behind the other, and where each ends; that of the first is empty. */
-  #separators = new Uint8Array(1 << 16)
+  #separators: Uint8Array
   #separatorEnds = new Uint32Array(256)
   #separatorCount = 0
   #partitionBlock = 0
@@ -123,8 +123,8 @@ export class TableWriter {
 
   // What the meta will hold.
   #blocks = 0
-  #blockOffsets = new Uint32Array(1024)
-  #index = new Int32Array(4096)
+  #blockOffsets: Uint32Array
+  #index: Int32Array
   #directory: number[] = []
   readonly #heap = new ByteWriter(4096)
   /** Two words a key, in pieces, since a table may have millions. */
@@ -146,6 +146,9 @@ export class TableWriter {
     this.#memory = options.memory ?? freshMemory
     this.#u8 = this.#memory.take(portionBytes + 2 * blockBytesWanted)
     this.#i32 = new Int32Array(this.#u8.buffer)
+    this.#separators = this.#memory.take(1 << 16)
+    this.#blockOffsets = new Uint32Array(this.#memory.take(1 << 14).buffer)
+    this.#index = new Int32Array(this.#memory.take(1 << 16).buffer)
     const head = this.#i32.fill(0, 0, tableHeadBytes / 4)
     head[0] = tableMagic
     head[1] = tableFormatVersion
@@ -311,9 +314,7 @@ export class TableWriter {
     const start = this.#separatorEnds[this.#separatorCount - 1]!
     const end = start + same + 1
     if (end > this.#separators.length) {
-      const grown = new Uint8Array(2 * end)
-      grown.set(this.#separators)
-      this.#separators = grown
+      this.#separators = this.#grown(this.#separators, 2 * end)
     }
     for (let index = 0; index <= same; index++) {
       this.#separators[start + index] = sortByte(bucketId, u8, keyStart, index)
@@ -353,9 +354,7 @@ export class TableWriter {
     this.#i32[word] = this.#options.crc32(this.#u8, start + 4, start + bytes)
     assert(this.#written + start + bytes < tableBytesMax, 'A table has at most 16 GiB')
     if (this.#blocks + 1 >= this.#blockOffsets.length) {
-      const grown = new Uint32Array(this.#blockOffsets.length * 2)
-      grown.set(this.#blockOffsets)
-      this.#blockOffsets = grown
+      this.#blockOffsets = new Uint32Array(this.#grown(this.#blockOffsets, this.#blockOffsets.byteLength * 2).buffer)
     }
     this.#blockOffsets[this.#blocks] = (this.#written + start) / 4
     this.#blockOffsets[++this.#blocks] = (this.#written + start + bytes) / 4
@@ -385,11 +384,17 @@ export class TableWriter {
     this.#portion = 0
   }
 
+  /** A buffer of at least `bytes` that begins with what `view` holds, which is given back. */
+  #grown(view: ArrayBufferView, bytes: number): Uint8Array {
+    const grown = this.#memory.take(bytes)
+    grown.set(new Uint8Array(view.buffer, 0, view.byteLength))
+    this.#memory.give(view)
+    return grown
+  }
+
   #room(bytes: number): void {
     if (bytes <= this.#u8.length) return
-    const grown = this.#memory.take(bytes + blockBytesWanted)
-    grown.set(this.#u8.subarray(0, this.#portion))
-    this.#memory.give(this.#u8)
+    const grown = this.#grown(this.#u8, bytes + blockBytesWanted)
     this.#u8 = grown
     this.#i32 = new Int32Array(grown.buffer)
   }
@@ -402,9 +407,7 @@ export class TableWriter {
     if (prefixBytes > 0) this.#heap.raw(separators.subarray(0, prefixBytes))
     this.#directory.push(this.#partitionBlock, prefixAt, prefixBytes)
     while (this.#blocks * indexEntryWords > this.#index.length) {
-      const grown = new Int32Array(this.#index.length * 2)
-      grown.set(this.#index)
-      this.#index = grown
+      this.#index = new Int32Array(this.#grown(this.#index, this.#index.byteLength * 2).buffer)
     }
     for (let position = 0; position < this.#separatorCount; position++) {
       const block = this.#partitionBlock + position

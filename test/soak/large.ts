@@ -195,12 +195,14 @@ class LargeStore {
     let next = first
     const done = new Set<number>()
     const lane = async (): Promise<void> => {
+      // One memory for the values of all its batches: what is measured is the store, not garbage of its caller.
+      const values = new Uint8Array(batchOperations * valueBytes)
       while (next < end && signal?.aborted !== true) {
         const from = next
         next = Math.min(end, from + batchOperations)
         const batch: BatchOperation[] = []
         for (let index = from; index < next; index++) {
-          const value = new Uint8Array(valueBytes)
+          const value = values.subarray((index - from) * valueBytes, (index - from + 1) * valueBytes)
           fillValue(value, index, write)
           batch.push({ op: 'put', key: keyOf(index), value })
         }
