@@ -13,7 +13,7 @@ import { type LateMergeInput, Merge, type MergeCounts } from './merge.ts'
 import type { ReplicatedPartitions } from './partition-clocks.ts'
 import type { TableId } from './sstable.ts'
 import { TableIterator } from './sstable-iterator.ts'
-import { metaIsComplete, readTableMeta } from './sstable-meta.ts'
+import { metaIsComplete, readTableIndex } from './sstable-meta.ts'
 import { TableWriter, type WrittenTable } from './sstable-writer.ts'
 
 export type CompactionInput = {
@@ -162,7 +162,7 @@ class InputTables {
     const { disk, memory } = this.#world
     const file = disk.openNow(path)
     try {
-      const table = { file, meta: readTableMeta(file, tableId, this.#crc32, memory) }
+      const table = { file, meta: readTableIndex(file, tableId, this.#crc32, memory) }
       this.#open.set(path, table)
       return table
     } catch (error) {

@@ -23,7 +23,7 @@ import { blockOffset, findBlock, firstBlockOf, partitionOfBlock, tableCorrupt } 
 
 export type TableIteratorOptions = {
   readonly file: DiskFile
-  /** The table's meta, as `readTableMeta` gives it. */
+  /** The table's meta, with its filter or without. */
   readonly meta: Int32Array
   readonly crc32: Crc32
   readonly codec?: BlockCodec | undefined

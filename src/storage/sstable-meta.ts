@@ -123,6 +123,31 @@ export function readTableMeta(
   return i32
 }
 
+/**
+ * The meta of a file without its filter, which is most of it, and which only who looks for single keys needs: a merge of many tables
+ * holds that of each. @throws TABLE_CORRUPT, DISK_FAILED
+ */
+export function readTableIndex(
+  file: DiskFile,
+  tableId: TableId | undefined,
+  crc32: Crc32,
+  memory: WorkMemory,
+): Int32Array {
+  const whole = readTableMeta(file, tableId, crc32, memory)
+  const filter = whole[MetaWord.filter]!
+  const directory = whole[MetaWord.directory]!
+  const cut = directory - filter
+  const words = whole.length - cut
+  const index = new Int32Array(memory.take(words * 4).buffer, 0, words)
+  index.set(whole.subarray(0, filter))
+  index.set(whole.subarray(directory), filter)
+  memory.give(whole)
+  index[MetaWord.bytes] = words * 4
+  index[MetaWord.filterLines] = 0
+  for (const place of ['directory', 'index', 'actorTable', 'bands', 'heap'] as const) index[MetaWord[place]]! -= cut
+  return index
+}
+
 /** What in a meta with a good checksum leads out of it or of the file; undefined where nothing does. */
 function contradiction(i32: Int32Array, base: number, blocksEnd: number): string | undefined {
   const word = (name: keyof typeof MetaWord): number => i32[base + MetaWord[name]]! >>> 0

@@ -4,8 +4,9 @@ import fc from 'fast-check'
 import { crc32 } from '../../src/base/crc32.ts'
 import type { SunwiseError } from '../../src/base/errors.ts'
 import { SeededRandom } from '../../src/base/seeded-random.ts'
+import { ReusedMemory } from '../../src/base/work-memory.ts'
 import { MetaWord, tableIdOf, tableIdText } from '../../src/storage/sstable.ts'
-import { readTableMeta } from '../../src/storage/sstable-meta.ts'
+import { readTableIndex, readTableMeta } from '../../src/storage/sstable-meta.ts'
 import { SimDisk } from '../sim/sim-disk.ts'
 import {
   compareEntries,
@@ -91,18 +92,22 @@ test('SSTable: what was written is read back, in order, by iterator and by key, 
   )
 })
 
-test('SSTable: an iterator starts at any key and keeps within its partitions', () => {
+test('SSTable: an iterator starts at any key and keeps within its partitions, with a filter in memory or without', () => {
+  const memory = new ReusedMemory(1 << 20)
   fc.assert(
     fc.property(
       hardEntries,
       fc.nat(1023),
       fc.nat(1023),
       fc.array(hardEntry, { minLength: 1, maxLength: 30, size: 'max' }),
-      (entries, a, b, starts) => {
+      fc.boolean(),
+      (entries, a, b, starts, isWhole) => {
         const [first, end] = [Math.min(a, b), Math.max(a, b) + 1]
         const table = writeTable(entries)
         const file = table.disk.openNow(table.path)
-        const meta = readTableMeta(file, tableId, crc32)
+        const whole = readTableMeta(file, tableId, crc32)
+        const meta = isWhole ? whole : readTableIndex(file, tableId, crc32, memory)
+        assert.ok(isWhole || meta.length < whole.length)
         const inRange = entries.filter(({ partition }) => partition >= first && partition < end)
         const iterator = iterate(file, meta, first, end, undefined, 4096)
         const seen: Entry[] = []
@@ -120,6 +125,7 @@ test('SSTable: an iterator starts at any key and keeps within its partitions', (
           const wanted = inRange.filter((entry) => compareEntries(entry, start) >= 0).slice(0, 5)
           assert.deepEqual(rest, wanted)
         }
+        memory.end()
       },
     ),
     { numRuns: 100 * scale },
