@@ -15,6 +15,10 @@ const fallbacks = ringTest(
 const hintStoreTest = (name: string) => ({ file: 'test/replication/hint-store.test.ts', name: `HintStore: ${name}` })
 const mergeCommand = (name: string) => ({ file: 'test/shard/merge-command.test.ts', name: `Shard: ${name}` })
 const regression = (name: string) => ({ file: 'test/sim/ring/regressions.test.ts', name: `Regression: ${name}` })
+const topologyRegression = (name: string) => ({
+  file: 'test/sim/ring/regressions-topology.test.ts',
+  name: `Regression: ${name}`,
+})
 const exchangesTest = (name: string) => ({ file: 'test/replication/exchanges.test.ts', name: `Exchanges: ${name}` })
 const ledgerTest = (name: string) => ({
   file: 'test/replication/repair-ledger.test.ts',
@@ -527,6 +531,149 @@ export const ringBugs: readonly DeliberateBug[] = [
       },
     ],
     test: scenario('fence-write.txt'),
+  },
+  {
+    what: 'does not heed that it hears of writes of its own actor that it never made',
+    patches: [
+      {
+        file: shard,
+        from: 'if (counterOf(incoming.vector, this.store.actor) >= this.store.nextCounter(partition)) {',
+        to: 'if (counterOf(incoming.vector, this.store.actor) < 0) {',
+      },
+    ],
+    test: topologyRegression(
+      'kv679 uid. A node whose files were rolled back under its actor takes another when it meets what it wrote, and names no two writes alike',
+    ),
+  },
+  {
+    what: 'reads from newcomers that have compared what they have with one old replica alone',
+    patches: [
+      {
+        file: 'src/cluster/topology/move-driver.ts',
+        from: 'needed: majorityOf(old) - own }',
+        to: 'needed: 1 - own }',
+      },
+    ],
+    test: topologyRegression(
+      'range movement. Three nodes join at once while one of the old owners lacks what the others took: nothing is lost, and all is served meanwhile',
+    ),
+  },
+  {
+    what: 'serves whoever goes by an epoch before, however far that is',
+    patches: [
+      {
+        file: 'src/replication/topology-routing.ts',
+        from: "return fenceOf(standingOf(this.topology, partition), request) === 'accepted'",
+        to: "return request.epoch > 0 || fenceOf(standingOf(this.topology, partition), request) === 'accepted'",
+      },
+    ],
+    test: topologyRegression(
+      'cached ownership. A coordinator that hears of no epoch for a minute is refused by those that do, and right when it has heard',
+    ),
+  },
+  {
+    what: 'decides an epoch with less than a majority of the voters',
+    patches: [
+      {
+        file: 'src/cluster/paxos.ts',
+        from: 'return Math.floor(voters / 2) + 1',
+        to: 'return Math.ceil(voters / 2) - 1 || 1',
+      },
+    ],
+    test: topologyRegression(
+      'reconfiguration in a partition. In every shape of a partition one chain of epochs goes on, and what was acknowledged stays',
+    ),
+  },
+  {
+    what: 'removes a member that is down though only that one may have some writes',
+    patches: [
+      {
+        file: 'src/cluster/topology/transitions.ts',
+        from: 'if (isDown && topology.partitions.some(',
+        to: 'if (isDown && topology.epoch === 0 && topology.partitions.some(',
+      },
+    ],
+    test: topologyRegression(
+      'reconfiguration in a partition. Where a majority of the voters is gone nothing is decided until an operator forces it',
+    ),
+  },
+  {
+    what: 'lets the last write win in every bucket when replicas meet',
+    patches: [
+      {
+        file: shard,
+        from: 'if (u8[start + 1]! & CommandFlag.lastWriteWins) next = resolveLastWriteWins(next, this.#actorTable)',
+        to: 'next = resolveLastWriteWins(next, this.#actorTable)',
+      },
+    ],
+    test: topologyRegression(
+      'split brain with both sides writing. After a partition into halves whatever either side acknowledged is there, as siblings',
+    ),
+  },
+  {
+    what: 'takes a datagram whose checksum does not hold',
+    patches: [
+      {
+        file: 'src/host/peer/datagram.ts',
+        from: "  if (crc32(bytes.subarray(0, bytes.length - 4)) !== readU32(bytes, bytes.length - 4)) return 'checksum'\n",
+        to: '',
+      },
+    ],
+    test: topologyRegression(
+      'gossip with a flipped bit. Every bit of what nodes say to each other is flipped once, and nothing of it is taken',
+    ),
+  },
+  {
+    what: 'asks for the ring with every message that tells of a later epoch',
+    patches: [
+      {
+        file: 'src/cluster/topology/chain.ts',
+        from: ' || this.#nowMs < this.#nextQuestionMs)\n',
+        to: ')\n',
+      },
+    ],
+    test: topologyRegression(
+      'all fetch the ring at once. When what kept hundreds of epochs from many nodes ends, all have the last one within 10 s, for few questions and bytes',
+    ),
+  },
+  {
+    what: 'proposes what it wants itself though something else may be decided already',
+    patches: [
+      {
+        file: 'src/cluster/paxos.ts',
+        from: 'return highest === undefined ? this.#own : highest.value',
+        to: 'return highest === undefined || highest.value !== undefined ? this.#own : highest.value',
+      },
+    ],
+    test: topologyRegression(
+      'reads of what is being decided. A change that some have accepted is shown by nobody until it is decided, and then by all, for good',
+    ),
+  },
+  {
+    what: 'says of a change that another one beat that it was made',
+    patches: [
+      {
+        file: 'src/cluster/topology/proposals.ts',
+        from: "if (topology.changes.includes(pending.change)) return this.#settle(pending, { type: 'decided', topology })",
+        to: "return this.#settle(pending, { type: 'decided', topology })",
+      },
+    ],
+    test: topologyRegression(
+      'split brain without a fault. Of many who want the same at once one gets it, all others are told that they do not, and a change that is given up is told truly',
+    ),
+  },
+  {
+    what: 'convicts others of what came late while it was stopped itself',
+    patches: [
+      {
+        file: 'src/cluster/membership/membership.ts',
+        from: '    if (passedMs > this.#parameters.pauseMs) this.#wasPaused(passedMs, nowMs)\n',
+        to: '',
+      },
+    ],
+    test: topologyRegression(
+      'slow member. One that stalls for 5 s again and again makes nobody take others for down, and all goes on',
+    ),
   },
   {
     what: 'leaves the hint of a replica that is known to be down only behind the write',

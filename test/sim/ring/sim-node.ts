@@ -374,13 +374,16 @@ export class SimNode {
     this.#snapshot = { disk: this.disk.snapshot(), catalog: this.#catalog.snapshot() }
   }
 
-  /** The process ends, and finds on its disk what was there when the copy was made: files that are others, so that it has another actor. */
-  restoreSnapshot(): void {
+  /**
+   * The process ends, and finds on its disk what was there when the copy was made: files that are others, so that it has another actor. With
+   * `keepsActor` nobody noticed that.
+   */
+  restoreSnapshot(keepsActor = false): void {
     assert.ok(this.#snapshot !== undefined, 'There is a copy')
     this.kill()
     this.disk.restore(this.#snapshot.disk)
     this.#catalog.restore(this.#snapshot.catalog)
-    this.#actor = this.#newActor()
+    if (!keepsActor) this.#actor = this.#newActor()
     this.#mayMissWrites = false
     this.isRotten = false
   }
