@@ -88,6 +88,12 @@ export const Limits = {
   pendingRequestsMax: 8192,
   /** Bytes of the ring between two threads. A frame larger than a quarter of it travels in pieces. */
   ringBytes: 1 * MiB,
+  /**
+   * Bytes of buffers that a thread of the job pool keeps from one job to the next: what a merge of many tables needs. They count in the
+   * memory budget, but never take more than `jobMemoryShare` of it.
+   */
+  jobMemoryBytes: 16 * MiB,
+  jobMemoryShare: 1 / 8,
   /** Bytes that may wait for room in one ring's outbox; more is 503 OVERLOADED, outcome none. */
   ringOutboxBytesMax: 64 * MiB,
   /** Largest message between threads: all versions of one key at the largest value, and heads. More is a bug of ours. */

@@ -74,6 +74,11 @@ export class JobPool implements Jobs {
   }
 }
 
+/** Threads that all pools of a process together may have. */
+export function jobThreads(): number {
+  return 1 + backgroundThreads()
+}
+
 /** One for two processors: the others serve. */
 function backgroundThreads(): number {
   return Math.max(1, Math.floor(availableParallelism() / 2))

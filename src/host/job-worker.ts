@@ -6,6 +6,7 @@ import { readlinkSync } from 'node:fs'
 import { setPriority } from 'node:os'
 import { SunwiseError } from '../base/errors.ts'
 import { ReusedMemory } from '../base/work-memory.ts'
+import { Limits } from '../config.ts'
 import type { JobWorld } from '../env.ts'
 import { HostDisk } from './disk.ts'
 import { JobBursts } from './job-pace.ts'
@@ -13,9 +14,7 @@ import { jobTable } from './job-table.ts'
 import { JobControl, type JobResult, type JobTask } from './job-task.ts'
 
 const niceness = 10
-/** Buffers that stay with the thread between two jobs, bytes. */
-const keptBytes = 16 * 1024 * 1024
-const memory = new ReusedMemory(keptBytes)
+const memory = new ReusedMemory(Limits.jobMemoryBytes)
 let hasGivenWay = false
 
 /** Lets the other threads of the process go first, where the system knows threads of their own (Linux). */

@@ -35,7 +35,7 @@ import { HostDisk } from './disk.ts'
 import { createBellPorts } from './doorbell.ts'
 import { HoldKeeper } from './hold-keeper.ts'
 import { JobPace } from './job-pace.ts'
-import { JobPool } from './job-pool.ts'
+import { JobPool, jobThreads } from './job-pool.ts'
 import { makeDirectories } from './make-directory.ts'
 import type {
   AdminRequest,
@@ -477,11 +477,13 @@ export class NodeHost {
     else this.#diskKeeper.tick(performance.now())
   }
 
-  /** One shard's share of the memory that is not taken by rings. */
+  /** One shard's share of the memory that is not taken by rings and by jobs. */
   #budget(): number {
+    const { memoryBytes } = this.#options.config
     const threads = this.shards + (this.#options.frontEnd ? 1 : 0)
     const rings = threads * threads * Limits.ringBytes
-    return Math.floor((this.#options.config.memoryBytes - rings) / this.shards)
+    const jobs = Math.min(jobThreads() * Limits.jobMemoryBytes, memoryBytes * Limits.jobMemoryShare)
+    return Math.floor((memoryBytes - rings - jobs) / this.shards)
   }
 
   #seed(thread: number, links: readonly Link[]): ThreadSeed {

@@ -82,7 +82,8 @@ export class TableFinder {
   readonly #found = new Int32Array(runsMax)
   readonly #blocks: FrameCache
   readonly #records: FrameCache
-  #buffer = new Uint8Array(keptBytes)
+  // None until it is needed: jobs that only ask filters make one finder each.
+  #buffer = new Uint8Array(0)
   #words = new Int32Array(this.#buffer.buffer)
 
   /** Where the record that `find` found lies, until its next call. */
