@@ -138,6 +138,7 @@ const limitTexts: { readonly [Name in keyof typeof Limits]: string | undefined }
   responseBytesMax: 'Values in the answer to one batch; operations beyond it: `RESPONSE_LIMIT` each',
   listLimitDefault: 'Keys of a page of a list unless `limit` says otherwise',
   listLimitMax: 'Highest `limit`; beyond: `BAD_REQUEST`',
+  listsPendingMax: 'Pages of lists that a member of a cluster gathers at once; one more: `OVERLOADED`',
   timeoutMsDefault: 'Deadline of a request that names none; past it: `TIMEOUT`',
   timeoutMsMax: 'Longest deadline; longer: `BAD_TIMEOUT`',
   arenaBytesMax: 'Memory for the records of one shard',

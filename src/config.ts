@@ -64,6 +64,8 @@ export const Limits = {
   /** Keys of one page of a list. */
   listLimitDefault: 1000,
   listLimitMax: 10_000,
+  /** Pages of lists that a member of a cluster gathers at once; one more is 503 OVERLOADED. */
+  listsPendingMax: 32,
   timeoutMsDefault: 5_000,
   timeoutMsMax: 600_000,
   /** Arena addresses are u32 counts of 4-byte units: 16 GiB for one shard. */

@@ -254,7 +254,7 @@ export class Node {
   }
 
   #dispatch(from: string, message: PeerMessage): void {
-    if (message.type === 'write' || message.type === 'read' || message.type === 'compare') {
+    if (message.type === 'write' || message.type === 'read' || message.type === 'compare' || message.type === 'list') {
       this.#server.receive(from, message)
     } else if (message.type !== 'forward' && message.requestId >= firstExchangeRequestId) {
       this.exchanges.receive(from, message)

@@ -28,7 +28,7 @@ import {
 import type { Config } from '../config.ts'
 import type { Network } from '../env.ts'
 import { admissionMessage, admissionOf, Node, type NodeOptions, type Peer } from '../node.ts'
-import type { Bucket, BucketProperties, Coordinator } from '../replication/requests.ts'
+import type { Bucket, BucketProperties } from '../replication/requests.ts'
 import { FrameKind } from '../shard/command.ts'
 import { clusterDocument, isAtRest, keyDocument, nodesDocument, ringDocument } from './cluster-report.ts'
 import {
@@ -409,9 +409,7 @@ export class ClusterMember {
     if (request.op === 'change') return this.#change(node, request.change, answer)
     const bucket = node.bucket(request.bucketId)
     if (bucket === undefined) return fail(new SunwiseError('BUCKET_NOT_FOUND', 'There is no such bucket any more'))
-    const coordinator: Omit<Coordinator, 'list'> & Partial<Coordinator> = node.coordinator
-    if (request.op === 'list' && coordinator.list === undefined)
-      return fail(new SunwiseError('BAD_REQUEST', 'A member of a cluster serves no lists yet'))
+    const { coordinator } = node
     const done = (error: SunwiseError | undefined, given: unknown): void => answer(encodeAnswer(error, given))
     switch (request.op) {
       case 'get':
@@ -426,7 +424,7 @@ export class ClusterMember {
           else answer(encodeBatchAnswer(results))
         })
       case 'list':
-        return coordinator.list!(bucket, request.options, done)
+        return coordinator.list(bucket, request.options, done)
     }
   }
 

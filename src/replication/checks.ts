@@ -32,6 +32,18 @@ export function checkBatch(operations: number): SunwiseError | undefined {
   return new SunwiseError('REQUEST_TOO_LARGE', message)
 }
 
+/** How many keys a page may have. */
+export function checkListLimit(limit: number): SunwiseError | undefined {
+  if (Number.isInteger(limit) && limit >= 1 && limit <= Limits.listLimitMax) return undefined
+  const message = `Cannot list with limit ${limit}: it must be an integer from 1 to ${Limits.listLimitMax}`
+  return new SunwiseError('UNPROCESSABLE', message)
+}
+
+export function checkListPrefix(prefix: Uint8Array): SunwiseError | undefined {
+  if (prefix.length <= Limits.keyBytesMax) return undefined
+  return new SunwiseError('BAD_KEY', `Cannot list with a prefix of ${prefix.length} bytes: no key is that long`)
+}
+
 /** Visible ASCII and spaces, as in an HTTP header; anything else could not be given back. */
 export function checkContentType(contentType: string): SunwiseError | undefined {
   let isPlain = contentType.length <= Limits.contentTypeBytesMax

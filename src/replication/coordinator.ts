@@ -49,7 +49,17 @@ import {
   winnerFirst,
 } from '../versions/version-set.ts'
 import { keyText, responseLimit } from './batch.ts'
-import { checkBatch, checkContentType, checkKey, checkRequest, checkTtl, messageOf, parseETags } from './checks.ts'
+import {
+  checkBatch,
+  checkContentType,
+  checkKey,
+  checkListLimit,
+  checkListPrefix,
+  checkRequest,
+  checkTtl,
+  messageOf,
+  parseETags,
+} from './checks.ts'
 import { CursorCodec } from './cursor.ts'
 import { PendingTable } from './pending.ts'
 import { acksNeeded } from './quorum.ts'
@@ -259,12 +269,9 @@ export class ShardCoordinator implements Coordinator {
   }
 
   list(bucket: Bucket, options: ListOptions, done: Callback<ListPage>): void {
-    const problem = checkRequest('one', 1, 1, 'r', options.timeoutMs)
+    const problem =
+      checkRequest(options.r ?? 'one', bucket.n, 1, 'r', options.timeoutMs) ?? checkListLimit(options.limit)
     if (problem !== undefined) return done(problem, undefined)
-    if (!Number.isInteger(options.limit) || options.limit < 1 || options.limit > Limits.listLimitMax) {
-      const message = `Cannot list with limit ${options.limit}: it must be an integer from 1 to ${Limits.listLimitMax}`
-      return done(new SunwiseError('UNPROCESSABLE', message), undefined)
-    }
     let partition = 0
     let after: Uint8Array | undefined
     if (options.cursor !== undefined) {
@@ -600,9 +607,8 @@ export class ShardCoordinator implements Coordinator {
     const shard = shardOfPartition(partition, this.#options.shards.count)
     const prefix = options.prefix ?? emptyBytes
     const afterBytes = after ?? emptyBytes
-    if (prefix.length > Limits.keyBytesMax) {
-      return new SunwiseError('BAD_KEY', `Cannot list with a prefix of ${prefix.length} bytes: no key is that long`)
-    }
+    const problem = checkListPrefix(prefix)
+    if (problem !== undefined) return problem
     const bytes = listCommandBytes + pad4(prefix.length) + pad4(afterBytes.length)
     const target = this.#begin(shard, bytes)
     if (target instanceof SunwiseError) return target

@@ -29,9 +29,12 @@ import {
   encodeHintCommand,
   encodeHintListCommand,
   encodeMergeCommand,
+  encodeReplicaListCommand,
   encodeTrackCommand,
   encodeWriteCommand,
   mergeCommandSize,
+  type ReplicaListRequest,
+  replicaListSize,
   spelledBytes,
   trackCommandSize,
   writeCommandSize,
@@ -82,6 +85,15 @@ export type LocalWrite = {
 /** What a replica has of a key: the whole set, encoded, and whether it is on stable storage. */
 export type HeldSet = { readonly set: Uint8Array; readonly isDurable: boolean }
 
+/** Keys of a partition with what this replica has of each, in key order. */
+export type HeldPage = {
+  /** One behind the other, as peer-message.ts draws them. */
+  readonly entries: Uint8Array
+  /** All up to this key is here, and there may be more behind it; undefined: this is all. */
+  readonly end: Uint8Array | undefined
+  readonly isDurable: boolean
+}
+
 /** A hint as its record holds it: without versions it names only a key. */
 export type HeldHint = { readonly set: Uint8Array | undefined }
 
@@ -101,6 +113,7 @@ type Pending =
   | { readonly kind: 'merge'; readonly done: Done<{ readonly isDurable: boolean }> }
   | { readonly kind: 'compare'; readonly done: Done<Uint8Array> }
   | { readonly kind: 'read'; readonly shard: number; readonly done: Done<HeldSet> }
+  | { readonly kind: 'list'; readonly shard: number; readonly done: Done<HeldPage> }
   | { readonly kind: 'hint'; readonly done: Done<{ readonly hint: HeldHint | undefined }> }
   | { readonly kind: 'hints'; readonly done: Done<HintPage> }
 
@@ -251,6 +264,16 @@ export class LocalReplica {
     this.#options.shards.commit(shard)
   }
 
+  /** What this replica has of the next keys of a partition, dead ones too. */
+  list(request: ReplicaListRequest, timeoutMs: number, done: Done<HeldPage>): void {
+    const shard = shardOfPartition(request.partition, this.#options.shards.count)
+    const target = this.#begin(shard, replicaListSize(request))
+    if (target instanceof SunwiseError) return done(target, undefined)
+    const requestId = this.#add({ kind: 'list', shard, done }, shard, timeoutMs)
+    encodeReplicaListCommand(target, requestId, request)
+    this.#options.shards.commit(shard)
+  }
+
   /** From now on these partitions have replicas elsewhere; `areEmpty`: this one is new to them. `done` once every shard knows. */
   track(
     partitions: readonly number[],
@@ -310,6 +333,10 @@ export class LocalReplica {
       const at = start + recordsReplyBytes
       const set = i32[word + 2]! > 0 ? decodeRecord(u8, i32, at) : undefined
       request.done(undefined, this.#held(this.#encoded(set, request.shard), request.shard))
+      return true
+    }
+    if (request.kind === 'list') {
+      request.done(undefined, this.#heldPage(request.shard, u8, i32, start))
       return true
     }
     if (request.kind === 'hint' || request.kind === 'hints') {
@@ -388,6 +415,20 @@ export class LocalReplica {
     this.#options.shards.commit(shard)
   }
 
+  #heldPage(shard: number, u8: Uint8Array, i32: Int32Array, start: number): HeldPage {
+    assert(u8[start] === FrameKind.recordsReply, 'A list is answered by a records reply')
+    const at = start + recordsReplyBytes
+    const bytes = i32[(start >>> 2) + 2]!
+    const goesOn = (i32[(start >>> 2) + 3]! >>> 16) & 0xff
+    let end: Uint8Array | undefined
+    if (goesOn === ListEnd.behindKey) {
+      const key = at + pad4(bytes)
+      end = u8.slice(key + 4, key + 4 + i32[key >>> 2]!)
+    }
+    const isDurable = !this.#options.readerOf(shard).mayHoldUnsynced
+    return { entries: u8.slice(at, at + bytes), end, isDurable }
+  }
+
   #hintPage(u8: Uint8Array, i32: Int32Array, start: number): HintPage {
     const word = start >>> 2
     const end = start + recordsReplyBytes + i32[word + 2]!
@@ -457,7 +498,7 @@ function outcomeFor(request: Pending): 'unknown' | 'none' {
 }
 
 function isRead({ kind }: Pending): boolean {
-  return kind === 'read' || kind === 'compare' || kind === 'hint' || kind === 'hints'
+  return kind === 'read' || kind === 'list' || kind === 'compare' || kind === 'hint' || kind === 'hints'
 }
 
 /** The hint in the record at `at`. */

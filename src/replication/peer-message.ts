@@ -26,8 +26,14 @@
  *   8 compared  answer to 7, as the shard gives it (shard/command.ts)
  *     20 failure | u32 life | clock | attested | answer
  *
- * A life is a number that each start of a node draws anew: what a node said before it may have been lost with its disk. A failure is { u8 codeBytes (0: none failed), code of the error table, u8 outcome }: codes are for ever, their numbers are not. Key, set, value, context, target, node,
- * content type, numbers, clock, stable, attested (versions/stability.ts) and answer are each a u32 length and the bytes. Level: 0 the bucket's, 1 one, 2 quorum,
+ *   9 list      what have you of the next keys of a partition
+ *     20 u16 partition   22 u8 flags: 1 with values, 2 behind a key   23 u8 0   24 u32 bucketId   28 u32 limit   32 u32 bytesMax   36 prefix | (2) after
+ *  10 listed    answer to 9: keys in order, dead ones too, all that there are up to the end
+ *     20 failure | u8 flags: 1 an end, 2 durable | (1) end | entries, one behind the other { u16 keyBytes, u32 setBytes, key, set }
+ *        Without an end this is the rest of the partition. Sets have no values unless they were asked for.
+ *
+ * A life is a number that each start of a node draws anew: what a node said before it may have been lost with its disk. A failure is { u8 codeBytes (0: none failed), code of the error table, u8 outcome }: codes are for ever, their numbers are not. Key, set, value, context, target, node, prefix, after, end,
+ * entries, content type, numbers, clock, stable, attested (versions/stability.ts) and answer are each a u32 length and the bytes. Level: 0 the bucket's, 1 one, 2 quorum,
  * 3 all, 4 + k: k replicas. A decoder takes this form only and never throws.
  */
 import { ByteReader, ByteWriter } from '../base/bytes.ts'
@@ -125,6 +131,25 @@ export type ComparedMessage = Head & {
   readonly attested: Uint8Array
   readonly answer: Uint8Array
 }
+export type ListMessage = Head & {
+  readonly type: 'list'
+  readonly partition: number
+  readonly bucketId: number
+  readonly withValues: boolean
+  readonly limit: number
+  readonly bytesMax: number
+  readonly prefix: Uint8Array
+  /** Undefined: from the beginning of the partition. */
+  readonly after: Uint8Array | undefined
+}
+export type ListedMessage = Head & {
+  readonly type: 'listed'
+  readonly failure: PeerFailure | undefined
+  readonly isDurable: boolean
+  /** There may be more behind this key; undefined: there is none. */
+  readonly end: Uint8Array | undefined
+  readonly entries: Uint8Array
+}
 export type PeerMessage =
   | WriteMessage
   | ReadMessage
@@ -134,6 +159,8 @@ export type PeerMessage =
   | ForwardedMessage
   | CompareMessage
   | ComparedMessage
+  | ListMessage
+  | ListedMessage
 
 /** A message before it has its number. */
 export type Unnumbered<Message extends PeerMessage = PeerMessage> = Message extends PeerMessage
@@ -149,6 +176,8 @@ export const PeerMessageType = {
   forwarded: 6,
   compare: 7,
   compared: 8,
+  list: 9,
+  listed: 10,
 } as const
 const operations = ['put', 'delete', 'get'] as const
 const durabilities = Object.keys(DurabilityNumber) as Durability[]
@@ -223,6 +252,22 @@ export function encodePeerMessage(message: PeerMessage): Uint8Array {
       writer.bytes(message.clock)
       writer.bytes(message.attested)
       writer.bytes(message.answer)
+      break
+    case 'list':
+      writer.u16(message.partition)
+      writer.u8((message.withValues ? 1 : 0) | (message.after === undefined ? 0 : 2))
+      writer.u8(0)
+      writer.u32(message.bucketId)
+      writer.u32(message.limit)
+      writer.u32(message.bytesMax)
+      writer.bytes(message.prefix)
+      if (message.after !== undefined) writer.bytes(message.after)
+      break
+    case 'listed':
+      writeFailure(writer, message.failure)
+      writer.u8((message.end === undefined ? 0 : 1) | (message.isDurable ? 2 : 0))
+      if (message.end !== undefined) writer.bytes(message.end)
+      writer.bytes(message.entries)
       break
     case 'forwarded':
       writeFailure(writer, message.failure)
@@ -306,6 +351,38 @@ function readBody(reader: ByteReader, type: number, head: Head): PeerMessage | u
       const life = reader.u32()
       const clock = reader.bytes()
       return { ...head, type: 'compared', failure, life, clock, attested: reader.bytes(), answer: reader.bytes() }
+    }
+    case PeerMessageType.list: {
+      const partition = reader.u16()
+      const flags = reader.u8()
+      if (partition >= Limits.partitions || flags > 3 || reader.u8() !== 0) return undefined
+      const bucketId = reader.u32()
+      const limit = reader.u32()
+      const bytesMax = reader.u32()
+      const prefix = reader.bytes()
+      const after = (flags & 2) !== 0 ? reader.bytes() : undefined
+      const isUsable = limit > 0 && limit <= Limits.listLimitMax && bytesMax <= Limits.listReplyBytesMax
+      if (!isUsable || !isBucket(bucketId) || prefix.length > Limits.keyBytesMax) return undefined
+      if (after !== undefined && !isKey(after)) return undefined
+      return {
+        ...head,
+        type: 'list',
+        partition,
+        bucketId,
+        withValues: (flags & 1) !== 0,
+        limit,
+        bytesMax,
+        prefix,
+        after,
+      }
+    }
+    case PeerMessageType.listed: {
+      const failure = readFailure(reader)
+      const flags = reader.u8()
+      if (failure === null || flags > 3) return undefined
+      const end = (flags & 1) !== 0 ? reader.bytes() : undefined
+      if (end !== undefined && !isKey(end)) return undefined
+      return { ...head, type: 'listed', failure, isDurable: (flags & 2) !== 0, end, entries: reader.bytes() }
     }
     case PeerMessageType.forwarded: {
       const failure = readFailure(reader)

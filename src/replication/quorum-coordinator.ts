@@ -6,6 +6,7 @@
  *
  *   put       origin -> first live replica (forward)    its own shard    write -> replicas    W acks -> answer
  *   get       replicas: set from one, digests            merge, repair    R equal ones -> answer
+ *   list      quorum-list.ts
  *
  * Writes without a context and those with a precondition go to the first live replica, so that writers one after the other make no
  * siblings. In a move a write needs its level among the old owners and among the new ones; if the topology changed meanwhile, the answer
@@ -47,12 +48,15 @@ import {
   type WrittenMessage,
 } from './peer-message.ts'
 import { acksNeeded } from './quorum.ts'
+import { QuorumList } from './quorum-list.ts'
 import type {
   BatchOperation,
   BatchResult,
   Bucket,
   Callback,
   Coordinator,
+  ListOptions,
+  ListPage,
   QuorumLevel,
   ReadAnswer,
   ReadOptions,
@@ -169,7 +173,7 @@ const requestIdMask = 0x7fff_ffff
 const forwardedMax = 8192
 const emptyBytes = new Uint8Array(0)
 
-export class QuorumCoordinator implements Omit<Coordinator, 'list'> {
+export class QuorumCoordinator implements Coordinator {
   readonly #options: QuorumCoordinatorOptions
   readonly #mac: SipHash
   readonly #actors = new ActorRegistry()
@@ -183,16 +187,23 @@ export class QuorumCoordinator implements Omit<Coordinator, 'list'> {
   readonly #contextScratch = new Uint8Array(Limits.contextBytesMax + 64)
   /** Of reads, from their beginning to their answer: one more replica is asked when a read takes longer than most. */
   readonly #readLatency = new LatencyEstimate()
+  readonly #lists: QuorumList
 
   constructor(options: QuorumCoordinatorOptions) {
     this.#options = options
     this.#mac = new SipHash(options.clusterKey)
     this.#lastRequestId = options.random.u32() & requestIdMask
+    this.#lists = new QuorumList({
+      ...options,
+      firstRequestId: this.#lastRequestId,
+      actors: this.#actors,
+      answerOf: (bucket, key, set, receipt) => this.#readAnswer(bucket, key, { set, receipt }),
+    })
   }
 
   /** Requests that are not finished: answered ones that still wait for replicas among them. */
   get pendingCount(): number {
-    return this.#operations.size + this.#beginning
+    return this.#operations.size + this.#beginning + this.#lists.pendingCount
   }
 
   get(bucket: Bucket, key: Uint8Array, options: ReadOptions, done: Callback<ReadAnswer>): void {
@@ -225,9 +236,14 @@ export class QuorumCoordinator implements Omit<Coordinator, 'list'> {
     runBatch(this, this.#options.clock, bucket, operations, options, done)
   }
 
+  list(bucket: Bucket, options: ListOptions, done: Callback<ListPage>): void {
+    this.#lists.list(bucket, options, done)
+  }
+
   /** A message of another node that answers one of ours, or asks this node to coordinate. */
   receive(from: string, message: PeerMessage): void {
     if (message.type === 'forward') return this.#coordinateForwarded(from, message)
+    if (message.type === 'listed') return this.#lists.receive(from, message)
     const operation = this.#operations.get(message.requestId)
     if (operation === undefined) return
     if (message.type === 'written') {
@@ -251,6 +267,7 @@ export class QuorumCoordinator implements Omit<Coordinator, 'list'> {
         this.#askNext(requestId, operation)
       }
     }
+    this.#lists.tick()
   }
 
   // Writes.

@@ -13,7 +13,13 @@ import type { HintCredit } from './hint-credit.ts'
 import { firstHintRequestId } from './hint-store.ts'
 import type { HintKeeper } from './hints.ts'
 import type { LocalReplica } from './local-replica.ts'
-import { type CompareMessage, encodePeerMessage, type ReadMessage, type WriteMessage } from './peer-message.ts'
+import {
+  type CompareMessage,
+  encodePeerMessage,
+  type ListMessage,
+  type ReadMessage,
+  type WriteMessage,
+} from './peer-message.ts'
 import type { Routing } from './routing.ts'
 
 export type ReplicaOptions = {
@@ -40,7 +46,8 @@ export class Replica {
     this.#options = options
   }
 
-  receive(from: string, message: WriteMessage | ReadMessage | CompareMessage): void {
+  receive(from: string, message: WriteMessage | ReadMessage | CompareMessage | ListMessage): void {
+    if (message.type === 'list') return this.#list(from, message)
     if (message.type === 'compare') return this.#compare(from, message)
     const { key } = message
     const routing = this.#options.routing()
@@ -97,6 +104,21 @@ export class Replica {
         digest: digest(decoded, this.#actors),
         set: wantsSet ? held.set : undefined,
       })
+    })
+  }
+
+  #list(from: string, message: ListMessage): void {
+    const { partition, timeoutMs } = message
+    const routing = this.#options.routing()
+    const fail = ({ code, outcome }: SunwiseError): void => {
+      const failure = { code, outcome }
+      const head = this.#headOf(message)
+      this.#answer(from, { ...head, type: 'listed', failure, isDurable: false, end: undefined, entries: nothing })
+    }
+    if (!routing.accepts(message, partition) || !routing.holds(partition)) return fail(wrongEpoch())
+    this.#options.replica.list(message, timeoutMs, (error, page) => {
+      if (page === undefined) fail(error!)
+      else this.#answer(from, { ...this.#headOf(message), type: 'listed', failure: undefined, ...page })
     })
   }
 

@@ -127,6 +127,8 @@ export type BatchResult =
   | { readonly op: 'get' | 'put' | 'delete'; readonly error: SunwiseError }
 
 export type ListOptions = {
+  /** Replicas of each partition that are asked; undefined: as the bucket says for reads. */
+  readonly r?: QuorumLevel | undefined
   readonly prefix?: Uint8Array | undefined
   /** Opaque bytes from an earlier page; BAD_CURSOR if unreadable. */
   readonly cursor?: Uint8Array | undefined
@@ -146,6 +148,8 @@ export type ListPage = {
   readonly keys: readonly ListedKey[]
   /** Undefined at the end of the bucket. */
   readonly cursor: Uint8Array | undefined
+  /** Of the partition that the fewest replicas answered for; undefined where partitions have one replica, or none was looked at. */
+  readonly receipt?: Receipt | undefined
 }
 
 export type Callback<Answer> = (error: SunwiseError | undefined, answer: Answer | undefined) => void

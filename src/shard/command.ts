@@ -39,7 +39,7 @@
  *
  * List command (keys from one partition on, until enough was looked at):
  *
- *      0 u8 kind   1 u8 1: with values, 2: behind a key, 4: this partition alone   2 u16 partition   4 u32 requestId   8 u32 bucketId   12 u32 limit   16 u32 bytesMax
+ *      0 u8 kind   1 u8 1: with values, 2: behind a key, 4: this partition alone, 8: for another replica   2 u16 partition   4 u32 requestId   8 u32 bucketId   12 u32 limit   16 u32 bytesMax
  *     20 u16 prefixBytes   22 u16 afterBytes   24 u32 nowLow   28 u32 nowHigh   32 prefix padded | after padded
  *
  * Reply to a write:
@@ -58,6 +58,9 @@
  *     12 u16 partition where the list goes on   14 u8 ListEnd
  *     16 records (record.ts), one behind the other; actor indices are those of the shard's table
  *        | with ListEnd.behindKey: u32 keyBytes, key padded
+ *     To a list for another replica, in the place of the records: dead keys among the others, padded together, each
+ *        { u16 keyBytes, u32 setBytes, key, set (versions/set-codec.ts; without values unless they were asked for) }
+ *     and whatever is left of the partition is behindKey.
  *
  * Two more kinds pass between a worker's front and the node thread of a cluster's member, and never reach a shard: ask and answer
  * (host/member-frames.ts).
@@ -80,6 +83,9 @@ export const FrameKind = {
   setReply: 131,
   answer: 132,
 } as const
+
+/** Second byte of a list command. */
+export const ListFlag = { withValues: 1, behindKey: 2, alone: 4, forReplica: 8 } as const
 
 /** Where a list goes on. */
 export const ListEnd = {

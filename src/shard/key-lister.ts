@@ -33,6 +33,8 @@ export type KeyRange = {
   readonly after: Uint8Array | undefined
   /** Versions that expire at or before this are not live. */
   readonly nowMs: number
+  /** Also records that show nothing: another replica may have what they replaced. */
+  readonly withDead: boolean
   /** So many keys at most. */
   readonly limit: number
   /** So many records of tables and memory are looked at, dead ones included, at most. */
@@ -41,7 +43,7 @@ export type KeyRange = {
 
 /** What was found of a range. */
 export type KeyPage = {
-  /** Live records with the smallest keys, in key order. */
+  /** Live records (or all) with the smallest keys, in key order. */
   readonly records: readonly ListedRecord[]
   /** Records that were looked at. */
   readonly visits: number
@@ -66,11 +68,11 @@ export class KeyLister {
     this.#tables = tables
   }
 
-  /** The live records with the smallest keys in the range, in key order. @throws TABLE_CORRUPT, DISK_FAILED */
+  /** The live records (or all) with the smallest keys in the range, in key order. @throws TABLE_CORRUPT, DISK_FAILED */
   smallest(partition: number, range: KeyRange): KeyPage {
     const sources = this.#tables?.sourcesOf(partition, range.bucketId, firstKeyOf(range)) ?? []
     if (sources.length === 0) {
-      const records = this.#inMemory(partition, range, range.limit, false)
+      const records = this.#inMemory(partition, range, range.limit, range.withDead)
       return { records, visits: this.#index.entriesOf(partition), stoppedAt: undefined }
     }
     // Dead records are wanted, too, for what they hide; so how many make up a page is not known before.
@@ -172,7 +174,8 @@ function mergePage(resident: readonly ListedRecord[], tables: Merge, range: KeyR
       order = compareRecordKey(own.u8, own.i32, own.at, range.bucketId, tables.u8, keyStart, keyBytes)
     }
     const first = order <= 0 ? own! : tables
-    if (isLiveRecord(first.u8, first.i32, first.at, range.nowMs)) records.push(order <= 0 ? own! : copyOf(tables))
+    const belongs = range.withDead || isLiveRecord(first.u8, first.i32, first.at, range.nowMs)
+    if (belongs) records.push(order <= 0 ? own! : copyOf(tables))
     const stoppedAt = ++visits >= range.visitsMax ? keyOf(first) : undefined
     if (order <= 0) next++
     if (order >= 0) hasTable = nextWithin(tables, range)

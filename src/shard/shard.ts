@@ -10,7 +10,7 @@
  * an allocation; everything else goes through the version set.
  */
 import { assert } from '../base/assert.ts'
-import { pad4 } from '../base/bytes.ts'
+import { ByteWriter, pad4 } from '../base/bytes.ts'
 import { errorNumberOf, OutcomeNumber, SunwiseError } from '../base/errors.ts'
 import { firstPartitionOfShard } from '../cluster/slots.ts'
 import { DurabilityNumber, hintBucketId, Limits } from '../config.ts'
@@ -59,6 +59,8 @@ import {
   highHalf,
   joinHalves,
   ListEnd,
+  ListFlag,
+  recordsReplyBytes,
   setReplyBytes,
   trackCommandBytes,
   vectorEntryBytes,
@@ -127,6 +129,8 @@ type ListCommand = {
   readonly after: Uint8Array | undefined
   readonly nowMs: number
   readonly withValues: boolean
+  /** Another replica asks: what is dead is told, too, and all by names that it understands. */
+  readonly forReplica: boolean
 }
 
 const noBlocks: readonly GivenBlock[] = []
@@ -1221,12 +1225,13 @@ export class Shard {
       limit: i32[word + 3]! >>> 0,
       bytesMax: i32[word + 4]! >>> 0,
       prefix,
-      after: u8[start + 1]! & 2 ? u8.slice(afterStart, afterStart + afterBytes) : undefined,
+      after: u8[start + 1]! & ListFlag.behindKey ? u8.slice(afterStart, afterStart + afterBytes) : undefined,
       nowMs: joinHalves(i32[word + 6]!, i32[word + 7]!),
-      withValues: (u8[start + 1]! & 1) !== 0,
+      withValues: (u8[start + 1]! & ListFlag.withValues) !== 0,
+      forReplica: (u8[start + 1]! & ListFlag.forReplica) !== 0,
     }
     const { tables } = this.store
-    const isAlone = (u8[start + 1]! & 4) !== 0
+    const isAlone = (u8[start + 1]! & ListFlag.alone) !== 0
     if (tables === undefined || tables.mayWait) return this.#listNow(wanted, isAlone ? 1 : listPartitionsMax)
     // On a slow disk what the list begins with is fetched first, while others are served.
     this.#coldCommands++
@@ -1239,7 +1244,7 @@ export class Shard {
   }
 
   #listNow(wanted: ListCommand, partitionsMax: number): void {
-    const { thread, requestId, bucketId, limit, bytesMax, prefix, nowMs, withValues } = wanted
+    const { thread, requestId, bucketId, limit, bytesMax, prefix, nowMs, withValues, forReplica } = wanted
     let { partition, after } = wanted
     const chosen: ListedRecord[] = []
     const end = firstPartitionOfShard(this.#options.shard + 1, this.#options.shards)
@@ -1251,7 +1256,15 @@ export class Shard {
     while (partition < end && chosen.length < limit && visited < listVisitsMax && partitions < partitionsMax) {
       // One more than fits, to know whether the partition has more.
       const visitsMax = Math.max(1, listVisitsMax - visited)
-      const range = { bucketId, prefix, after, nowMs, limit: limit - chosen.length + 1, visitsMax }
+      const range = {
+        bucketId,
+        prefix,
+        after,
+        nowMs,
+        withDead: forReplica,
+        limit: limit - chosen.length + 1,
+        visitsMax,
+      }
       let page: KeyPage
       try {
         page = this.#lister.smallest(partition, range)
@@ -1282,7 +1295,44 @@ export class Shard {
       after = undefined
       partition++
     }
-    this.#replyList(wanted, chosen, bytes, partition, goesOn, stoppedAt)
+    if (!forReplica) return this.#replyList(wanted, chosen, bytes, partition, goesOn, stoppedAt)
+    if (goesOn === ListEnd.behindLastRecord) stoppedAt = keyOf(chosen.at(-1)!)
+    this.#replyEntries(wanted, chosen, partition, stoppedAt)
+  }
+
+  #replyEntries(
+    { thread, requestId, withValues }: ListCommand,
+    chosen: readonly ListedRecord[],
+    partition: number,
+    stoppedAt: Uint8Array | undefined,
+  ): void {
+    const entries = new ByteWriter()
+    for (const record of chosen) {
+      const key = keyOf(record)
+      const held = decodeRecord(record.u8, record.i32, record.at, withValues ? undefined : withoutValues)
+      const set = encodeSet(held, this.#actorTable)
+      entries.u16(key.length)
+      entries.u32(set.length)
+      entries.raw(key)
+      entries.raw(set)
+    }
+    const bytes = entries.toBytes()
+    const keyBytes = stoppedAt === undefined ? 0 : 4 + pad4(stoppedAt.length)
+    const target = this.#replies.beginReply(thread, recordsReplyBytes + pad4(bytes.length) + keyBytes)
+    if (target === undefined) return
+    const { u8, i32, start } = target
+    const word = start >>> 2
+    i32[word] = FrameKind.recordsReply
+    i32[word + 1] = requestId
+    i32[word + 2] = bytes.length
+    i32[word + 3] = partition | ((stoppedAt === undefined ? ListEnd.atPartition : ListEnd.behindKey) << 16)
+    u8.set(bytes, start + recordsReplyBytes)
+    if (stoppedAt !== undefined) {
+      const at = start + recordsReplyBytes + pad4(bytes.length)
+      i32[at >>> 2] = stoppedAt.length
+      u8.set(stoppedAt, at + 4)
+    }
+    this.#replies.commitReply(thread)
   }
 
   #replyList(
@@ -1360,6 +1410,15 @@ export class Shard {
 /** Whether a command is about one key, whose hash it has. */
 function isOfKey(kind: number): boolean {
   return kind !== FrameKind.list && kind !== FrameKind.track && kind !== FrameKind.compare
+}
+
+/** For `decodeRecord`: the versions without what they hold. */
+function withoutValues(): Uint8Array {
+  return emptyBytes
+}
+
+function keyOf({ u8, at }: ListedRecord): Uint8Array {
+  return u8.slice(at + recordHeaderBytes, at + recordHeaderBytes + recordKeyBytes(u8, at))
 }
 
 /** Bytes of a record in a list; without its value it is just its head and key. */

@@ -9,6 +9,7 @@ import {
   compareCommandBytes,
   FrameKind,
   highHalf,
+  ListFlag,
   listCommandBytes,
   trackCommandBytes,
   vectorEntryBytes,
@@ -182,6 +183,47 @@ export function encodeHintListCommand(
   i32[word + 4] = bytesMax
   i32[word + 5] = (after?.length ?? 0) << 16
   if (after !== undefined) copyBytes(after, 0, u8, start + listCommandBytes, after.length)
+}
+
+/** What a replica is asked for: keys of one partition behind a place, dead ones among them. */
+export type ReplicaListRequest = {
+  readonly partition: number
+  readonly bucketId: number
+  readonly prefix: Uint8Array
+  /** Undefined: from the beginning of the partition. */
+  readonly after: Uint8Array | undefined
+  readonly limit: number
+  /** About so many bytes of what is told, and one key in any case. */
+  readonly bytesMax: number
+  readonly withValues: boolean
+}
+
+/** Bytes of a list command for another replica. */
+export function replicaListSize({ prefix, after }: ReplicaListRequest): number {
+  return listCommandBytes + pad4(prefix.length) + pad4(after?.length ?? 0)
+}
+
+/** A list of one partition as replicas exchange it. */
+export function encodeReplicaListCommand(
+  { u8, i32, start }: FrameTarget,
+  requestId: number,
+  { partition, bucketId, prefix, after, limit, bytesMax, withValues }: ReplicaListRequest,
+): void {
+  const word = start >>> 2
+  const flags =
+    ListFlag.alone |
+    ListFlag.forReplica |
+    (withValues ? ListFlag.withValues : 0) |
+    (after === undefined ? 0 : ListFlag.behindKey)
+  i32.fill(0, word, word + listCommandBytes / 4)
+  i32[word] = FrameKind.list | (flags << 8) | (partition << 16)
+  i32[word + 1] = requestId
+  i32[word + 2] = bucketId
+  i32[word + 3] = limit
+  i32[word + 4] = bytesMax
+  i32[word + 5] = prefix.length | ((after?.length ?? 0) << 16)
+  copyBytes(prefix, 0, u8, start + listCommandBytes, prefix.length)
+  if (after !== undefined) copyBytes(after, 0, u8, start + listCommandBytes + pad4(prefix.length), after.length)
 }
 
 /** Bytes of a track command. */

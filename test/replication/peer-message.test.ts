@@ -96,6 +96,25 @@ const arbitraryMessage = fc
       attested: bytes,
       answer: bytes,
     }),
+    fc.record({
+      ...head,
+      type: fc.constant('list'),
+      partition: fc.integer({ min: 0, max: Limits.partitions - 1 }),
+      bucketId,
+      withValues: fc.boolean(),
+      limit: fc.integer({ min: 1, max: Limits.listLimitMax }),
+      bytesMax: fc.integer({ min: 0, max: Limits.listReplyBytesMax }),
+      prefix: bytes,
+      after: fc.option(key, { nil: undefined }),
+    }),
+    fc.record({
+      ...head,
+      type: fc.constant('listed'),
+      failure,
+      isDurable: fc.boolean(),
+      end: fc.option(key, { nil: undefined }),
+      entries: bytes,
+    }),
   )
   .map((message) => structuredClone(message)) as fc.Arbitrary<PeerMessage>
 
@@ -146,6 +165,20 @@ test('decodePeerMessage() refuses keys that no client could have written', () =>
   for (const length of [0, Limits.keyBytesMax + 1]) {
     assert.equal(decodePeerMessage(encodePeerMessage({ ...readWithoutKey, key: new Uint8Array(length) })), undefined)
   }
+})
+
+test('decodePeerMessage() refuses lists that ask for more than a replica gathers at once', () => {
+  const list = { type: 'list', requestId: 1, ...standing, timeoutMs: 1, bucketId: 1, withValues: true } as const
+  const usual = { ...list, partition: 0, limit: 1, bytesMax: 1, prefix: new Uint8Array(0), after: undefined }
+  const isTaken = (message: PeerMessage): boolean => decodePeerMessage(encodePeerMessage(message)) !== undefined
+  assert.ok(isTaken(usual))
+  assert.ok(!isTaken({ ...usual, limit: 0 }))
+  assert.ok(!isTaken({ ...usual, limit: Limits.listLimitMax + 1 }))
+  assert.ok(!isTaken({ ...usual, bytesMax: Limits.listReplyBytesMax + 1 }))
+  assert.ok(!isTaken({ ...usual, partition: Limits.partitions }))
+  assert.ok(!isTaken({ ...usual, prefix: new Uint8Array(Limits.keyBytesMax + 1) }))
+  assert.ok(!isTaken({ ...usual, after: new Uint8Array(0) }))
+  assert.ok(!isTaken({ ...usual, bucketId: hintBucketId }))
 })
 
 test('decodePeerMessage() takes a code that this release does not know for an error of the other node', () => {
@@ -219,6 +252,20 @@ test('encodePeerMessage() is the protocol between nodes: its bytes never change'
   assert.equal(
     hexOf({ ...common, type: 'compared', failure: undefined, life: 3, ...bytes }),
     expected('08', '00 03000000 01000000 aa 01000000 bb 01000000 cc'),
+  )
+  const place = { partition: 9, bucketId: 7, limit: 2, bytesMax: 0x100, prefix: Uint8Array.of(0xaa) }
+  assert.equal(
+    hexOf({ ...common, ...place, type: 'list', withValues: true, after: Uint8Array.of(0xaa, 0xbb) }),
+    expected('09', '0900 03 00 07000000 02000000 00010000 01000000 aa 02000000 aabb'),
+  )
+  assert.equal(
+    hexOf({ ...common, ...place, type: 'list', withValues: false, after: undefined }),
+    expected('09', '0900 00 00 07000000 02000000 00010000 01000000 aa'),
+  )
+  const entries = Uint8Array.of(0xcc, 0xdd)
+  assert.equal(
+    hexOf({ ...common, type: 'listed', failure: undefined, isDurable: true, end: Uint8Array.of(0xaa), entries }),
+    expected('0a', '00 03 01000000 aa 02000000 ccdd'),
   )
 })
 

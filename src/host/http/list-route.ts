@@ -10,12 +10,12 @@ import { AnswerStream } from './answer-stream.ts'
 import { encodeBase64Url } from './base64.ts'
 import { type Exchange, unreadDetail } from './exchange.ts'
 import type { Front } from './front.ts'
-import { findBucket } from './key-routes.ts'
+import { checkQuorum, findBucket } from './key-routes.ts'
 import { errorOf, problemOfError } from './problem.ts'
 import { parseQuery, type Query } from './query.ts'
 import { acceptsLines } from './request-fields.ts'
 import { listRoute } from './route-table.ts'
-import { keyMember, readMembers, valueBytesOf } from './stored-value.ts'
+import { keyMember, pushReceipt, readMembers, valueBytesOf } from './stored-value.ts'
 
 /** Keys of one page of a stream: fewer with values, since a page is in memory at once. */
 const streamPageKeys = 1000
@@ -34,6 +34,7 @@ function bytesOf(page: ListPage): number {
 export function answerList(front: Front, exchange: Exchange, bucketSegment: string): void {
   const query = parseQuery(exchange.target, exchange.target.indexOf('?'), listRoute.query)
   const bucket = findBucket(front, bucketSegment)
+  checkQuorum('r', query.r, bucket)
   if (acceptsLines(exchange.fields.accept)) {
     if (exchange.method === 'HEAD') exchange.answer(200, ['Content-Type', 'application/x-ndjson'], undefined)
     else streamKeys(front, exchange, bucket, query)
@@ -41,7 +42,7 @@ export function answerList(front: Front, exchange: Exchange, bucketSegment: stri
 }
 
 function listOptionsOf(query: Readonly<Query>, limit: number, cursor: Uint8Array | undefined): ListOptions {
-  return { prefix: query.prefix, cursor, limit, values: query.values, timeoutMs: query.timeoutMs }
+  return { prefix: query.prefix, cursor, limit, values: query.values, r: query.r, timeoutMs: query.timeoutMs }
 }
 
 function answerPage(front: Front, exchange: Exchange, bucket: Bucket, query: Readonly<Query>): void {
@@ -53,7 +54,9 @@ function answerPage(front: Front, exchange: Exchange, bucket: Bucket, query: Rea
         return
       }
       if (!exchange.holdAnswer(bytesOf(page))) return exchange.failUnread()
-      const stream = new AnswerStream(exchange, 200, ['Content-Type', 'application/json'])
+      const headers = ['Content-Type', 'application/json']
+      if (page.receipt !== undefined) pushReceipt(headers, page.receipt)
+      const stream = new AnswerStream(exchange, 200, headers)
       let index = 0
       stream.write('{"keys":[')
       const go = (): void => {

@@ -172,11 +172,12 @@ export const listRoute = {
   path: '/v1/kv/{bucket}',
   tag: 'keys',
   summary: 'List keys in the order (partition, key): a page, or the whole bucket as lines',
-  query: ['prefix', 'prefix64', 'limit', 'cursor', 'values', 'timeout'],
+  query: ['prefix', 'prefix64', 'limit', 'cursor', 'values', 'r', 'timeout'],
   fields: ['Accept'],
   answers: {
     200: {
       description: 'A page of keys, or one line per key; a stream that breaks off ends with a line {"problem":...}',
+      fields: ['Sunwise-Acks'],
       content: { 'application/json': 'ListPage', 'application/x-ndjson': 'ListLine' },
     },
   },

@@ -48,6 +48,8 @@ export class FakeCoordinator implements Coordinator {
   writes = 0
   /** Calls of `list`. */
   lists = 0
+  /** Of every list. */
+  listReceipt: Receipt | undefined
   /** The options of the last call. */
   lastOptions: ReadOptions | WriteOptions | ListOptions | undefined
   /** The next call fails with this error. */
@@ -172,6 +174,7 @@ export class FakeCoordinator implements Coordinator {
       return {
         keys: page.map((entry) => ({ key: entry.key, answer: options.values ? this.#read(entry) : undefined })),
         cursor: page.length < entries.length ? page.at(-1)?.key : undefined,
+        receipt: this.listReceipt,
       }
     })
   }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import { SunwiseError } from '../../../src/base/errors.ts'
+import type { ListOptions } from '../../../src/replication/requests.ts'
 import { Harness, statusesOf, until } from './http-harness.ts'
 
 const lines = { Accept: 'application/x-ndjson' }
@@ -29,6 +30,16 @@ test('Pages follow each other by cursor and give every key once', async () => {
   }
   assert.equal(new Set(keys).size, 25)
   assert.deepEqual(keys, keys.toSorted())
+})
+
+test('A page asks as many replicas as r says, and tells how many of how many answered', async () => {
+  await using harness = await Harness.start()
+  harness.coordinator.listReceipt = { acks: 2, replicas: 3, sloppy: false, durable: true, epoch: 7 }
+  const answer = await harness.call('GET', '/v1/kv/default?r=all')
+  assert.equal(answer.headers['sunwise-acks'], '2/3')
+  assert.equal((harness.coordinator.lastOptions as ListOptions).r, 'all')
+  await harness.call('GET', '/v1/kv/default?r=1', { headers: lines })
+  assert.equal((harness.coordinator.lastOptions as ListOptions).r, 1)
 })
 
 test('A prefix is bytes, percent-encoded or base64url; values come when asked for', async () => {
@@ -61,7 +72,9 @@ test('List parameters out of range are refused', async () => {
     ['prefix64=a=', 'BAD_KEY'],
     ['prefix=a&prefix64=YQ', 'BAD_REQUEST'],
     ['values=yes', 'BAD_REQUEST'],
-    ['r=1', 'BAD_REQUEST'],
+    ['w=1', 'BAD_REQUEST'],
+    ['r=0', 'BAD_QUORUM'],
+    ['r=9', 'BAD_QUORUM'],
   ]
   for (const [query, code] of cases) {
     const answer = await harness.json('GET', `/v1/kv/default?${query}`)
