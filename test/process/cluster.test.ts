@@ -29,6 +29,12 @@ async function until(what: string, isDone: () => Promise<boolean>, explain: () =
   }
 }
 
+type ListPage = {
+  readonly keys: readonly { readonly key: string; readonly value: string }[]
+  readonly cursor: string
+  readonly complete: boolean
+}
+
 /** Writes through one node after the other, again where a node says that it may be tried again, and keeps what was acknowledged. */
 class Writer {
   readonly acknowledged = new Map<string, string>()
@@ -64,6 +70,37 @@ class Writer {
       assert.equal(text, value, key)
     }
   }
+
+  /** Lists all keys in pages, each from the next server, and again from its cursor where one says that it may be tried again. */
+  async checkList(servers: readonly ServerProcess[]): Promise<void> {
+    const listed = new Map<string, string>()
+    let cursor = ''
+    let pages = 0
+    for (let isThrough = false; !isThrough; ) {
+      const path = `/v1/kv/default?values=1&limit=20${cursor}`
+      let text = ''
+      await until(
+        'a page can be read',
+        async () => {
+          const server = servers[pages++ % servers.length]!
+          const reply = await server.ask('GET', path)
+          text = reply.body.toString()
+          assert.ok(reply.status === 200 || reply.status >= 503, `${path}: ${text}`)
+          return reply.status === 200
+        },
+        () => text,
+      )
+      const page = JSON.parse(text) as ListPage
+      for (const { key, value } of page.keys) {
+        assert.ok(!listed.has(key), `${key} is listed once`)
+        listed.set(key, value)
+      }
+      cursor = `&cursor=${page.cursor}`
+      isThrough = page.complete
+    }
+    assert.ok(pages > this.acknowledged.size / 20)
+    for (const [key, value] of this.acknowledged) assert.equal(listed.get(key), value, key)
+  }
 }
 
 test('Three processes are a cluster: one is killed and comes back, a fourth joins, and all that was acknowledged is there', async () => {
@@ -87,12 +124,14 @@ test('Three processes are a cluster: one is killed and comes back, a fourth join
     () => a.said,
   )
   for (const node of nodes) await writer.check(node)
+  await writer.checkList(nodes)
 
   const { peer } = c.ready
   await c.kill()
   const left = [a, b]
   for (let index = 0; index < 40; index++) await writer.write(left[index % 2]!, `down ${index}`, `value ${index}`)
   for (const node of left) await writer.check(node)
+  await writer.checkList(left)
 
   await using again = await ready(start('c', peer!, []))
   await until(
@@ -105,5 +144,6 @@ test('Three processes are a cluster: one is killed and comes back, a fourth join
   await using d = await ready(start('d', '127.0.0.1:0', [peer!, first]))
   for (let index = 0; index < 20; index++) await writer.write(d, `fourth ${index}`, `value ${index}`)
   for (const node of [a, d]) await writer.check(node)
+  await writer.checkList([a, b, d])
   assert.ok(writer.acknowledged.size >= 150)
 })

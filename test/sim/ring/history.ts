@@ -33,6 +33,14 @@ export type ReadRecord = {
   readonly endedMs: number
 }
 
+/** What a whole list showed of a key between its first page and its last: values, or only that it is there. */
+export type ListRecord = {
+  readonly key: string
+  readonly shown: readonly number[] | 'present'
+  readonly beganMs: number
+  readonly endedMs: number
+}
+
 export class HistoryViolation extends Error {
   override name = 'HistoryViolation'
 }
@@ -41,6 +49,7 @@ export class History {
   /** By id, from 1 on. */
   readonly writes: WriteRecord[] = []
   readonly reads: ReadRecord[] = []
+  readonly lists: ListRecord[] = []
 
   /** Begins a write; its id is its value. */
   begin(key: string, kind: 'put' | 'delete', seen: ReadonlySet<number> | undefined, nowMs: number): WriteRecord {
@@ -85,6 +94,22 @@ export class History {
       for (const read of ofKey) this.#checkInvented(key, read.values, read.endedMs, `at ${read.endedMs.toFixed(1)} ms`)
       if (readsAreStrict) this.#checkReads(key, byKey.get(key) ?? [], ofKey)
     }
+    for (const list of this.lists) this.#checkList(byKey.get(list.key) ?? [], list, readsAreStrict)
+  }
+
+  /** A list promises of a key what a read does; but it repairs nothing, so that a later one may show less of a write that failed. */
+  #checkList(writes: readonly WriteRecord[], { key, shown, beganMs, endedMs }: ListRecord, isStrict: boolean): void {
+    if (shown === 'present') {
+      const mayBeThere = writes.some(({ id, kind, outcome, beganMs: writeBeganMs }) => {
+        const isCovered =
+          isStrict && writes.some((by) => by.seen?.has(id) && by.outcome === 'acked' && by.endedMs < beganMs)
+        return kind === 'put' && outcome !== 'none' && writeBeganMs <= endedMs && !isCovered
+      })
+      if (!mayBeThere) throw new HistoryViolation(`list: ${key} at ${beganMs.toFixed(1)} ms, which has no value`)
+      return
+    }
+    this.#checkInvented(key, shown, endedMs, `in a list at ${beganMs.toFixed(1)} ms`)
+    if (isStrict) this.#checkRead(key, writes, { key, values: shown, beganMs, endedMs })
   }
 
   #checkInvented(key: string, values: readonly number[], untilMs: number, when: string): void {
@@ -117,22 +142,7 @@ export class History {
 
   #checkReads(key: string, writes: readonly WriteRecord[], reads: readonly ReadRecord[]): void {
     for (const read of reads) {
-      for (const write of writes) {
-        if (write.kind !== 'put' || write.outcome !== 'acked' || write.endedMs >= read.beganMs) continue
-        if (read.values.includes(write.id) || this.#mayBeCovered(writes, write, read.endedMs)) continue
-        throw new HistoryViolation(
-          `stale read: ${key} at ${read.beganMs.toFixed(1)} ms without ${write.id}, acknowledged at ${write.endedMs.toFixed(1)} ms`,
-        )
-      }
-      for (const id of read.values) {
-        const by = writes.find(
-          (write) => write.outcome === 'acked' && write.endedMs < read.beganMs && write.seen?.has(id) === true,
-        )
-        if (by === undefined) continue
-        throw new HistoryViolation(
-          `resurrection: ${key} at ${read.beganMs.toFixed(1)} ms with ${id}, which ${by.kind} ${by.id} had replaced at ${by.endedMs.toFixed(1)} ms`,
-        )
-      }
+      this.#checkRead(key, writes, read)
       for (const earlier of reads) {
         if (earlier.endedMs >= read.beganMs) continue
         for (const id of earlier.values) {
@@ -143,6 +153,25 @@ export class History {
           )
         }
       }
+    }
+  }
+
+  #checkRead(key: string, writes: readonly WriteRecord[], read: ReadRecord): void {
+    for (const write of writes) {
+      if (write.kind !== 'put' || write.outcome !== 'acked' || write.endedMs >= read.beganMs) continue
+      if (read.values.includes(write.id) || this.#mayBeCovered(writes, write, read.endedMs)) continue
+      throw new HistoryViolation(
+        `stale read: ${key} at ${read.beganMs.toFixed(1)} ms without ${write.id}, acknowledged at ${write.endedMs.toFixed(1)} ms`,
+      )
+    }
+    for (const id of read.values) {
+      const by = writes.find(
+        (write) => write.outcome === 'acked' && write.endedMs < read.beganMs && write.seen?.has(id) === true,
+      )
+      if (by === undefined) continue
+      throw new HistoryViolation(
+        `resurrection: ${key} at ${read.beganMs.toFixed(1)} ms with ${id}, which ${by.kind} ${by.id} had replaced at ${by.endedMs.toFixed(1)} ms`,
+      )
     }
   }
 }

@@ -5,6 +5,7 @@ const coordinator = 'src/replication/quorum-coordinator.ts'
 const exchanges = 'src/replication/exchanges.ts'
 const hintStore = 'src/replication/hint-store.ts'
 const localReplica = 'src/replication/local-replica.ts'
+const quorumList = 'src/replication/quorum-list.ts'
 const shard = 'src/shard/shard.ts'
 const versionSet = 'src/versions/version-set.ts'
 
@@ -27,6 +28,11 @@ const ledgerTest = (name: string) => ({
 const hintRecord = (name: string) => ({ file: 'test/shard/hint-record.test.ts', name: `Shard: ${name}` })
 const allFaults = ringTest(
   'under all faults nothing acknowledged is lost, nothing deleted comes back, no quorum read is stale',
+)
+const listsTest = (name: string) => ({ file: 'test/sim/ring/list-sim.test.ts', name: `Lists: ${name}` })
+const lists = listsTest('under all faults each key that was acknowledged is listed once, and none that was deleted')
+const listsOfOthers = listsTest(
+  'where each replica lacks other keys and other deletes, any two of them give each key once, in order, and nothing that was deleted',
 )
 const scenario = (file: string) => ({
   file: 'test/scenarios/scenarios.test.ts',
@@ -680,6 +686,54 @@ export const ringBugs: readonly DeliberateBug[] = [
     patches: [{ file: coordinator, from: '    if (!sloppy) this.#hintBefore(bucket, key, groups)\n', to: '' }],
     test: ringTest(
       'a node that knows of a replica that is down leaves its hint before the write, and no kill parts the two',
+    ),
+  },
+  {
+    what: 'lets a page of a list reach up to the end of the replica that told most',
+    patches: [
+      { file: quorumList, from: 'compare(end, reach) < 0)) reach = end', to: 'compare(end, reach) > 0)) reach = end' },
+    ],
+    test: listsOfOthers,
+  },
+  {
+    what: 'takes the key behind which a list goes on into the partitions behind',
+    patches: [{ file: quorumList, from: 'after: index === 0 ? after : undefined,', to: 'after,' }],
+    test: listsOfOthers,
+  },
+  {
+    what: 'goes on in the next partition where a page ended within one',
+    patches: [
+      {
+        file: quorumList,
+        from: '      list.after = key\n      return false',
+        to: '      list.partition++\n      return false',
+      },
+    ],
+    test: lists,
+  },
+  {
+    what: 'tells other replicas no dead keys in a list',
+    patches: [{ file: shard, from: 'withDead: forReplica', to: 'withDead: forReplica && limit === 0' }],
+    test: listsOfOthers,
+  },
+  {
+    what: 'lists what one replica has although more were asked for',
+    patches: [
+      { file: quorumList, from: 'if (read.pages.size < read.needed) return', to: 'if (read.pages.size < 1) return' },
+    ],
+    test: lists,
+  },
+  {
+    what: 'answers a list of a partition that lies elsewhere by now',
+    patches: [
+      {
+        file: 'src/replication/replica.ts',
+        from: 'if (!routing.accepts(message, partition) || !routing.holds(partition)) return fail(wrongEpoch())',
+        to: 'if (partition < 0) return fail(wrongEpoch())',
+      },
+    ],
+    test: listsTest(
+      'a replica that disagrees on who holds a partition refuses, and is asked again; what makes no sense is not believed',
     ),
   },
 ]

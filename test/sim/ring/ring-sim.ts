@@ -14,7 +14,7 @@ import { type PartitionState, type Topology, votersOf } from '../../../src/clust
 import { encodeTopology } from '../../../src/cluster/topology/topology-bytes.ts'
 import { changeMembers, type MemberChange } from '../../../src/cluster/topology/transitions.ts'
 import { type Durability, Limits } from '../../../src/config.ts'
-import type { Bucket, ReadAnswer, WriteAnswer } from '../../../src/replication/requests.ts'
+import type { Bucket, ListPage, ReadAnswer, WriteAnswer } from '../../../src/replication/requests.ts'
 import { ActorRegistry } from '../../../src/versions/actor-registry.ts'
 import { decodeSet } from '../../../src/versions/set-codec.ts'
 import type { VersionSet } from '../../../src/versions/version-set.ts'
@@ -71,6 +71,8 @@ export type RingSimOptions = {
   /** Keys that clients use; default: some dozens in four partitions. */
   readonly keys?: readonly string[]
   readonly clients?: number
+  /** So many clients that list all keys again and again, in pages, each from another node; default: none. */
+  readonly listers?: number
   /** Milliseconds between two exchanges of a node. */
   readonly exchangeRestMs?: number
   /** Of hints, exchanges and moves together, and bytes of hints; default: those of the product. */
@@ -113,6 +115,8 @@ const patienceMs = 1200
 const usualKeys = 32
 const keyShares = 4
 const quietStepMs = 500
+/** Between two lists of a client while nothing but moves is left. */
+const quietListMs = 10_000
 const oldNewsMs = 3000
 const operationsPerLook = 4
 /** Between the farthest jumps of a clock, back and forth. */
@@ -138,6 +142,8 @@ export class RingSim {
   acked = 0
   #isHealed = false
   #changesAsked = 0
+  /** Lists that came to their ends. */
+  listed = 0
   readonly #victim: number
   readonly violations: string[] = []
   readonly #byName = new Map<string, SimNode>()
@@ -203,12 +209,16 @@ export class RingSim {
       this.start()
       const clients = this.options.clients ?? clientsDefault
       for (let index = 0; index < clients; index++) this.#next(this.#client(index))
+      for (let index = 0; index < (this.options.listers ?? 0); index++)
+        this.#listAgain(this.random.fork(`lister ${index}`))
       if (this.options.faults.length > 0) this.#planFault()
       this.#runUntil(() => this.#finished >= this.options.operations, 3_600_000)
       this.#heal()
       this.#settle()
       const mayMiss = this.bucket.sloppy || losingKinds.some((kind) => this.options.faults.includes(kind))
-      this.history.check(this.#finalValues(), !mayMiss)
+      const final = this.#finalValues()
+      if ((this.options.listers ?? 0) > 0) this.#checkFinalList(final)
+      this.history.check(final, !mayMiss)
     } catch (error) {
       if (!(error instanceof Error)) throw error
       this.violations.push(error instanceof HistoryViolation ? error.message : (error.stack ?? error.message))
@@ -431,6 +441,80 @@ export class RingSim {
       else coordinator.delete(this.bucket, bytesOf(key), options, done)
     })
     client.seen.delete(key)
+  }
+
+  // Lists.
+
+  /** Until all is healed and nothing moves any more. */
+  #listAgain(random: SeededRandom): void {
+    if (this.#isHealed && this.isAtRest) return
+    const prefix = random.pick(['', '', '{tag1}', '{tag2}key1', '{tag'])
+    const options = { prefix, values: random.chance(3, 4), limitMax: random.pick([1, 3, 10, 100]) }
+    const beganMs = this.events.nowMs
+    this.#listAll(random, options, (shown) => {
+      if (shown !== undefined) {
+        this.listed++
+        for (const key of this.#keys) {
+          if (!key.startsWith(prefix)) continue
+          this.history.lists.push({ key, shown: shown.get(key) ?? [], beganMs, endedMs: this.events.nowMs })
+        }
+      }
+      const restMs = this.#isHealed ? quietListMs : thinkMsMax
+      this.events.after(random.fraction() * restMs, () => this.#listAgain(random))
+    })
+  }
+
+  /** All keys with a prefix, page by page, each page from another node; undefined where some page failed again and again. */
+  #listAll(
+    random: SeededRandom,
+    { prefix, values, limitMax }: { readonly prefix: string; readonly values: boolean; readonly limitMax: number },
+    done: (shown: Map<string, readonly number[] | 'present'> | undefined) => void,
+  ): void {
+    const shown = new Map<string, readonly number[] | 'present'>()
+    let triesLeft = 10
+    const page = (cursor: Uint8Array | undefined): void => {
+      const up = this.nodes.filter((node) => node.isUp && node.node.topology !== undefined)
+      let isAnswered = false
+      const answered = (error: SunwiseError | undefined, answer: ListPage | undefined): void => {
+        if (isAnswered) return
+        isAnswered = true
+        this.#note('l', prefix, error?.code ?? '', answer?.keys.length ?? 0)
+        if (answer === undefined) {
+          if (error !== undefined) assert.equal(error.outcome, 'none')
+          if (triesLeft-- === 0) return done(undefined)
+          this.events.after(random.fraction() * 500, () => page(cursor))
+          return
+        }
+        for (const { key, answer: read } of answer.keys) {
+          const text = decoder.decode(key)
+          if (shown.has(text)) throw new HistoryViolation(`list: ${text} twice`)
+          if (!text.startsWith(prefix)) throw new HistoryViolation(`list: ${text} with prefix ${prefix}`)
+          shown.set(text, read === undefined ? 'present' : valuesOf(read))
+        }
+        if (answer.cursor === undefined) done(shown)
+        else page(answer.cursor)
+      }
+      this.events.after(patienceMs, () => answered(undefined, undefined))
+      if (up.length === 0) return
+      const limit = random.between(1, limitMax)
+      const options = { prefix: bytesOf(prefix), limit, values, cursor, timeoutMs: 1000 }
+      random.pick(up).act(({ coordinator }) => coordinator.list(this.bucket, options, answered))
+    }
+    page(undefined)
+  }
+
+  /** When all is healed, a list shows what all replicas have. */
+  #checkFinalList(final: ReadonlyMap<string, readonly number[]>): void {
+    let listed: Map<string, readonly number[] | 'present'> | undefined
+    this.#listAll(this.random.fork('final list'), { prefix: '', values: true, limitMax: 7 }, (shown) => {
+      listed = shown
+    })
+    this.#runUntil(() => listed !== undefined, 60_000)
+    for (const [key, values] of final) {
+      const shown = listed!.get(key)
+      const sorted = shown === undefined || shown === 'present' ? [] : [...shown].sort()
+      assert.deepEqual(sorted, [...values].sort(), `A list shows ${key} as its replicas have it`)
+    }
   }
 
   /** Looks at what some node has of a key, also of a write that nobody ever sees. */
