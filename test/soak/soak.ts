@@ -389,7 +389,10 @@ if (plan === undefined) {
   process.exit(2)
 }
 // Asked before the run, since the tree may move on meanwhile.
-const source = { commit: git('rev-parse', 'HEAD'), isModified: git('status', '--porcelain', '--', 'src') !== '' }
+const source = {
+  commit: git('rev-parse', 'HEAD'),
+  isModified: git('status', '--porcelain', '--untracked-files=no') !== '',
+}
 const soak = new Soak(plan)
 soak.say(`soak of ${plan.minutes} minutes; seed ${plan.seed}; ${soak.directory}`)
 try {
