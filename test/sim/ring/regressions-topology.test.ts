@@ -146,7 +146,7 @@ test('Regression: range movement. Three nodes join at once while one of the old 
   let looked = 0
   let caughtUp = 0
   // Some batches of moves: what goes wrong does so in each.
-  for (let round = 0; sim.topology.epoch < 40; round++) {
+  for (let round = 0; sim.topology.epoch < 30; round++) {
     assert.ok(round < 3000, sim.explain())
     const at = sim.random.pick(sim.nodes.filter(({ name }) => sim.memberNames.includes(name)))
     const key = busy[(7 * round) % busy.length]!
@@ -167,7 +167,7 @@ test('Regression: range movement. Three nodes join at once while one of the old 
       }
     }
   }
-  assert.ok(caughtUp > 50, `${caughtUp} keys on newcomers`)
+  assert.ok(caughtUp > 40, `${caughtUp} keys on newcomers`)
   for (const key of quiet) assert.deepEqual(client.values(sim.nodes[5]!, key), ['late'])
   for (const key of busy) assert.deepEqual(client.values(sim.nodes[4]!, key), [acked.get(key) ?? 'late'])
 })
@@ -540,18 +540,6 @@ test('Regression: all fetch the ring at once. When what kept hundreds of epochs 
     const inAnySecond = Math.max(...times.map((at) => times.filter((other) => other >= at && other < at + 1000).length))
     assert.ok(inAnySecond <= 30, `${name} asked ${inAnySecond} times in a second`)
   }
-  console.error(
-    wholes,
-    bytes,
-    length,
-    [...askedAtMs]
-      .map(([name, times]) =>
-        [name, Math.max(...times.map((at) => times.filter((other) => other >= at && other < at + 1000).length))].join(
-          ' ',
-        ),
-      )
-      .join(', '),
-  )
 })
 
 test('Regression: split brain without a fault. Of many who want the same at once one gets it, all others are told that they do not, and a change that is given up is told truly', () => {

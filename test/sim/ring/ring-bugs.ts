@@ -20,6 +20,10 @@ const topologyRegression = (name: string) => ({
   file: 'test/sim/ring/regressions-topology.test.ts',
   name: `Regression: ${name}`,
 })
+const topologyCase = (name: string) => ({
+  file: 'test/sim/ring/topology-cases.test.ts',
+  name: `Topology cases: ${name}`,
+})
 const exchangesTest = (name: string) => ({ file: 'test/replication/exchanges.test.ts', name: `Exchanges: ${name}` })
 const ledgerTest = (name: string) => ({
   file: 'test/replication/repair-ledger.test.ts',
@@ -654,6 +658,59 @@ export const ringBugs: readonly DeliberateBug[] = [
     test: topologyRegression(
       'reads of what is being decided. A change that some have accepted is shown by nobody until it is decided, and then by all, for good',
     ),
+  },
+  {
+    what: 'waits for ever for a newcomer that died',
+    patches: [
+      {
+        file: 'src/cluster/topology/move-driver.ts',
+        from: 'if (nowMs - this.#silentSinceMs >= this.#parameters.abortAfterMs) this.#change(',
+        to: 'if (nowMs - this.#silentSinceMs >= 1e12) this.#change(',
+      },
+    ],
+    test: topologyCase(
+      'a move to a node that died is taken back after a minute, by itself, and goes through when the node is back',
+    ),
+  },
+  {
+    what: 'removes a member by force, and leaves moves under way where they are',
+    patches: [
+      {
+        file: 'src/cluster/topology/transitions.ts',
+        from: 'const back = rolledBack(partition, epoch)',
+        to: 'const back = partition; void rolledBack',
+      },
+    ],
+    test: topologyCase('a dead node is removed by force while others move, and what a quorum had is all there'),
+  },
+  {
+    what: 'keeps for itself what it has of partitions that it lost while it was away',
+    patches: [
+      {
+        file: 'src/replication/partition-keeper.ts',
+        from: "this.#leftOver.set(partition, was.stage === 'cleanUp' ? was.since : topology.epoch)",
+        to: 'void was',
+      },
+      {
+        file: 'src/replication/partition-keeper.ts',
+        from: 'if (!isHeld) this.#leftOver.set(partition, epoch)',
+        to: 'void isHeld; void epoch',
+      },
+    ],
+    test: topologyCase(
+      'a node that was away for a hundred epochs, its own leaving among them, hears of all, and hands over what only it had',
+    ),
+  },
+  {
+    what: 'refuses whoever is one stage of a move behind',
+    patches: [
+      {
+        file: 'src/cluster/topology/replica-sets.ts',
+        from: "if (request.epoch < replica.fence) return 'requestBehind'",
+        to: "if (request.epoch < replica.epoch) return 'requestBehind'",
+      },
+    ],
+    test: topologyCase('a coordinator that is one stage behind is served, and what it writes is there after the move'),
   },
   {
     what: 'says of a change that another one beat that it was made',
