@@ -525,7 +525,7 @@ export class NodeHost {
       workerData: data,
       transferList: links.flatMap((link) => (link.port === undefined ? [] : [link.port])),
       resourceLimits: {
-        maxYoungGenerationSizeMb: 32,
+        maxYoungGenerationSizeMb: 24,
         maxOldGenerationSizeMb: shardHeapBytesMax({ memoryBytes: config.memoryBytes, shards: this.shards }) / 2 ** 20,
       },
       name: `sunwise-shard-${shard.shard}`,
