@@ -220,7 +220,12 @@ export class QuorumList {
       const error = new SunwiseError(failure.code, `${messageOf(failure.code)} (${from})`, { outcome: 'none' })
       return this.#take(requestId, read, from, error)
     }
-    this.#take(requestId, read, from, pageOf(read, { entries: message.entries, end, isDurable }) ?? unreadable(from))
+    this.#take(
+      requestId,
+      read,
+      from,
+      readPage(rangeOf(read), { entries: message.entries, end, isDurable }) ?? unreadable(from),
+    )
   }
 
   /** Deadlines, hedges, and questions that are asked anew. */
@@ -304,7 +309,12 @@ export class QuorumList {
     if (node === self) {
       replica.list(request, timeoutMs, (error, page) => {
         if (this.#reads.get(requestId) !== read) return
-        this.#take(requestId, read, node, page === undefined ? error! : (pageOf(read, page) ?? unreadable(node)))
+        this.#take(
+          requestId,
+          read,
+          node,
+          page === undefined ? error! : (readPage(rangeOf(read), page) ?? unreadable(node)),
+        )
       })
       return
     }
@@ -483,10 +493,18 @@ export function mergePages(pages: readonly ReplicaPage[]): {
   }
 }
 
+/** Which keys a replica was asked for. */
+export type PageRange = {
+  readonly partition: number
+  readonly prefix: Uint8Array
+  readonly after: Uint8Array | undefined
+}
+
 /** What a replica told, if it is an answer to what it was asked: a peer's bytes are not trusted. */
-function pageOf(read: PartitionRead, { entries: bytes, end, isDurable }: HeldPage): ReplicaPage | undefined {
-  const { partition, after, list } = read
-  const { prefix } = list
+export function readPage(
+  { partition, prefix, after }: PageRange,
+  { entries: bytes, end, isDurable }: HeldPage,
+): ReplicaPage | undefined {
   const reader = new ByteReader(bytes)
   const entries: PageEntry[] = []
   let before = after
@@ -506,6 +524,10 @@ function pageOf(read: PartitionRead, { entries: bytes, end, isDurable }: HeldPag
   if (end !== undefined && before !== undefined && compare(end, before) < 0) return undefined
   if (end !== undefined && after !== undefined && compare(end, after) <= 0) return undefined
   return { entries, end, isDurable }
+}
+
+function rangeOf({ partition, after, list }: PartitionRead): PageRange {
+  return { partition, prefix: list.prefix, after }
 }
 
 /** Whether a page takes no more keys. */

@@ -7,6 +7,7 @@
  *   > delete NODE KEY [...]        [with NAME] [w=LEVEL]
  *   > get NODE KEY [...]           [r=LEVEL] [as NAME]: keeps its context under a name
  *   > batch NODE OP; OP; ...       each put KEY VALUE, get KEY or delete KEY
+ *   > list NODE [...]            [prefix=TEXT] [limit=COUNT] [values] [r=LEVEL] [as NAME]: keeps its cursor; [with NAME]: goes on behind it
  *   > kill NODE | power NODE | wipe NODE | start NODE | pause NODE MS
  *   > cut NODE NODE | mend         both directions of a link; all links
  *   > refuse NODE | accept NODE    its shard has no room for anything
@@ -35,6 +36,7 @@ import { changeMembers, forceRemove, type MemberChange } from '../../src/cluster
 import type {
   BatchOperation,
   BatchResult,
+  ListPage,
   QuorumLevel,
   ReadAnswer,
   Receipt,
@@ -71,6 +73,7 @@ class Scenario {
   readonly #keys: readonly string[]
   #sim: RingSim | undefined
   readonly #contexts = new Map<string, Uint8Array | undefined>()
+  readonly #cursors = new Map<string, Uint8Array | undefined>()
   /** Actors as they are met: a, b, c. */
   readonly #actors = new ActorRegistry()
 
@@ -137,6 +140,8 @@ class Scenario {
         return []
       case 'batch':
         return this.#batch(first, words.slice(1).join(' ').split('; '))
+      case 'list':
+        return this.#list(first, words.slice(1))
       case 'clock':
         this.#node(first).clock.jumpEpoch(Number(second))
         return []
@@ -228,6 +233,30 @@ class Scenario {
     )
     if (typeof said === 'string') return [said]
     return said.map((result, index) => `${texts[index]}: ${batchResultText(result)}`)
+  }
+
+  #list(at: string, words: readonly string[]): string[] {
+    const after = words[words.indexOf('with') + 1]
+    if (words.includes('with') && this.#cursors.get(after!) === undefined) throw new Error(`No cursor "${after}"`)
+    const options = {
+      prefix: bytesOf(words.find((word) => word.startsWith('prefix='))?.slice('prefix='.length) ?? ''),
+      limit: numberOf(words, 'limit') ?? 100,
+      values: words.includes('values'),
+      r: levelOf(words, 'r'),
+      cursor: words.includes('with') ? this.#cursors.get(after!) : undefined,
+      timeoutMs: 3000,
+    }
+    const said = this.#wait<ListPage>(at, ({ coordinator }, done) => coordinator.list(this.#ring.bucket, options, done))
+    if (typeof said === 'string') return [said]
+    const name = words[words.indexOf('as') + 1]
+    if (words.includes('as') && name !== undefined) this.#cursors.set(name, said.cursor)
+    const shown = said.keys.map(({ key, answer }) => {
+      const values = answer?.values.map(({ value }) => textOf(value)).join(', ')
+      return values === undefined ? textOf(key) : `${textOf(key)}: ${values}`
+    })
+    const { acks, replicas } = said.receipt!
+    const end = said.cursor === undefined ? 'that is all' : 'and more'
+    return [...(shown.length === 0 ? ['(nothing)'] : shown), `${end}; ${acks} of ${replicas} replicas`]
   }
 
   #changeMembers(change: MemberChange): string[] {
