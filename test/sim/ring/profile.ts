@@ -30,5 +30,6 @@ export function profileOf(seed: string, operations: number): RingSimOptions {
     durability,
     sloppy: random.chance(1, 4),
     hasTables: random.chance(1, 3),
+    listers: random.chance(1, 4) ? 1 : 0,
   }
 }
