@@ -14,9 +14,9 @@ import { placementFigures } from '../cluster/placement-report.ts'
 
 const project = join(import.meta.dirname, '..', '..')
 const memberCounts = [10, 100, 300, 1000]
-/** A cluster of a thousand has more partitions than the default, which would be three replicas a node. */
+/** On a thousand nodes the partitions that there are make three replicas a node, or four: what more of them would bring stands beside it. */
 const nodeCounts = [
-  { sizes: [3, 10, 100], partitions: Limits.partitions },
+  { sizes: [3, 10, 100, 1000], partitions: Limits.partitions },
   { sizes: [1000], partitions: Limits.partitionsMax },
 ]
 

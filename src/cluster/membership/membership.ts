@@ -41,6 +41,8 @@ export type MembershipParameters = {
   readonly suspicionMaxMultiplier: number
   /** Least suspicion where nobody else can confirm it. */
   readonly smallClusterSuspicionMs: number
+  /** A suspicion that others confirmed does not grow beyond this with the cluster. */
+  readonly suspicionLeastMsMax: number
   readonly gossipIntervalMs: number
   readonly gossipFanout: number
   /** News are sent this many times log10(n), rounded up. */
@@ -62,6 +64,7 @@ export const membershipDefaults: MembershipParameters = {
   suspicionMultiplier: 4,
   suspicionMaxMultiplier: 6,
   smallClusterSuspicionMs: 8000,
+  suspicionLeastMsMax: 11_000,
   gossipIntervalMs: 200,
   gossipFanout: 3,
   retransmitMultiplier: 4,
@@ -535,12 +538,14 @@ export class Membership {
   }
 
   #suspicionOptions(): SuspicionOptions {
-    const { suspicionMultiplier, suspicionMaxMultiplier, probeIntervalMs, smallClusterSuspicionMs } = this.#parameters
+    const { suspicionMultiplier, suspicionMaxMultiplier, probeIntervalMs } = this.#parameters
+    const { smallClusterSuspicionMs, suspicionLeastMsMax } = this.#parameters
     return {
       multiplier: suspicionMultiplier,
       maxMultiplier: suspicionMaxMultiplier,
       probeIntervalMs,
       smallClusterMs: smallClusterSuspicionMs,
+      leastMsMax: suspicionLeastMsMax,
     }
   }
 

@@ -2,12 +2,13 @@
  * How long a member is suspected before it is taken for down: Lifeguard's dynamic suspicion (Dadgar, Phillips, Currey, "Lifeguard: Local
  * Health Awareness for More Accurate Failure Detection", 2018), with the formulas of hashicorp/memberlist.
  *
- *   least   multiplier x max(1, log10 n) x probe interval        a suspicion that others confirmed
+ *   least   multiplier x max(1, log10 n) x probe interval        a suspicion that others confirmed; `leastMsMax` at the most
  *   most    6 x least                                            one that nobody did
  *   wanted  multiplier - 2 confirmations bring it from `most` down to `least`, by the logarithm of their number
  *
  * In a cluster so small that there are not as many others, nobody could confirm: `least` at once, but never below
- * `smallClusterMs`, since one lost ping must not decide.
+ * `smallClusterMs`, since one lost ping must not decide. In a large one news need hops, whose number grows with log n, but each takes
+ * a fraction of a second: what a stall and its refutation need stops growing long before, and so does `least`.
  */
 
 export type SuspicionOptions = {
@@ -15,6 +16,7 @@ export type SuspicionOptions = {
   readonly maxMultiplier: number
   readonly probeIntervalMs: number
   readonly smallClusterMs: number
+  readonly leastMsMax: number
 }
 
 /** Confirmations by others that make a suspicion as short as it gets, in a cluster of `members`. */
@@ -26,8 +28,9 @@ export function confirmationsWanted(members: number, { multiplier }: SuspicionOp
 
 /** Milliseconds from the first suspicion of a member to its end, with `confirmations` by others so far. */
 export function suspicionMs(members: number, confirmations: number, options: SuspicionOptions): number {
-  const { multiplier, maxMultiplier, probeIntervalMs, smallClusterMs } = options
-  const least = multiplier * Math.max(1, Math.log10(Math.max(1, members))) * probeIntervalMs
+  const { multiplier, maxMultiplier, probeIntervalMs, smallClusterMs, leastMsMax } = options
+  const grown = multiplier * Math.max(1, Math.log10(Math.max(1, members))) * probeIntervalMs
+  const least = Math.min(grown, leastMsMax)
   const wanted = confirmationsWanted(members, options)
   if (wanted === 0) return Math.max(least, smallClusterMs)
   const most = maxMultiplier * least

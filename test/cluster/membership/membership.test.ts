@@ -196,6 +196,7 @@ test('suspicionMs() falls from its most to its least with confirmations; small c
     maxMultiplier: membershipDefaults.suspicionMaxMultiplier,
     probeIntervalMs: 1000,
     smallClusterMs: 8000,
+    leastMsMax: membershipDefaults.suspicionLeastMsMax,
   }
   assert.deepEqual(
     [0, 1, 2].map((count) => Math.round(suspicionMs(100, count, options))),
@@ -203,4 +204,7 @@ test('suspicionMs() falls from its most to its least with confirmations; small c
   )
   assert.equal(suspicionMs(3, 0, options), 8000)
   assert.equal(suspicionMs(4, 0, options), 24_000)
+  // A thousand find a crash within 15 s, since what is confirmed does not wait longer than in a cluster of five hundred.
+  assert.ok(suspicionMs(500, 2, options) < 11_000)
+  assert.equal(suspicionMs(1000, 2, options), 11_000)
 })
