@@ -131,8 +131,10 @@ export type Catalog = {
 
 /** Messages to other nodes. Whoever carries them adds checksum, cluster and sender, and drops what is damaged. */
 export type Network = {
+  /** Longest message that goes as one datagram; what is longer goes another, dearer way. */
+  readonly datagramBytesMax: number
   /**
-   * Queues bytes for an address; they arrive once, or twice, or not. A datagram has up to 1,400 bytes and is lost more easily. False where
+   * Queues bytes for an address; they arrive once, or twice, or not. A datagram is lost more easily. False where
    * the queue to that address is full: they are not sent.
    */
   send(address: string, bytes: Uint8Array, kind: 'stream' | 'datagram'): boolean

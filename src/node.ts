@@ -120,7 +120,8 @@ export class Node {
       incarnation: nextIncarnation(catalog),
       random,
       nowMs,
-      ...(options.membership === undefined ? {} : { parameters: options.membership }),
+      // The byte of the channel is in the datagram, too.
+      parameters: { ...options.membership, datagramBytesMax: network.datagramBytesMax - 1 },
       send: (address, bytes, kind) => network.send(address, framed(Channel.membership, bytes), kind),
       refuted: (incarnation) => storeIncarnation(catalog, incarnation),
     })

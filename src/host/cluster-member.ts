@@ -266,7 +266,10 @@ export class ClusterMember {
       clock,
       random: new HostRandom(),
       catalog: host.catalog,
-      network: { send: (address, bytes, kind) => this.#peers?.send(address, bytes, kind) ?? false },
+      network: {
+        datagramBytesMax: this.#peers!.datagramBytesMax,
+        send: (address, bytes, kind) => this.#peers?.send(address, bytes, kind) ?? false,
+      },
       shards: links,
       readerOf: (shard) => readers[shard]!,
       hashSeed: host.hashSeed,

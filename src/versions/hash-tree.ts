@@ -14,6 +14,9 @@
  *
  *   words of the memory: low and high lane of node 0, of node 1, and so on
  *
+ * A tree to which nothing was added has no memory of its own: it reads from zeros that all empty ones share. So a node that takes part in
+ * a thousand partitions, of which few hold something, pays for those few.
+ *
  * Invariant: each inner node is the sum of its children. The memory may be shared; one writer. It does not know keys, and does not say
  * which side of a difference is newer.
  */
@@ -25,18 +28,26 @@ export const treeNodes = 1 + 16 + 256 + treeLeaves
 /** Words of a tree's memory. */
 export const treeWords = 2 * treeNodes
 const firstLeaf = treeNodes - treeLeaves
+/** What an empty tree holds; never written. */
+const zeros = new Int32Array(treeWords)
 
 export class HashTree {
-  readonly #words: Int32Array
+  #words: Int32Array
 
-  /** Over memory of `treeWords` words, zeros for an empty tree. */
-  constructor(words: Int32Array = new Int32Array(treeWords)) {
+  /** Over memory of `treeWords` words, zeros for an empty tree; without, the tree takes its own with the first that is added. */
+  constructor(words: Int32Array = zeros) {
     assert(words.length === treeWords, 'A tree has its memory')
     this.#words = words
   }
 
+  /** Bytes that are this tree's alone. */
+  get bytes(): number {
+    return this.#words === zeros ? 0 : this.#words.byteLength
+  }
+
   /** Puts the hash of a key's dots into its leaf. */
   add(leaf: number, low: number, high: number): void {
+    if (this.#words === zeros) this.#words = new Int32Array(treeWords)
     for (let node = firstLeaf + leaf; ; node = (node - 1) >>> 4) {
       this.#words[2 * node] = (this.#words[2 * node]! + low) | 0
       this.#words[2 * node + 1] = (this.#words[2 * node + 1]! + high) | 0

@@ -1,4 +1,6 @@
 /** The door to other nodes within one process, for tests: messages arrive a little later, unless the way is cut. */
+
+import { Limits } from '../../src/config.ts'
 import type { OpenPeers } from '../../src/host/cluster-member.ts'
 import type { Peer } from '../../src/node.ts'
 
@@ -12,6 +14,7 @@ export class PeersDouble {
       this.#byAddress.set(address, received)
       return {
         address,
+        datagramBytesMax: Limits.peerDatagramBytesMax,
         send: (to, bytes) => {
           const copy = bytes.slice()
           setImmediate(() => {

@@ -102,3 +102,20 @@ test('HashTree: damage of its memory is found', () => {
   words[2 * 300]! ^= 4
   assert.ok(!tree.isWhole())
 })
+
+test("HashTree: an empty one has no memory of its own, and the first entry of one is no other tree's", () => {
+  const trees = Array.from({ length: 1024 }, () => new HashTree())
+  assert.equal(
+    trees.reduce((sum, { bytes }) => sum + bytes, 0),
+    0,
+  )
+  trees[0]!.add(7, 1, 2)
+  assert.equal(trees[0]!.bytes, 4 * treeWords)
+  for (const tree of trees.slice(1)) {
+    assert.equal(tree.bytes, 0)
+    assert.equal(tree.low(0) | tree.high(0), 0)
+  }
+  assert.deepEqual(trees[0]!.differing([0], trees[1]!.children([0])).length, 1)
+  trees[0]!.remove(7, 1, 2)
+  assert.deepEqual(compare(trees[0]!, trees[1]!).leaves, [])
+})

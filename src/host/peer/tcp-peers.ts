@@ -28,6 +28,7 @@ export function tcpPeers(
     })
     return {
       address: transport.address,
+      datagramBytesMax: transport.datagramBytesMax,
       send: (address, bytes, kind) => transport.send(address, bytes, kind),
       setCluster: (clusterId, clusterKey) => transport.setCluster(clusterId, clusterKey),
       close: () => transport.close(),

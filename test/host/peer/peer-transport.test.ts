@@ -19,7 +19,10 @@ for (const udp of [true, false]) {
     const ports = rigs.map(({ transport }) => transport.port)
     const underTest = (node: number) => ({
       address: rigs[node]!.transport.address,
-      network: { send: (...args: Parameters<PeerRig['transport']['send']>) => rigs[node]!.transport.send(...args) },
+      network: {
+        datagramBytesMax: rigs[node]!.transport.datagramBytesMax,
+        send: (...args: Parameters<PeerRig['transport']['send']>) => rigs[node]!.transport.send(...args),
+      },
       take: () => rigs[node]!.come.splice(0),
     })
     return {

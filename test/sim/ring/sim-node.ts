@@ -30,6 +30,9 @@ import { SimShards } from '../sim-shards.ts'
 import type { EventQueue } from './event-queue.ts'
 import { giveMemory, type MemoryPlan, takeMemory } from './shard-memories.ts'
 
+/** Less than membership would say by itself: it goes by what the way allows. */
+export const simDatagramBytesMax = 1_000
+
 export type SimNodeOptions = {
   readonly nodeId: string
   /** What tests and transcripts call it; others reach it there. */
@@ -175,7 +178,7 @@ export class SimNode {
       clock: this.clock,
       random: this.#random.fork(`node ${this.starts}`),
       catalog: this.#catalog,
-      network: { send },
+      network: { datagramBytesMax: simDatagramBytesMax, send },
       founds,
       seeds,
       shards: links.door(0),
