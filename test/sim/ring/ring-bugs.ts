@@ -781,6 +781,17 @@ export const ringBugs: readonly DeliberateBug[] = [
     test: lists,
   },
   {
+    what: 'lists what the replicas have that answer, however few',
+    patches: [
+      {
+        file: quorumList,
+        from: 'if (reachable.length < read.needed) return this.#fail(list, notMet(read, reachable.length))',
+        to: 'read.needed = Math.min(read.needed, reachable.length)',
+      },
+    ],
+    test: listsTest('too few replicas fail a page with the partition that lacks them; fewer are asked for on request'),
+  },
+  {
     what: 'answers a list of a partition that lies elsewhere by now',
     patches: [
       {
