@@ -145,6 +145,8 @@ const limitTexts: { readonly [Name in keyof typeof Limits]: string | undefined }
   slabBytesMax: undefined,
   shardsMax: 'Shards of one node; more: `BAD_CONFIG`',
   pendingRequestsMax: 'Requests of one thread that may wait for shards; one more: `OVERLOADED`',
+  pendingBytesMax:
+    'Bytes of unfinished requests that a member of a cluster coordinates; one that brings more: `OVERLOADED`',
   ringBytes: undefined,
   jobMemoryBytes: 'Buffers that a thread of the job pool keeps between flushes and merges; they count in `--memory`',
   jobMemoryShare: 'Those of all such threads at most, as a part of `--memory`',

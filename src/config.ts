@@ -88,6 +88,11 @@ export const Limits = {
   repairBytesPerSecondDefault: 32 * MiB,
   /** Requests that one thread may have waiting for shards; one more is 503 OVERLOADED, outcome none. */
   pendingRequestsMax: 8192,
+  /**
+   * Bytes of keys, values and version sets of requests that a member of a cluster coordinates and has not finished; one that brings more is
+   * 503 OVERLOADED, outcome none. As much as may wait for all peers together, since that is where most of it waits.
+   */
+  pendingBytesMax: 256 * MiB,
   /** Bytes of the ring between two threads. A frame larger than a quarter of it travels in pieces. */
   ringBytes: 1 * MiB,
   /**

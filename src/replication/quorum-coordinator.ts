@@ -84,6 +84,8 @@ export type QuorumCoordinatorOptions = {
   readonly clusterKey: Uint8Array
   /** Durability of buckets that name none. */
   readonly durability: Durability
+  /** Bytes of keys, values and version sets of requests that are not finished; default: `Limits.pendingBytesMax`. */
+  readonly pendingBytesMax?: number
   /** Whether this node's wall clock is too far from the others' for times that it sets to be compared with theirs. */
   readonly isClockAstray: () => boolean
 }
@@ -104,6 +106,7 @@ type WriteOperation = {
   readonly level: QuorumLevel
   readonly sloppy: boolean
   readonly deadlineMs: number
+  heldBytes: number
   groups: readonly (readonly string[])[]
   epoch: number
   /** Replicas that have it. */
@@ -120,7 +123,12 @@ type WriteOperation = {
   done: Callback<Written> | undefined
 }
 
-type Reply = { readonly digest: Digest; readonly set: VersionSet | undefined; isDurable: boolean }
+type Reply = {
+  readonly digest: Digest
+  readonly set: VersionSet | undefined
+  readonly bytes: number
+  isDurable: boolean
+}
 
 /** A read under way. */
 type ReadOperation = {
@@ -132,6 +140,7 @@ type ReadOperation = {
   readonly replicas: number
   readonly epoch: number
   readonly deadlineMs: number
+  heldBytes: number
   readonly replies: Map<string, Reply>
   readonly waiting: Set<string>
   /** Replicas that may still be asked, the preferred first. */
@@ -152,6 +161,7 @@ type ForwardOperation = {
   readonly to: string
   readonly isWrite: boolean
   readonly deadlineMs: number
+  heldBytes: number
   readonly done: Callback<Written>
 }
 
@@ -180,6 +190,8 @@ export class QuorumCoordinator implements Coordinator {
   readonly #operations = new Map<number, Operation>()
   /** Requests whose local write or read is under way: they are in no table of operations yet. */
   #beginning = 0
+  /** Of all of these: keys, values, and the sets that replicas sent. */
+  #heldBytes = 0
   /** Begins anywhere, so that answers to a process that ended are not taken for answers to this one. */
   #lastRequestId: number
   /** Requests that others sent on to this node lately: one that comes twice is coordinated once. */
@@ -204,6 +216,11 @@ export class QuorumCoordinator implements Coordinator {
   /** Requests that are not finished: answered ones that still wait for replicas among them. */
   get pendingCount(): number {
     return this.#operations.size + this.#beginning + this.#lists.pendingCount
+  }
+
+  /** Bytes that they hold: keys, values and version sets. */
+  get pendingBytes(): number {
+    return this.#heldBytes
   }
 
   get(bucket: Bucket, key: Uint8Array, options: ReadOptions, done: Callback<ReadAnswer>): void {
@@ -324,7 +341,8 @@ export class QuorumCoordinator implements Coordinator {
   }
 
   #forward(to: string, bucket: Bucket, request: WriteRequest, deadlineMs: number, done: Callback<Written>): void {
-    const full = this.#isFull()
+    const bytes = request.key.length + request.value.length
+    const full = this.#isFull(bytes)
     if (full !== undefined) return done(full, undefined)
     const requestId = this.#newId()
     const message: ForwardMessage = {
@@ -341,7 +359,7 @@ export class QuorumCoordinator implements Coordinator {
         undefined,
       )
     }
-    this.#operations.set(requestId, { kind: 'forward', to, isWrite: true, deadlineMs, done })
+    this.#add(requestId, { kind: 'forward', to, isWrite: true, deadlineMs, heldBytes: bytes, done })
   }
 
   /** A request that another node took from its client. It is coordinated here or refused, never sent on. */
@@ -396,7 +414,8 @@ export class QuorumCoordinator implements Coordinator {
     const groups = routing.writersOf(partition, bucket.n)
     const sloppy = request.sloppy ?? bucket.sloppy
     const level = request.level ?? bucket.w
-    const problem = this.#isFull() ?? (sloppy ? undefined : unreachable(groups, level, routing))
+    const bytes = key.length + request.value.length
+    const problem = this.#isFull(bytes) ?? (sloppy ? undefined : unreachable(groups, level, routing))
     if (problem !== undefined) return done(problem, undefined)
     const context = this.#contextOf(bucket, key, partition, request.context)
     if (context instanceof SunwiseError) return done(context, undefined)
@@ -407,6 +426,7 @@ export class QuorumCoordinator implements Coordinator {
     const durability = request.durability ?? bucket.durability ?? this.#options.durability
     if (!sloppy) this.#hintBefore(bucket, key, groups)
     this.#beginning++
+    this.#heldBytes += bytes
     this.#options.replica.write(
       {
         isDelete,
@@ -425,6 +445,7 @@ export class QuorumCoordinator implements Coordinator {
       this.#leftMs(deadlineMs),
       (error, written) => {
         this.#beginning--
+        this.#heldBytes -= bytes
         if (written === undefined) return done(error, undefined)
         const set = this.#decoded(written.set)
         if (set instanceof SunwiseError) return done(set, undefined)
@@ -440,6 +461,7 @@ export class QuorumCoordinator implements Coordinator {
           level,
           sloppy,
           deadlineMs,
+          heldBytes: key.length + written.set.length,
           groups,
           epoch: routing.epoch,
           acks: new Map([[self, { node: self, isFallback: false, isDurable: written.isDurable }]]),
@@ -450,7 +472,7 @@ export class QuorumCoordinator implements Coordinator {
           done,
         }
         const requestId = this.#newId()
-        this.#operations.set(requestId, operation)
+        this.#add(requestId, operation)
         this.#spread(requestId, operation)
         this.#judge(requestId, operation)
       },
@@ -603,7 +625,7 @@ export class QuorumCoordinator implements Coordinator {
 
   /** Nobody is waited for any more: replicas that did not take it get it later. */
   #endWrite(requestId: number, operation: WriteOperation): void {
-    this.#operations.delete(requestId)
+    this.#remove(requestId, operation)
     const { bucket, key, missed, waiting, stoodIn } = operation
     for (const [node, hintFor] of waiting) if (hintFor === undefined) missed.add(node)
     for (const node of missed) if (!stoodIn.has(node)) this.#options.hints.missed(node, bucket.id, key)
@@ -619,7 +641,7 @@ export class QuorumCoordinator implements Coordinator {
     const { self } = this.#options
     const reachable = readers.filter((node) => node === self || routing.isAlive(node))
     const problem =
-      this.#isFull() ??
+      this.#isFull(key.length) ??
       (reachable.length < needed ? quorumNotMet(needed, reachable.length, readers.length, 'none') : undefined)
     if (problem !== undefined) return done(problem, undefined)
     // Its own replica costs nothing to ask.
@@ -635,6 +657,7 @@ export class QuorumCoordinator implements Coordinator {
       replicas: readers.length,
       epoch: routing.epoch,
       deadlineMs,
+      heldBytes: key.length,
       replies: new Map(),
       waiting: new Set(),
       others,
@@ -646,7 +669,7 @@ export class QuorumCoordinator implements Coordinator {
       repaired: 0,
       done,
     }
-    this.#operations.set(requestId, operation)
+    this.#add(requestId, operation)
     // One is asked for the set, the others for digests. Those that were not asked yet count as such while the first ones answer at once.
     for (let count = 0; count < needed && operation.others.length > 0; count++)
       this.#ask(requestId, operation, operation.others.shift()!, count === 0)
@@ -685,13 +708,14 @@ export class QuorumCoordinator implements Coordinator {
   #receiveFound(requestId: number, operation: ReadOperation, from: string, message: FoundMessage): void {
     const { failure, set, digest, isDurable } = message
     if (failure !== undefined) this.#take(requestId, operation, from, errorOf(failure, from))
-    else if (set === undefined) this.#take(requestId, operation, from, { digest, set, isDurable })
+    else if (set === undefined) this.#take(requestId, operation, from, { digest, set, bytes: 0, isDurable })
     else this.#take(requestId, operation, from, this.#replyOf(set, isDurable))
   }
 
   #replyOf(bytes: Uint8Array, isDurable: boolean): Reply | SunwiseError {
     const set = this.#decoded(bytes)
-    return set instanceof SunwiseError ? set : { digest: digest(set, this.#actors), set, isDurable }
+    if (set instanceof SunwiseError) return set
+    return { digest: digest(set, this.#actors), set, bytes: bytes.length, isDurable }
   }
 
   #take(requestId: number, operation: ReadOperation, from: string, reply: Reply | SunwiseError): void {
@@ -702,6 +726,9 @@ export class QuorumCoordinator implements Coordinator {
       return this.#askNext(requestId, operation)
     }
     operation.replies.set(from, reply)
+    // What came is kept until the answer, whatever it adds up to: only new requests are refused.
+    operation.heldBytes += reply.bytes
+    this.#heldBytes += reply.bytes
     this.#judgeRead(requestId, operation)
   }
 
@@ -795,7 +822,7 @@ export class QuorumCoordinator implements Coordinator {
   }
 
   #answerRead(requestId: number, operation: ReadOperation, set: VersionSet): void {
-    this.#operations.delete(requestId)
+    this.#remove(requestId, operation)
     this.#readLatency.record(this.#options.clock.monotonicMs() - operation.beganMs)
     const { replies, repairing, replicas, epoch, repaired } = operation
     const nodes: ReceiptNode[] = []
@@ -808,14 +835,14 @@ export class QuorumCoordinator implements Coordinator {
   }
 
   #endRead(requestId: number, operation: ReadOperation, error: SunwiseError): void {
-    this.#operations.delete(requestId)
+    this.#remove(requestId, operation)
     operation.done(error, undefined)
   }
 
   // Both.
 
   #receiveForwarded(requestId: number, operation: ForwardOperation, message: ForwardedMessage): void {
-    this.#operations.delete(requestId)
+    this.#remove(requestId, operation)
     const { failure, set, acks, replicas, sloppy, isDurable, epoch, repaired } = message
     if (failure !== undefined) return operation.done(errorOf(failure, operation.to), undefined)
     const decoded = set === undefined ? emptyVersionSet : this.#decoded(set)
@@ -829,7 +856,7 @@ export class QuorumCoordinator implements Coordinator {
 
   #expire(requestId: number, operation: Operation): void {
     if (operation.kind === 'forward') {
-      this.#operations.delete(requestId)
+      this.#remove(requestId, operation)
       const outcome = operation.isWrite ? 'unknown' : 'none'
       const message = `${operation.to}, which holds the key, did not answer before the deadline`
       return operation.done(new SunwiseError('TIMEOUT', message, { outcome }), undefined)
@@ -912,10 +939,25 @@ export class QuorumCoordinator implements Coordinator {
     return new SunwiseError('INTERNAL', `Cannot read the versions that a replica sent: ${set}`)
   }
 
-  #isFull(): SunwiseError | undefined {
-    if (this.pendingCount < Limits.pendingRequestsMax) return undefined
-    const message = `Cannot take the request: ${Limits.pendingRequestsMax} are under way here`
+  /** Whether a request that brings so many bytes finds no room. One of any size is taken where there is no other. */
+  #isFull(bytes: number): SunwiseError | undefined {
+    if (this.pendingCount >= Limits.pendingRequestsMax) {
+      const message = `Cannot take the request: ${Limits.pendingRequestsMax} are under way here`
+      return new SunwiseError('OVERLOADED', message, { outcome: 'none' })
+    }
+    const { pendingBytesMax = Limits.pendingBytesMax } = this.#options
+    if (this.#heldBytes === 0 || this.#heldBytes + bytes <= pendingBytesMax) return undefined
+    const message = `Cannot take the request: those that are under way here hold ${this.#heldBytes} of ${pendingBytesMax} bytes`
     return new SunwiseError('OVERLOADED', message, { outcome: 'none' })
+  }
+
+  #add(requestId: number, operation: Operation): void {
+    this.#operations.set(requestId, operation)
+    this.#heldBytes += operation.heldBytes
+  }
+
+  #remove(requestId: number, operation: Operation): void {
+    if (this.#operations.delete(requestId)) this.#heldBytes -= operation.heldBytes
   }
 
   #newId(): number {

@@ -814,6 +814,7 @@ export class RingSim {
     this.#checkAgreement()
     for (const { name, node } of this.nodes) {
       assert.equal(node.coordinator.pendingCount, 0, `${name} has operations left`)
+      assert.equal(node.coordinator.pendingBytes, 0, `${name} counts bytes of operations that ended`)
       assert.equal(node.hints.count, 0, `${name} has hints left`)
       const isResting = (): boolean => node.exchanges.isResting && node.replica.pendingCount === 0
       assert.ok(this.passUntil(isResting, 20_000), `${name} has something under way for ever`)

@@ -1,0 +1,107 @@
+/** The bounds of a coordinator of replicated keys, alone: what it sends lies here, and what it asks its own replica is answered by hand. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { SunwiseError } from '../../src/base/errors.ts'
+import { bucketIdOf } from '../../src/base/ids.ts'
+import { SeededRandom } from '../../src/base/seeded-random.ts'
+import { Limits } from '../../src/config.ts'
+import type { LocalReplica } from '../../src/replication/local-replica.ts'
+import { decodePeerMessage } from '../../src/replication/peer-message.ts'
+import { QuorumCoordinator } from '../../src/replication/quorum-coordinator.ts'
+import type { Bucket } from '../../src/replication/requests.ts'
+import { SimClock } from '../sim/sim-clock.ts'
+
+const bucket: Bucket = {
+  id: bucketIdOf(1),
+  name: 'some',
+  n: 3,
+  r: 'quorum',
+  w: 'quorum',
+  sloppy: false,
+  conflict: 'siblings',
+  durability: undefined,
+  ttlMs: undefined,
+  valueBytesMax: 1 << 20,
+}
+const key = Buffer.from('key')
+type Written = Parameters<LocalReplica['write']>[2]
+
+function rig(self: string) {
+  const clock = new SimClock()
+  const replicas = ['a', 'b', 'c']
+  const writes: Written[] = []
+  const sent: Uint8Array[] = []
+  const coordinator = new QuorumCoordinator({
+    self,
+    clock,
+    random: new SeededRandom('coordinator'),
+    replica: {
+      write: (_write: unknown, _timeoutMs: number, done: Written) => writes.push(done),
+    } as unknown as LocalReplica,
+    hints: { missed: () => {}, keep: () => {} },
+    routing: () => ({
+      epoch: 1,
+      readersOf: () => replicas,
+      writersOf: () => [replicas],
+      fallbacksOf: () => [],
+      isAlive: () => true,
+      standingOf: () => ({ epoch: 1, fence: 0 }),
+      accepts: () => true,
+      holds: () => true,
+    }),
+    bucketOf: () => bucket,
+    send: (_node, bytes) => sent.push(bytes) > 0,
+    clusterKey: new Uint8Array(16),
+    durability: 'sync',
+    isClockAstray: () => false,
+    pendingBytesMax: 10_000,
+  })
+  const failures: (SunwiseError | undefined)[] = []
+  const put = (bytes: number): void =>
+    coordinator.put(bucket, key, new Uint8Array(bytes), {}, (error) => failures.push(error))
+  return { clock, coordinator, writes, sent, failures, put }
+}
+
+test('QuorumCoordinator: writes beyond its bytes are refused before anything is done, others taken, and all is given back', () => {
+  const { coordinator, writes, failures, put } = rig('a')
+  put(20_000)
+  assert.equal(writes.length, 1, 'One of any size is taken where there is no other')
+  writes.shift()!(new SunwiseError('TIMEOUT', 'No answer'), undefined)
+  assert.equal(failures.shift()?.code, 'TIMEOUT')
+  assert.equal(coordinator.pendingBytes, 0)
+  put(6_000)
+  put(6_000)
+  assert.equal(failures.length, 1)
+  assert.deepEqual([failures[0]!.code, failures[0]!.outcome], ['OVERLOADED', 'none'])
+  assert.equal(writes.length, 1, 'What is refused does not reach the replica')
+  put(3_000)
+  assert.equal(writes.length, 2)
+  assert.equal(coordinator.pendingBytes, 9_000 + 2 * key.length)
+  for (const done of writes) done(new SunwiseError('TIMEOUT', 'No answer'), undefined)
+  assert.equal(coordinator.pendingBytes, 0)
+  assert.equal(coordinator.pendingCount, 0)
+})
+
+test('QuorumCoordinator: what it has sent on counts until the answer, or the deadline', () => {
+  const { clock, coordinator, sent, failures, put } = rig('elsewhere')
+  put(6_000)
+  put(6_000)
+  assert.deepEqual(
+    failures.map((error) => [error?.code, error?.outcome]),
+    [['OVERLOADED', 'none']],
+  )
+  assert.deepEqual(
+    sent.map((bytes) => decodePeerMessage(bytes)?.type),
+    ['forward'],
+  )
+  coordinator.get(bucket, key, {}, (error) => failures.push(error))
+  assert.equal(coordinator.pendingCount, 2, 'A read that brings a key finds room')
+  clock.advance(Limits.timeoutMsDefault + 1)
+  coordinator.tick()
+  assert.deepEqual(
+    failures.slice(1).map((error) => error?.code),
+    ['TIMEOUT', 'TIMEOUT'],
+  )
+  assert.equal(coordinator.pendingBytes, 0)
+  assert.equal(coordinator.pendingCount, 0)
+})
