@@ -10,7 +10,7 @@ const GiB = 1024 * MiB
 export const Limits = {
   /** Ring slots, as Redis Cluster's, so that cluster-aware clients can route. Part of the on-disk format. */
   slots: 16384,
-  /** Partitions of a default cluster: 1024 keep max/mean load under 1.05 up to hundreds of nodes. */
+  /** Partitions of a default cluster: with three replicas max/mean load stays below 1.05 up to 169 nodes and 1.1 up to 337. */
   partitions: 1024,
   /** Partitions of the largest cluster: one for each slot. */
   partitionsMax: 16384,

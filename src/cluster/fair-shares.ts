@@ -24,6 +24,9 @@ export type ZoneSpread = {
   readonly full: number
 }
 
+/** Beyond this, operators are told. */
+const unevennessMax = 1.1
+
 type Bounded = { readonly weight: number; readonly least: number; readonly most: number }
 
 /** How `copies` replicas of a partition spread over the zones of `members`. */
@@ -37,6 +40,20 @@ export function zoneSpreadOf(members: readonly PlacementMember[], copies: number
     left -= zones
   }
   return { copies: placed, full }
+}
+
+/** Greatest load of one of `members` equal nodes against its share that no placement can avoid, since replicas are whole. */
+export function leastUnevenness(members: number, copies: number, partitions: number = Limits.partitions): number {
+  const share = (partitions * Math.min(copies, members)) / members
+  return Math.ceil(share) / share
+}
+
+/** What an operator of a cluster is told whose nodes cannot be loaded evenly any more; undefined where they can. */
+export function unevennessWarning(members: number, copies: number): string | undefined {
+  const unevenness = leastUnevenness(members, copies)
+  if (unevenness <= unevennessMax) return undefined
+  const percent = Math.round(100 * (unevenness - 1))
+  return `${members} members share ${Limits.partitions} partitions of ${copies} replicas: some hold ${percent}% more than their share, whatever is done`
 }
 
 /** Replicas that each node is to hold, by its id; together `partitions` x copies. */

@@ -12,9 +12,10 @@
 import { SunwiseError } from '../base/errors.ts'
 import { bucketIdOf } from '../base/ids.ts'
 import { Admission, type ClusterIdentity, decodeAdmission } from '../cluster/admission.ts'
+import { unevennessWarning } from '../cluster/fair-shares.ts'
 import type { TopologyChange } from '../cluster/topology/proposals.ts'
 import type { Refusal } from '../cluster/topology/refusal.ts'
-import type { Topology, TopologyBucket } from '../cluster/topology/topology.ts'
+import { copiesOf, type Topology, type TopologyBucket } from '../cluster/topology/topology.ts'
 import { decodeTopology } from '../cluster/topology/topology-bytes.ts'
 import {
   changeMembers,
@@ -107,6 +108,8 @@ export class ClusterMember {
   readonly #runs: number[] = []
   /** The latest adoption of buckets. */
   #bucketsAdopted: Promise<void> = Promise.resolve()
+  /** What was said last of how unevenly nodes are loaded. */
+  #unevenness: string | undefined
   #adoptedBuckets: readonly TopologyBucket[] | undefined
   #isMember = false
   #isClosed = false
@@ -286,6 +289,9 @@ export class ClusterMember {
   /** The node goes by another epoch: so do the workers with its buckets. */
   #adopt(topology: Topology): void {
     this.#isMoving = !isAtRest(topology)
+    const warning = unevennessWarning(topology.members.length, copiesOf(topology))
+    if (warning !== undefined && warning !== this.#unevenness) this.#options.log(warning)
+    this.#unevenness = warning
     if (topology.buckets !== this.#adoptedBuckets) {
       this.#adoptedBuckets = topology.buckets
       const buckets = topology.buckets.map((bucket): StoredBucket => ({ ...bucket, id: bucketIdOf(bucket.id) }))

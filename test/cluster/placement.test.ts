@@ -2,7 +2,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { fairShares, type PlacementMember, zoneSpreadOf } from '../../src/cluster/fair-shares.ts'
+import {
+  fairShares,
+  leastUnevenness,
+  type PlacementMember,
+  unevennessWarning,
+  zoneSpreadOf,
+} from '../../src/cluster/fair-shares.ts'
 import { movedReplicas, type Placement, place } from '../../src/cluster/placement.ts'
 import { Limits } from '../../src/config.ts'
 import { balanceOf, changes, membersOf, placementFigures } from './placement-report.ts'
@@ -174,4 +180,16 @@ test('placement beside rings of 150 tokens and rendezvous hashing: loads nearer 
     assert.ok(ours.worst < 1.05)
     for (const moved of [ours.join, ours.leave, ours.weight]) assert.ok(moved! <= 1.05)
   }
+})
+
+test('leastUnevenness() is what whole replicas leave, and operators are told where it is beyond a tenth', () => {
+  for (let members = 3; members <= 1000; members++) {
+    const unevenness = leastUnevenness(members, 3)
+    if (members < 170) assert.ok(unevenness <= 1.05, `${members} members`)
+    if (members < 338) assert.equal(unevennessWarning(members, 3), undefined)
+    assert.equal(unevenness > 1.1, unevennessWarning(members, 3) !== undefined)
+  }
+  assert.equal(leastUnevenness(1, 3), 1)
+  assert.match(unevennessWarning(1000, 3)!, /1000 members .* hold 30% more/)
+  assert.match(unevennessWarning(338, 3)!, /338 members/)
 })
