@@ -115,8 +115,14 @@ const reservedSegments: Record<Purpose, number> = { grow: growthReserve, delete:
 const segmentsAllowedMin = 6
 /** Part of the budget that segments may take where data can go to tables. */
 const segmentsShareMax = 5 / 8
-/** Part of the budget that caches of tables leave alone: index and metas grow with what is read, too. */
-const spareShare = 1 / 32
+/**
+ * Part of the budget that caches of tables leave alone, where that is no more than so many bytes, and a part that they leave in any case: index
+ * and metas grow with what is read, and beside the budget stand the heap and the malloc of the thread, which are larger for a
+ * shard whose caches are full.
+ */
+const spareShare = 1 / 8
+const spareBytesMax = 16 * 1024 * 1024
+const spareShareLeast = 1 / 32
 const cachesGrowMs = 500
 /** Debt of merging from which on writers are slowed down, and part of the memory that they come to wait for when it is left alone. */
 const debtFree = 0.5
@@ -883,7 +889,8 @@ export class Store {
     if (monotonicMs < this.#cachesGrowMs) return
     this.#cachesGrowMs = monotonicMs + cachesGrowMs
     const takenBytes = this.#segmentsTouched * this.#arena.segmentBytes + this.#index.bytesUsed + this.tables.bytesUsed
-    this.tables.growCaches(budgetBytes * (1 - spareShare) - takenBytes)
+    const spareBytes = Math.max(budgetBytes * spareShareLeast, Math.min(budgetBytes * spareShare, spareBytesMax))
+    this.tables.growCaches(budgetBytes - spareBytes - takenBytes)
   }
 
   #segmentsAllowed(): number {
