@@ -15,12 +15,15 @@
  * So bytes go with the difference, not with the data. One that finds too much brings a part of it together, and the next one goes on. The last step is what lets a clock pass over dots that never come: they were replaced
  * before they were sent, or their messages were lost and their keys repaired. It is left out where anything was.
  *
+ * A partition that lost data to damage (storage/damaged-partitions.ts) is compared with all others at once; when that has left nothing out
+ * it counts as whole again.
+ *
  * If the peer starts anew in the middle, the exchange ends: its clock was another life's.
  *
  * One exchange at a time: those that are marked (repair-ledger.ts) and those that moves wait for at once, the others at intervals, all in turn; keys
  * are brought together a few at a time. Whatever is sent waits for room in the budget of repair. An object without a thread: `receive`, `tick`.
  */
-import { ByteReader, equalBytes } from '../base/bytes.ts'
+import { ByteReader, ByteWriter, equalBytes } from '../base/bytes.ts'
 import { type Durability, Limits } from '../config.ts'
 import type { Clock } from '../env.ts'
 import { CompareVerb } from '../shard/command.ts'
@@ -115,6 +118,8 @@ type Exchange = {
   isPartial: boolean
   /** It was left out only because there was so much. */
   isCut: boolean
+  /** Of the damage from which this replica is being brought up; 0: none. */
+  generation: number
   keysLeft: KeyDifference[]
   inFlight: number
   repaired: number
@@ -150,6 +155,8 @@ export class Exchanges {
   readonly #actors = new ActorRegistry()
   /** By partition and peer, what the peer attested last. */
   readonly #attested = new Map<string, Attested>()
+  /** By partition that lost data to damage, with whom nothing was left out since. */
+  readonly #resyncs = new Map<number, { readonly generation: number; readonly peers: Set<string> }>()
   /** Exchanges that ended, those of them that left something out, those that began with a difference; keys that were brought together. */
   ended = 0
   partial = 0
@@ -295,12 +302,39 @@ export class Exchanges {
       life: 0,
       isPartial: false,
       isCut: false,
+      generation: 0,
       keysLeft: [],
       inFlight: 0,
       repaired: 0,
     }
     this.#current = exchange
-    this.#noteStable(exchange)
+    this.#options.replica.compare(CompareVerb.damage, partition, nothing, answerMs, (_error, bytes) => {
+      if (this.#current !== exchange) return
+      if (bytes === undefined) return this.#giveUp(exchange)
+      exchange.generation = new ByteReader(bytes).u32()
+      if (exchange.generation > 0) this.#bringUp(exchange)
+      this.#noteStable(exchange)
+    })
+  }
+
+  /** Something was lost here to damage: all others are asked for it, one after the other. */
+  #bringUp({ partition, generation }: Exchange): void {
+    if (this.#resyncs.get(partition)?.generation === generation) return
+    this.#resyncs.set(partition, { generation, peers: new Set() })
+    for (const other of this.#options.partitions.othersOf(partition)) this.#options.ledger.mark(partition, other)
+  }
+
+  /** Once nothing was left out with any of the others the replica is whole again. */
+  #noteResynced({ partition, peer, generation }: Exchange): void {
+    const resync = this.#resyncs.get(partition)
+    if (resync === undefined || resync.generation !== generation) return
+    resync.peers.add(peer)
+    const others = this.#options.partitions.othersOf(partition)
+    if (others.length === 0 || !others.every((other) => resync.peers.has(other))) return
+    this.#resyncs.delete(partition)
+    const writer = new ByteWriter(4)
+    writer.u32(generation)
+    this.#options.replica.compare(CompareVerb.damage, partition, writer.toBytes(), answerMs, () => {})
   }
 
   /**
@@ -397,6 +431,8 @@ export class Exchanges {
       const attested = decodeAttested(answer.attested, this.#actors.indexOf)
       if (typeof attested === 'string') return this.#giveUp(exchange)
       if (attested.attested !== undefined) this.#attested.set(`${partition} ${peer}`, attested.attested)
+      // It may have lost what it attested before.
+      else this.#attested.delete(`${partition} ${peer}`)
       // Its tree leaves out what it knows to be stable, and so must this one.
       replica.compare(CompareVerb.joinStable, partition, attested.stable, answerMs, (error) =>
         error === undefined ? look() : this.#giveUp(exchange),
@@ -430,24 +466,30 @@ export class Exchanges {
     const lastWriteWins = bucket.conflict === 'lww'
     const level = bucket.durability ?? durability
     const push = (theirs: Uint8Array): void => {
-      replica.read(bucket.id, key, answerMs, (_error, held) => {
-        if (held === undefined) return done(false)
-        // What it has already needs no way back.
-        const isThereToo = held.set.length === theirs.length && equalBytes(held.set, 0, theirs, 0, theirs.length)
-        if (isEmptySet(held.set) || isThereToo) return done(true)
-        const message = {
-          type: 'write',
-          bucketId: bucket.id,
-          lastWriteWins,
-          durability: level,
-          key,
-          set: held.set,
-        } as const
-        const standing = this.#options.routing().standingOf(exchange.partition)
-        this.#ask(exchange.peer, { ...message, ...standing, timeoutMs: answerMs, hintFor: undefined }, (answer) =>
-          done(answer?.type === 'written' && answer.failure === undefined),
-        )
-      })
+      replica.read(
+        bucket.id,
+        key,
+        answerMs,
+        (_error, held) => {
+          if (held === undefined) return done(false)
+          // What it has already needs no way back.
+          const isThereToo = held.set.length === theirs.length && equalBytes(held.set, 0, theirs, 0, theirs.length)
+          if (isEmptySet(held.set) || isThereToo) return done(true)
+          const message = {
+            type: 'write',
+            bucketId: bucket.id,
+            lastWriteWins,
+            durability: level,
+            key,
+            set: held.set,
+          } as const
+          const standing = this.#options.routing().standingOf(exchange.partition)
+          this.#ask(exchange.peer, { ...message, ...standing, timeoutMs: answerMs, hintFor: undefined }, (answer) =>
+            done(answer?.type === 'written' && answer.failure === undefined),
+          )
+        },
+        true,
+      )
     }
     const pull = (set: Uint8Array): void =>
       replica.merge(
@@ -479,6 +521,7 @@ export class Exchanges {
         exchange.isPartial = true
         return this.#end(exchange)
       }
+      this.#noteResynced(exchange)
       this.#end(exchange)
     })
   }

@@ -243,10 +243,20 @@ export class LocalReplica {
     this.#options.shards.commit(shard)
   }
 
-  /** What this replica has of a key, encoded; the empty set where it has nothing. */
-  read(bucketId: number, key: Uint8Array, timeoutMs: number, done: Done<HeldSet>): void {
+  /** Whether a partition lost data to damage, and has not got it back from other replicas: nobody may rely on what it does not have. */
+  isResyncing(partition: number): boolean {
+    const reader = this.#options.readerOf(shardOfPartition(partition, this.#options.shards.count))
+    return reader.isResyncing?.(partition) === true
+  }
+
+  /**
+   * What this replica has of a key, encoded; the empty set where it has nothing. TABLE_CORRUPT where it may have lost something of the partition,
+   * except to who repairs.
+   */
+  read(bucketId: number, key: Uint8Array, timeoutMs: number, done: Done<HeldSet>, isForRepair = false): void {
     const slot = slotOfKey(key, 0, key.length)
     const shard = this.#shardOf(slot)
+    if (!isForRepair && this.isResyncing(partitionOfSlot(slot))) return done(lostSomething(), undefined)
     let found: Uint8Array | undefined
     try {
       found = this.#readResident(shard, partitionOfSlot(slot), bucketId, key)
@@ -266,6 +276,7 @@ export class LocalReplica {
 
   /** What this replica has of the next keys of a partition, dead ones too. */
   list(request: ReplicaListRequest, timeoutMs: number, done: Done<HeldPage>): void {
+    if (this.isResyncing(request.partition)) return done(lostSomething(), undefined)
     const shard = shardOfPartition(request.partition, this.#options.shards.count)
     const target = this.#begin(shard, replicaListSize(request))
     if (target instanceof SunwiseError) return done(target, undefined)
@@ -506,4 +517,9 @@ function hintAt(u8: Uint8Array, i32: Int32Array, at: number): HeldHint | undefin
   const version = decodeRecord(u8, i32, at).versions[0]
   if (version === undefined || version.tombstone) return undefined
   return { set: version.value.length === 0 ? undefined : version.value }
+}
+
+function lostSomething(): SunwiseError {
+  const message = 'The partition lost data to damage here, and is not yet compared with its other replicas'
+  return new SunwiseError('TABLE_CORRUPT', message, { outcome: 'none' })
 }

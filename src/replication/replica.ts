@@ -71,7 +71,9 @@ export class Replica {
     }
     if (refusal !== undefined) return answer(refusal, false)
     const partition = partitionOfKey(key)
-    if (isHandedOver && this.#options.mayLackClock(partition)) return answer(notCompared(partition), false)
+    const lacksClock =
+      isHandedOver && (this.#options.mayLackClock(partition) || this.#options.replica.isResyncing(partition))
+    if (lacksClock) return answer(notCompared(partition), false)
     if (hintFor !== undefined) return this.#options.hints.keep(hintFor, bucketId, key, set, durability, answer)
     this.#options.replica.merge(bucketId, key, set, lastWriteWins, durability, timeoutMs, (error, held) =>
       answer(error, held?.isDurable ?? false),
@@ -87,24 +89,30 @@ export class Replica {
       this.#answer(from, { ...head, type: 'found', failure, life, isDurable: false, digest: noDigest, set: undefined })
     }
     if (refusal !== undefined) return fail(refusal)
-    this.#options.replica.read(bucketId, key, timeoutMs, (error, held) => {
-      if (held === undefined) return fail(error!)
-      const decoded = decodeSet(held.set, 0, held.set.length, this.#actors.indexOf)
-      if (typeof decoded === 'string') {
-        return fail(
-          new SunwiseError('INTERNAL', `Cannot read what this replica holds: ${decoded}`, { outcome: 'none' }),
-        )
-      }
-      this.#answer(from, {
-        ...this.#headOf(message),
-        type: 'found',
-        failure: undefined,
-        life,
-        isDurable: held.isDurable,
-        digest: digest(decoded, this.#actors),
-        set: wantsSet ? held.set : undefined,
-      })
-    })
+    this.#options.replica.read(
+      bucketId,
+      key,
+      timeoutMs,
+      (error, held) => {
+        if (held === undefined) return fail(error!)
+        const decoded = decodeSet(held.set, 0, held.set.length, this.#actors.indexOf)
+        if (typeof decoded === 'string') {
+          return fail(
+            new SunwiseError('INTERNAL', `Cannot read what this replica holds: ${decoded}`, { outcome: 'none' }),
+          )
+        }
+        this.#answer(from, {
+          ...this.#headOf(message),
+          type: 'found',
+          failure: undefined,
+          life,
+          isDurable: held.isDurable,
+          digest: digest(decoded, this.#actors),
+          set: wantsSet ? held.set : undefined,
+        })
+      },
+      message.requestId >= firstExchangeRequestId,
+    )
   }
 
   #list(from: string, message: ListMessage): void {

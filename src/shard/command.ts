@@ -33,6 +33,8 @@
  *     leafKeys   u16 x leaves                   ->  u16 leaves that are told whole, the rest was too much | keys, each
  *                                                   { u16 leaf, u16 keyBytes, u32 bucketId, u32 digestLow, u32 digestHigh, key }
  *     joinClock  another replica's clock        ->  nothing
+ *     damage     nothing, or the u32 generation up to which it was resynced  ->  u32 generation of the damage from which the partition is
+ *                being brought up, 0: none (storage/damaged-partitions.ts)
  *     joinStable what is known of what every replica has, or nothing  ->  what this one has and knows of that now (versions/stability.ts)
  *
  * Read command (kind get: the owner's answer where a lock-free read was contended): as above up to the key.
@@ -112,7 +114,7 @@ export const CommandFlag = {
 } as const
 
 /** What a compare command asks for. */
-export const CompareVerb = { clock: 1, children: 2, leafKeys: 3, joinClock: 4, joinStable: 5 } as const
+export const CompareVerb = { clock: 1, children: 2, leafKeys: 3, joinClock: 4, joinStable: 5, damage: 6 } as const
 
 export const writeCommandBytes = 48
 export const listCommandBytes = 32

@@ -5,7 +5,7 @@
  * A tree that does not exist yet, and the keys of leaves, take a pass over the partition: a thousandth of the keys, unless hash tags put
  * more into it.
  */
-import { ByteWriter } from '../base/bytes.ts'
+import { ByteReader, ByteWriter } from '../base/bytes.ts'
 import { SunwiseError } from '../base/errors.ts'
 import { hintBucketId } from '../config.ts'
 import { recordBucket, recordHeaderBytes, recordKeyBytes } from '../storage/record.ts'
@@ -48,6 +48,8 @@ export class PartitionCompare {
         return this.#leafKeys(partition, payload)
       case CompareVerb.joinClock:
         return this.#join(partition, payload)
+      case CompareVerb.damage:
+        return this.#damage(partition, payload)
       case CompareVerb.joinStable:
         return this.#joinStable(partition, clock, payload)
       default:
@@ -101,6 +103,15 @@ export class PartitionCompare {
     return nothing
   }
 
+  #damage(partition: number, payload: Uint8Array): Uint8Array {
+    const { damaged } = this.#store
+    const generation = new ByteReader(payload).u32()
+    if (payload.length === 4) damaged.resynced(partition, generation)
+    const answer = new ByteWriter(4)
+    answer.u32(damaged.generationOf(partition))
+    return answer.toBytes()
+  }
+
   #joinStable(partition: number, clock: PartitionClock, payload: Uint8Array): Uint8Array {
     if (payload.length > 0) {
       const stable = decodeStable(payload, this.#indexOf)
@@ -108,7 +119,9 @@ export class PartitionCompare {
       this.#store.joinStable(partition, stable)
     }
     // What is not on stable storage may be lost, and then others must not have forgotten what it deleted.
-    const attested = this.#store.isDurable ? clock.encode(this.#actors) : nothing
+    // Nor does who lost something know what all have.
+    const mayAttest = this.#store.isDurable && this.#store.damaged.generationOf(partition) === 0
+    const attested = mayAttest ? clock.encode(this.#actors) : nothing
     const stable = encodeStable(this.#store.stableOf(partition), this.#actors)
     return encodeAttested(attested, Math.max(0, Math.floor(this.#epochMs())), stable)
   }

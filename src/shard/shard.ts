@@ -401,6 +401,11 @@ export class Shard {
   /** Background work and statistics; every 20 to 100 ms. */
   tick(): void {
     this.store.step(this.#clock.monotonicMs(), this.#clock.epochMs())
+    this.store.noteDamage()
+    if (this.store.wantsActor) {
+      this.store.wantsActor = false
+      this.#events.actorIsStale()
+    }
     this.flush()
     this.#publishStatistics()
   }
@@ -695,9 +700,24 @@ export class Shard {
       return this.#refuse(thread, requestId, new SunwiseError('NOT_READY', message))
     }
     let old = this.store.find(partition, hash, bucketId, u8, keyStart, keyBytes)
+    const clockBytes = i32[word + 8]! >>> 0
+    let isDamaged = false
     if (old === 0 && this.store.tables !== undefined) {
-      old = this.#fetch(thread, requestId, u8, i32, start, partition, hash, bucketId, keyStart, keyBytes, false)
-      if (old < 0) return
+      // Only what an exchange brings may take the place of what is damaged: it goes on until all is here.
+      if (clockBytes > 0 && this.store.damaged.generationOf(partition) !== 0) {
+        try {
+          const found = this.store.fetchDespiteDamage(partition, hash, bucketId, u8, keyStart, keyBytes)
+          isDamaged = found.isDamaged
+          if (found.address < 0) return this.#refuse(thread, requestId, this.store.refusal!)
+          old = found.address === 0 ? 0 : this.store.find(partition, hash, bucketId, u8, keyStart, keyBytes)
+        } catch (error) {
+          if (!(error instanceof SunwiseError)) throw error
+          return this.#refuse(thread, requestId, error)
+        }
+      } else {
+        old = this.#fetch(thread, requestId, u8, i32, start, partition, hash, bucketId, keyStart, keyBytes, false)
+        if (old < 0) return
+      }
     }
     const indexOf = (low: number, high: number): number => this.store.actorIndex(low, high)
     const incoming = decodeSet(u8, setStart, setStart + (i32[word + 6]! >>> 0), indexOf)
@@ -712,7 +732,6 @@ export class Shard {
     }
     const setEnd = setStart + (i32[word + 6]! >>> 0)
     const clockStart = setStart + pad4(setEnd - setStart)
-    const clockBytes = i32[word + 8]! >>> 0
     const theirs =
       clockBytes === 0 ? undefined : PartitionClock.decode(u8, clockStart, clockStart + clockBytes, indexOf)
     if (typeof theirs === 'string') {
@@ -723,7 +742,8 @@ export class Shard {
     let next =
       theirs === undefined ? syncWithClock(local, incoming, clock) : syncWithClocks(local, incoming, clock, theirs)
     if (u8[start + 1]! & CommandFlag.lastWriteWins) next = resolveLastWriteWins(next, this.#actorTable)
-    const isNothingToDo = next === local || (old === 0 && next.versions.length === 0)
+    // What is damaged is hidden by what takes its place, even where that is nothing.
+    const isNothingToDo = !isDamaged && (next === local || (old === 0 && next.versions.length === 0))
     if (isNothingToDo && this.#mayStayAsItIs(old, u8[start + 30]!)) {
       const isDurable = old === 0 || this.store.isDurableOncePublished
       return this.#answerLater(thread, requestId, noOrdinal, old, 0, isDurable, AnswerForm.nothing)

@@ -27,6 +27,8 @@ export class PartitionClocks {
   /** Highest counters of other actors: partition -> actor -> counter. */
   readonly #others = new Map<number, Map<number, number>>()
   #trackedCount = 0
+  /** Partitions whose data of this run's actor may be lost in part: what is missing between its dots may have been written. */
+  readonly #isReset = new Uint8Array(Limits.partitions)
   readonly #clocks: (PartitionClock | undefined)[] = new Array(Limits.partitions).fill(undefined)
 
   /** Counter for the next write of this run's actor in a partition. */
@@ -75,6 +77,16 @@ export class PartitionClocks {
     this.#trackedCount++
   }
 
+  /**
+   * Data of a partition was lost here, nobody knows which: nothing is known to have been here any more, until replicas that have it say so. A
+   * clock that lags is safe. From then on the run is to go on under another actor.
+   */
+  reset(partition: number): void {
+    assert(this.#clocks[partition] !== undefined, 'The partition is tracked')
+    this.#clocks[partition] = new PartitionClock()
+    this.#isReset[partition] = 1
+  }
+
   /** The clock that was begun last is none: what said so was not written. */
   untrack(partition: number): void {
     assert(this.#clocks[partition] !== undefined, 'The partition is tracked')
@@ -101,6 +113,7 @@ export class PartitionClocks {
       if (counter > 0) this.noteCounter(partition, this.#actor, counter)
     }
     this.#counters.fill(0)
+    this.#isReset.fill(0)
     this.#actor = actor
   }
 
@@ -134,15 +147,15 @@ export class PartitionClocks {
     const clock = this.#clocks[partition]
     if (clock === undefined || recordBucket(i32, at) === hintBucketId) return
     if (u8[at + 12]! & RecordFlag.simple) {
-      this.#noteDot(clock, simpleActor(u8, at), simpleCounter(u8, i32, at))
+      this.#noteDot(partition, clock, simpleActor(u8, at), simpleCounter(u8, i32, at))
       return
     }
-    for (const { actor, counter } of decodeRecord(u8, i32, at).versions) this.#noteDot(clock, actor, counter)
+    for (const { actor, counter } of decodeRecord(u8, i32, at).versions) this.#noteDot(partition, clock, actor, counter)
   }
 
-  #noteDot(clock: PartitionClock, actor: number, counter: number): void {
+  #noteDot(partition: number, clock: PartitionClock, actor: number, counter: number): void {
     // Its own dots are published in their order; what is missing between them failed and was never seen by anybody.
-    if (actor === this.#actor) clock.raiseBase(actor, counter)
+    if (actor === this.#actor && this.#isReset[partition] === 0) clock.raiseBase(actor, counter)
     else clock.add(actor, counter)
   }
 

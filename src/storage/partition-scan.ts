@@ -12,7 +12,7 @@ export type RecordVisit = (u8: Uint8Array, i32: Int32Array, at: number) => void
 const neverDrops = { nowMs: 0, graceMs: 0, dropsTombstones: false, isRetiredBucket: () => false } as const
 const noKey = new Uint8Array(0)
 
-/** Visits all published records of a partition within this turn. What the visitor gets is valid until it returns. @throws TABLE_CORRUPT, DISK_FAILED */
+/** Visits all published records of a partition within this turn. What the visitor gets is valid until it returns. `damaged`: as of Tables.sourcesOf. @throws TABLE_CORRUPT, DISK_FAILED */
 export function visitPartition(
   arena: Arena,
   index: HashIndex,
@@ -20,6 +20,7 @@ export function visitPartition(
   hashSeed: HashSeed,
   partition: number,
   visit: RecordVisit,
+  damaged?: (tableIdLow: number, block: number) => void,
 ): void {
   for (let position = 0; position < index.directorySize(partition); ) {
     position = index.visitChunk(partition, position, (address) => {
@@ -27,7 +28,7 @@ export function visitPartition(
       visit(arena.u8[slab]!, arena.i32[slab]!, (address & slabWordMask) << 2)
     })
   }
-  const inputs = tables?.sourcesOf(partition, 0, noKey) ?? []
+  const inputs = tables?.sourcesOf(partition, 0, noKey, damaged) ?? []
   if (inputs.length === 0) return
   const hash = new KeyHash(hashSeed)
   const merge = new Merge({ ...neverDrops, inputs })

@@ -104,6 +104,11 @@ export class PartitionTrees {
     this.#trees.clear()
   }
 
+  /** What a partition has is not known any more. */
+  drop(partition: number): void {
+    this.#trees.delete(partition)
+  }
+
   add(partition: number, u8: Uint8Array, i32: Int32Array, at: number): void {
     const tree = this.#trees.get(partition)
     if (tree !== undefined && this.#look(partition, u8, i32, at)) tree.add(this.#leaf, this.#low, this.#high)

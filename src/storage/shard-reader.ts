@@ -17,7 +17,10 @@ import { Seek, type TableFinder } from './table-finder.ts'
 export type KeyReader = Pick<
   ResidentReader,
   'isUp' | 'mayHoldUnsynced' | 'actors' | 'neededBytes' | 'readRecord' | 'readValue'
->
+> & {
+  /** Whether a partition lost data to damage, and has not got it back from other replicas. */
+  isResyncing?(partition: number): boolean
+}
 
 export class ShardReader implements KeyReader {
   readonly #resident: ResidentReader
@@ -37,6 +40,10 @@ export class ShardReader implements KeyReader {
 
   get mayHoldUnsynced(): boolean {
     return this.#resident.mayHoldUnsynced
+  }
+
+  isResyncing(partition: number): boolean {
+    return this.#finder.isResyncing(partition)
   }
 
   get actors(): ActorTable {

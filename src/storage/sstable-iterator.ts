@@ -33,6 +33,8 @@ export type TableIteratorOptions = {
   readonly portionBytes: number
   /** Told of the bytes of each block before it is looked at, to slow the reader down. */
   readonly pace: (bytes: number) => void
+  /** Told of blocks that are damaged, which are passed over then; without it they are TABLE_CORRUPT. */
+  readonly damaged?: (block: number) => void
   /** Default: memory of its own. */
   readonly memory?: WorkMemory
 }
@@ -114,6 +116,19 @@ export class TableIterator {
   }
 
   #open(block: number): boolean {
+    const { damaged } = this.#options
+    if (damaged === undefined) return this.#openChecked(block)
+    for (let next = block; ; next++) {
+      try {
+        return this.#openChecked(next)
+      } catch (error) {
+        if (!(error instanceof SunwiseError) || error.code !== 'TABLE_CORRUPT') throw error
+        damaged(next)
+      }
+    }
+  }
+
+  #openChecked(block: number): boolean {
     this.at = -1
     this.#records = 0
     if (block >= this.#endBlock) return false

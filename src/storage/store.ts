@@ -25,6 +25,7 @@ import type { Stable } from '../versions/stability.ts'
 import { type ActorTable, expire } from '../versions/version-set.ts'
 import { Arena, slabWordMask, wordsPerSlabBits } from './arena.ts'
 import { CommitLog, segmentFileName } from './commit-log.ts'
+import { DamagedPartitions } from './damaged-partitions.ts'
 import { Flusher, growthReserve } from './flusher.ts'
 import { HashIndex } from './hash-index.ts'
 import { type HeldSegment, type HeldShard, heldHeadBytes } from './hold.ts'
@@ -168,6 +169,18 @@ export class Store {
   })
   /** Partitions whose clocks begin in the open group. */
   readonly #trackedOpen: number[] = []
+  readonly damaged = new DamagedPartitions({
+    reset: (partition) => this.#resetClock(partition),
+    setResyncing: (partition, isResyncing) => this.tables?.finder.setResyncing(partition, isResyncing),
+    // The log only grows, over restarts, too.
+    nextGeneration: () => (this.#openLog.position + ++this.#resets) % 0x7fff_ffff || 1,
+  })
+  #resets = 0
+  #damageNewsSeen = -1
+  /** The partitions that were known to be damaged, and had other replicas. */
+  #damagedSeen: ReadonlySet<number> = new Set()
+  /** Clocks were reset under this run's actor: another one is wanted. */
+  wantsActor = false
   readonly #actorTable: ActorTable = {
     lowOf: (index) => this.actorLow(index),
     highOf: (index) => this.actorHigh(index),
@@ -428,6 +441,7 @@ export class Store {
             this.#segmentHead(previousSequence, previousBytes, oldestSequence),
         })
         if (this.tables !== undefined) this.#flusher = this.#makeFlusher(this.#log, this.tables)
+        this.noteDamage()
         progress(records)
         this.#log.prepare()
         done(undefined, log)
@@ -560,6 +574,8 @@ export class Store {
     const clocks = fresh
       .sort((a, b) => a - b)
       .map((partition) => ({ partition, clock: this.#clocks.begun(partition, areEmpty) }))
+    // What is damaged of them is told apart next.
+    this.#damageNewsSeen = -1
     const log = this.#openLog
     if (log.failure !== undefined) return false
     const groupsBefore = log.groups
@@ -598,6 +614,7 @@ export class Store {
     assert(index >= 0, 'The actor table has room for one more incarnation')
     this.#actor = index
     this.#clocks.changeActor(index)
+    this.wantsActor = false
   }
 
   actorLow(index: number): number {
@@ -1084,9 +1101,70 @@ export class Store {
   /** Every published record of a partition that is not of a deleted bucket. @throws TABLE_CORRUPT, DISK_FAILED */
   visitPartition(partition: number, visit: RecordVisit): void {
     const { hashSeed, isRetiredBucket } = this.#options
-    visitPartition(this.#arena, this.#index, this.tables, hashSeed, partition, (u8, i32, at) => {
-      if (!isRetiredBucket(recordBucket(i32, at))) visit(u8, i32, at)
-    })
+    visitPartition(
+      this.#arena,
+      this.#index,
+      this.tables,
+      hashSeed,
+      partition,
+      (u8, i32, at) => {
+        if (!isRetiredBucket(recordBucket(i32, at))) visit(u8, i32, at)
+      },
+      this.damaged.has(partition)
+        ? (tableIdLow, block) => this.damaged.passOver(partition, tableIdLow, block)
+        : undefined,
+    )
+    this.damaged.lookedAt(partition)
+  }
+
+  /** Clocks of partitions that are known to be damaged, and were not when this was asked before, are reset. */
+  noteDamage(): void {
+    const { tables } = this
+    if (tables === undefined || tables.damageNews === this.#damageNewsSeen || !this.#clocks.isAnyTracked) return
+    this.#damageNewsSeen = tables.damageNews
+    const seen = new Set(
+      tables.damagedPartitions().filter((partition) => this.#clocks.clockOf(partition) !== undefined),
+    )
+    for (const partition of seen) {
+      if (!this.#damagedSeen.has(partition)) this.damaged.found(partition)
+      // The next look at it tells whether this is something else.
+      else this.#trees.drop(partition)
+    }
+    this.#damagedSeen = seen
+  }
+
+  #resetClock(partition: number): boolean {
+    if (this.#clocks.clockOf(partition) === undefined) return false
+    this.#clocks.reset(partition)
+    this.#trees.drop(partition)
+    this.wantsActor = true
+    return true
+  }
+
+  /**
+   * As `fetch`, of a partition that is damaged, for what another replica has of the key: damage is passed over. @throws TABLE_CORRUPT where that
+   * damage was not known; the clock was reset then
+   */
+  fetchDespiteDamage(
+    partition: number,
+    hash: number,
+    bucketId: number,
+    key: Uint8Array,
+    keyStart: number,
+    keyBytes: number,
+  ): { readonly address: number; readonly isDamaged: boolean } {
+    const { finder } = this.tables!
+    let isDamaged = false
+    finder.damaged = (tableIdLow, block) => {
+      isDamaged = true
+      this.damaged.passOver(partition, tableIdLow, block)
+    }
+    try {
+      const address = this.fetch(partition, hash, bucketId, key, keyStart, keyBytes, [], false)
+      return { address, isDamaged }
+    } finally {
+      finder.damaged = undefined
+    }
   }
 
   /**

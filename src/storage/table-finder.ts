@@ -101,6 +101,8 @@ export class TableFinder {
   blockReads = 0
   blockHits = 0
   recordHits = 0
+  /** Told of blocks that are damaged, which count as if they held nothing then; without it they are TABLE_CORRUPT. -1: the whole table. */
+  damaged: ((tableIdLow: number, block: number) => void) | undefined
 
   constructor(options: TableFinderOptions) {
     this.#options = options
@@ -120,6 +122,18 @@ export class TableFinder {
   /** No table of the shard holds anything. */
   get isEmpty(): boolean {
     return Atomics.load(this.#control, ViewWord.tables) === 0
+  }
+
+  /** Whether a partition lost data to damage, and has not got it back from other replicas. */
+  isResyncing(partition: number): boolean {
+    return (Atomics.load(this.#control, ViewWord.resyncing + (partition >>> 5)) & (1 << (partition & 31))) !== 0
+  }
+
+  /** Said by the owner of the shard, to readers on all threads. */
+  setResyncing(partition: number, isResyncing: boolean): void {
+    const word = ViewWord.resyncing + (partition >>> 5)
+    if (isResyncing) Atomics.or(this.#control, word, 1 << (partition & 31))
+    else Atomics.and(this.#control, word, ~(1 << (partition & 31)))
   }
 
   /**
@@ -208,7 +222,10 @@ export class TableFinder {
       const slot = this.#found[run]! * slotWords
       if (this.#slots[slot + SlotWord.handle] === noHandle) {
         if (isProbe) return Seek.found
-        throw this.#damaged(slot, damagedTable(this.#slots[slot + SlotWord.tableIdLow]!))
+        const idLow = this.#slots[slot + SlotWord.tableIdLow]!
+        if (this.damaged === undefined) throw this.#damaged(slot, damagedTable(idLow))
+        this.damaged(idLow, -1)
+        continue
       }
       const slab = this.#slots[slot + SlotWord.slab]!
       const base = this.#slots[slot + SlotWord.meta]!
@@ -221,7 +238,10 @@ export class TableFinder {
         const block = findBlock(u8, i32, base, partition, bucketId, key, keyStart, keyBytes)
         if (block < 0) continue
         if (isProbe) return Seek.found
-        const found = this.#findInTable(slot, i32, base, block, bucketId, key, keyStart, keyBytes)
+        const found =
+          this.damaged === undefined
+            ? this.#findInTable(slot, i32, base, block, bucketId, key, keyStart, keyBytes)
+            : this.#findDespiteDamage(this.damaged, slot, i32, base, block, bucketId, key, keyStart, keyBytes)
         if (found === Seek.waits) return found
         if (found === Seek.absent) continue
       }
@@ -285,6 +305,26 @@ export class TableFinder {
     return Seek.found
   }
 
+  #findDespiteDamage(
+    damaged: (tableIdLow: number, block: number) => void,
+    slot: number,
+    meta: Int32Array,
+    base: number,
+    block: number,
+    bucketId: number,
+    key: Uint8Array,
+    keyStart: number,
+    keyBytes: number,
+  ): number {
+    try {
+      return this.#findInTable(slot, meta, base, block, bucketId, key, keyStart, keyBytes)
+    } catch (error) {
+      if (!(error instanceof SunwiseError) || error.code !== 'TABLE_CORRUPT') throw error
+      damaged(this.#slots[slot + SlotWord.tableIdLow]!, block)
+      return Seek.absent
+    }
+  }
+
   /** As `#findInTable` in the cache of blocks; undefined: the block is not there. */
   #findInCache(
     opening: number,
@@ -326,7 +366,7 @@ export class TableFinder {
     const { disk, crc32, pace } = this.#options
     const offset = blockOffset(meta, base, block)
     const bytes = blockOffset(meta, base, block + 1) - offset
-    if (!this.#mustWait && pace !== undefined && !pace.mayWait()) {
+    if (!this.#mustWait && this.damaged === undefined && pace !== undefined && !pace.mayWait()) {
       const { wanted } = this
       wanted.slot = slot / slotWords
       wanted.opening = this.#slots[slot + SlotWord.opening]!

@@ -39,7 +39,14 @@ export const flushReader: number = readersMax - 1
  * Words of the control block. What any thread counts stands on a line of its own: slow reads; reads that met damage, and the low half of
  * the id of the table in which one was met last.
  */
-export const ViewWord = { version: 0, tables: 1, slowReads: 32, damagedReads: 33, damagedTable: 34 } as const
+export const ViewWord = {
+  version: 0,
+  tables: 1,
+  slowReads: 32,
+  damagedReads: 33,
+  damagedTable: 34,
+  resyncing: 64,
+} as const
 /** Words of a slot. */
 export const SlotWord = { handle: 0, slab: 1, meta: 2, tableIdLow: 3, actorIndices: 4, opening: 5 } as const
 
@@ -69,7 +76,7 @@ export function createTableMemory(metaBytes: number, cacheBytes: number): TableM
   for (let first = 0; first < whole; first += Limits.slabBytesMax) {
     metas.push(new SharedArrayBuffer(Math.min(Limits.slabBytesMax, whole - first)))
   }
-  const control = new SharedArrayBuffer(256)
+  const control = new SharedArrayBuffer(256 + Limits.partitions / 8)
   new Int32Array(control)[ViewWord.version] = 2
   return {
     control,

@@ -37,6 +37,7 @@ import { type Damage, type DamageById, damageEdit, damageKey, TableHealth } from
 import {
   encodeFacts,
   factsKey,
+  type PartitionRange,
   rowEdits,
   type TableEdit,
   type TableFacts,
@@ -411,13 +412,23 @@ export class Tables {
 
   /**
    * What tables hold of a partition from (bucketId, key) on, newest first, to be merged within this turn. @throws TABLE_CORRUPT,
-   * DISK_FAILED from here and from what it gives
+   * DISK_FAILED from here and from what it gives; with `damaged` what is damaged is told there, and passed over
    */
-  sourcesOf(partition: number, bucketId: number, key: Uint8Array): MergeInput[] {
+  sourcesOf(
+    partition: number,
+    bucketId: number,
+    key: Uint8Array,
+    damaged?: (tableIdLow: number, block: number) => void,
+  ): MergeInput[] {
     const { crc32, codec, actorIndex } = this.#options
     return this.#rows.rowsOf(partition).flatMap((row) => {
       const table = this.#open.get(row.tableId)!
-      if (!table.isReadable) throw damagedTable(table.tableId.low)
+      const idLow = table.tableId.low | 0
+      if (!table.isReadable) {
+        if (damaged === undefined) throw damagedTable(idLow)
+        damaged(idLow, -1)
+        return []
+      }
       const meta = this.#view.metaOf(table)
       // Most partitions have nothing in a small table.
       if (firstBlockOf(meta, 0, partition) === firstBlockOf(meta, 0, partition + 1)) return []
@@ -430,6 +441,7 @@ export class Tables {
         endPartition: partition + 1,
         portionBytes: listPortionBytes,
         pace: () => {},
+        ...(damaged === undefined ? {} : { damaged: (block: number) => damaged(idLow, block) }),
       })
       const suspect = (): void => this.#health.suspect(row.tableId)
       const source = new SeekedSource(iterator, partition, bucketId, key, suspect)
@@ -668,6 +680,9 @@ export class Tables {
     else start()
   }
 
+  /** How often more came to be known of damage. */
+  damageNews = 0
+
   /** Looks through tables, one at a time: those under suspicion, and all in turn. */
   #lookForDamage(nowMs: number): void {
     const { damagedReads } = this.#view
@@ -702,9 +717,15 @@ export class Tables {
     return this.#rows.rows.filter(({ tableId }) => tableId === text)
   }
 
+  /** Partitions that have damage in a table that is theirs, as far as is known. */
+  damagedPartitions(): number[] {
+    return [...new Set(this.#health.walls(this.#rows).flatMap(partitionsOf))]
+  }
+
   /** Notes damage for good, and says so once; or that there is none any more. */
   #quarantine(text: string, damage: readonly Damage[]): void {
     this.#rowsChanged = true
+    this.damageNews++
     if (damage.length > 0) this.#reportDamage(text, damage)
     this.#exclusively((release) => {
       // The table may have left while another change of the rows was under way.
@@ -837,4 +858,8 @@ function indicesOf(
 ): Uint16Array | undefined {
   const indices = actors.map(({ low, high }) => actorIndex(low, high))
   return indices.every((index, position) => index === position) ? undefined : Uint16Array.from(indices)
+}
+
+function partitionsOf({ firstPartition, endPartition }: PartitionRange): number[] {
+  return Array.from({ length: endPartition - firstPartition }, (_, index) => firstPartition + index)
 }

@@ -16,8 +16,15 @@ import { SimClock } from '../sim/sim-clock.ts'
 const actors = new ActorRegistry()
 const noClock = new PartitionClock().encode(actors)
 const attested = encodeAttested(noClock, 0, encodeStable(nothingStable, actors))
+const undamaged = new Uint8Array(4)
 const lanes = new Uint8Array(treeArity * 8)
 const tickMs = 50
+
+function answerTo(verb: number): Uint8Array {
+  if (verb === CompareVerb.joinStable) return attested
+  if (verb === CompareVerb.damage) return undamaged
+  return verb === CompareVerb.children ? lanes : noClock
+}
 
 class Rig {
   readonly clock = new SimClock()
@@ -38,8 +45,7 @@ class Rig {
     self: 'n0',
     clock: this.clock,
     replica: {
-      compare: (verb, _partition, _payload, _timeoutMs, done) =>
-        done(undefined, verb === CompareVerb.joinStable ? attested : verb === CompareVerb.children ? lanes : noClock),
+      compare: (verb, _partition, _payload, _timeoutMs, done) => done(undefined, answerTo(verb)),
       read: (_bucketId, _key, _timeoutMs, done) => done(new SunwiseError('NOT_READY', 'no'), undefined),
       merge: (_bucketId, _key, _set, _lww, _durability, _timeoutMs, done) => done(undefined, undefined),
     },

@@ -33,6 +33,19 @@ const hintRecord = (name: string) => ({ file: 'test/shard/hint-record.test.ts', 
 const allFaults = ringTest(
   'under all faults nothing acknowledged is lost, nothing deleted comes back, no quorum read is stale',
 )
+const damageTest = (name: string) => ({
+  file: 'test/sim/ring/regressions-damage.test.ts',
+  name: `Regression: ${name}`,
+})
+const damageFound = damageTest(
+  'damage while it runs. A replica finds it, answers nothing alone, and takes back what the others have; nothing is deleted on its word',
+)
+const damageAlone = damageTest(
+  'damage that is not yet repaired. A replica that cannot reach the others answers none of what it has alone',
+)
+const damageAnew = damageTest(
+  'damage upon damage. What is damaged later, behind a clock that knows of it, is not taken for deleted',
+)
 const listsTest = (name: string) => ({ file: 'test/sim/ring/list-sim.test.ts', name: `Lists: ${name}` })
 const lists = listsTest('under all faults each key that was acknowledged is listed once, and none that was deleted')
 const listsOfOthers = listsTest(
@@ -803,5 +816,57 @@ export const ringBugs: readonly DeliberateBug[] = [
     test: listsTest(
       'a replica that disagrees on who holds a partition refuses, and is asked again; what makes no sense is not believed',
     ),
+  },
+  {
+    what: 'keeps the clock of a partition that lost data to damage',
+    patches: [
+      { file: 'src/storage/store.ts', from: '    this.#clocks.reset(partition)\n', to: '' },
+      { file: 'src/storage/store.ts', from: '    this.wantsActor = true\n', to: '' },
+    ],
+    test: damageFound,
+  },
+  {
+    what: 'lets a replica that lost data to damage attest what it has',
+    patches: [
+      {
+        file: 'src/shard/partition-compare.ts',
+        from: 'this.#store.isDurable && this.#store.damaged.generationOf(partition) === 0',
+        to: 'this.#store.isDurable',
+      },
+    ],
+    test: damageAlone,
+  },
+  {
+    what: 'takes a damaged replica for whole after an exchange with one of two others',
+    patches: [
+      {
+        file: 'src/replication/exchanges.ts',
+        from: '!others.every((other) => resync.peers.has(other))',
+        to: '!others.some((other) => resync.peers.has(other))',
+      },
+    ],
+    test: damageAlone,
+  },
+  {
+    what: 'answers reads of a partition that lost data to damage',
+    patches: [
+      {
+        file: 'src/replication/local-replica.ts',
+        from: 'if (!isForRepair && this.isResyncing(partitionOfSlot(slot)))',
+        to: 'if (!isForRepair && slot < 0)',
+      },
+    ],
+    test: damageAlone,
+  },
+  {
+    what: 'passes over damage that came after the clock was filled again',
+    patches: [
+      {
+        file: 'src/storage/damaged-partitions.ts',
+        from: 'if (damaged?.isLearning === true) {',
+        to: 'if (damaged !== undefined) {',
+      },
+    ],
+    test: damageAnew,
   },
 ]
