@@ -16,13 +16,13 @@ function ring(seed: string, options: Partial<RingSimOptions> = {}): RingClient {
   return new RingClient(sim).start()
 }
 
-/** Flips a bit in every so many bytes of its tables. */
-function damage({ disk }: SimNode, every: number, from = 100): void {
+/** Flips a bit in every so many bytes of its tables, of their blocks alone where they are read up to `share`. */
+function damage({ disk }: SimNode, every: number, from = 100, share = 1): void {
   const tables = disk.paths().filter((path) => path.endsWith('.sst'))
   assert.ok(tables.length > 0, 'It has tables')
   for (const path of tables) {
     const { length } = disk.bytesOf(path)
-    for (let offset = from; offset < length; offset += every) disk.flipBit(path, offset, offset % 8)
+    for (let offset = from; offset < length * share; offset += every) disk.flipBit(path, offset, offset % 8)
   }
 }
 
@@ -143,11 +143,11 @@ test('Regression: damage upon damage. What is damaged later, behind a clock that
   for (const key of keys) client.put(first!, key, contentOf(key), { w: 'all' })
   sim.pass(10_000)
   bad!.kill()
-  damage(bad!, 8000)
+  damage(bad!, 8000, 100, 0.6)
   bad!.start()
   sim.passUntilNoticed()
   passUntilWhole(client, bad!)
-  damage(bad!, 2000, 1100)
+  damage(bad!, 2000, 1100, 0.6)
   // Deletes that all have change what trees leave out: all of the partition is looked at again.
   for (let tag = 0; tag < 4; tag++) client.put(first!, `{tag${tag}}passing`, 'a value', { w: 'all' })
   for (let tag = 0; tag < 4; tag++) client.delete(first!, `{tag${tag}}passing`, { w: 'all' })
