@@ -71,9 +71,9 @@ export class Replica {
     }
     if (refusal !== undefined) return answer(refusal, false)
     const partition = partitionOfKey(key)
-    const lacksClock =
-      isHandedOver && (this.#options.mayLackClock(partition) || this.#options.replica.isResyncing(partition))
-    if (lacksClock) return answer(notCompared(partition), false)
+    if (isHandedOver && this.#options.mayLackClock(partition)) return answer(notCompared(partition), false)
+    // Nor is anything that is late for whoever lost what was known of it.
+    if (isHandedOver && this.#options.replica.isResyncing(partition)) return answer(notCompared(partition), false)
     if (hintFor !== undefined) return this.#options.hints.keep(hintFor, bucketId, key, set, durability, answer)
     this.#options.replica.merge(bucketId, key, set, lastWriteWins, durability, timeoutMs, (error, held) =>
       answer(error, held?.isDurable ?? false),

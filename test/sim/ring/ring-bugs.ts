@@ -422,8 +422,8 @@ export const ringBugs: readonly DeliberateBug[] = [
     patches: [
       {
         file: 'src/shard/partition-compare.ts',
-        from: 'this.#store.isDurable ? clock.encode(this.#actors) : nothing',
-        to: 'clock.encode(this.#actors)',
+        from: 'this.#store.isDurable && this.#store.damaged',
+        to: 'this.#store.damaged',
       },
     ],
     test: mergeCommand('it attests what is on stable storage alone'),
