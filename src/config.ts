@@ -249,6 +249,14 @@ export function httpBytesMax(share: number, { memoryBytes, shards }: Pick<Config
 }
 
 /**
+ * Bytes that a process may have resident at most, the heap of an application around it not counted: a tenth beyond the budget,
+ * and what the engine and its threads take themselves, 220 MB for two shards.
+ */
+export function residentBytesMax(memoryBytes: number): number {
+  return Math.round(1.1 * memoryBytes + 220e6)
+}
+
+/**
  * Bytes of old objects that the heap of a shard's thread may hold; beyond it the thread dies and the node starts it anew. Live are 15 MiB,
  * and what the bodies under way need, which twice their shares cover. It also says how soon V8 collects: below 2 GiB it lets a heap grow to
  * 1.3 to 2 times what lived, above to four times, which is memory that nothing needs (V8, heap/heap-controller.cc).

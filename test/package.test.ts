@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
+import { residentBytesMax } from '../src/config.ts'
 
 const run = promisify(execFile)
 const root = join(import.meta.dirname, '..')
@@ -18,8 +19,6 @@ const program = join(app, 'node_modules', '.bin', 'sunwise')
 
 const MiB = 1024 * 1024
 const memoryBytes = 128 * MiB
-/** What a server may take in all: its memory, a tenth more, and what an engine with all its threads is. */
-const residentBytesMax = 1.1 * memoryBytes + 220e6
 
 /** Writes some twice its memory over HTTP, so that tables are written and merged. */
 async function fillTwice(http: string): Promise<void> {
@@ -121,8 +120,13 @@ test('Package: the installed server starts its workers, serves, stays within its
     await fillTwice(http)
     const peakBytes = peakBytesOf(server.pid!)
     if (peakBytes !== undefined) {
-      t.diagnostic(`at the most ${Math.round(peakBytes / MiB)} MiB of ${Math.round(residentBytesMax / MiB)}`)
-      assert.ok(peakBytes <= residentBytesMax, `It took ${peakBytes} bytes, and ${residentBytesMax} are promised`)
+      t.diagnostic(
+        `at the most ${Math.round(peakBytes / MiB)} MiB of ${Math.round(residentBytesMax(memoryBytes) / MiB)}`,
+      )
+      assert.ok(
+        peakBytes <= residentBytesMax(memoryBytes),
+        `It took ${peakBytes} bytes, and ${residentBytesMax(memoryBytes)} are promised`,
+      )
     }
     server.kill('SIGTERM')
     assert.equal(await exited, 0, errors)

@@ -8,6 +8,7 @@ import { accessSync, constants, existsSync, readdirSync, readFileSync, statfsSyn
 import { createServer } from 'node:net'
 import { availableParallelism, freemem, totalmem } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
+import { residentBytesMax } from '../config.ts'
 import { holderOf } from '../host/directory-lock.ts'
 import { directoryFormatVersion, NodeRecord } from '../host/node-record.ts'
 import type { CommandContext } from './command-context.ts'
@@ -31,8 +32,6 @@ const NODE_VERSION_MIN = [24, 14] as const
 const OPEN_FILES_MIN = 1024
 /** Room for a few log segments and compactions. */
 const FREE_BYTES_MIN = 1024 ** 3
-/** What a node needs beside its budget (decisions: RSS <= 1.1 x budget + 220 MB). */
-const RESIDENT_BYTES_BESIDE = 220 * 1024 ** 2
 
 function checkNode(version: string): Verdict {
   const [major = 0, minor = 0] = version.replace(/^v/, '').split('.').map(Number)
@@ -179,7 +178,7 @@ function checkMemory(budgetBytes: number): Verdict {
   const constrained = process.constrainedMemory()
   const machine = totalmem()
   const total = constrained > 0 && constrained < machine ? constrained : machine
-  const needed = Math.round(budgetBytes * 1.1) + RESIDENT_BYTES_BESIDE
+  const needed = residentBytesMax(budgetBytes)
   const detail = `budget ${formatBytes(budgetBytes)}, up to ${formatBytes(needed)} resident, of ${formatBytes(total)}`
   if (needed > total) return { check, state: 'bad', detail, advice: 'lower --memory' }
   if (total === machine && needed > freemem() + FREE_BYTES_MIN / 4) {

@@ -22,6 +22,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { onShardMemories } from '../../native-free-bench/shard-facts.ts'
 import { SeededRandom } from '../../src/base/seeded-random.ts'
+import { residentBytesMax } from '../../src/config.ts'
 import type { BatchOperation, Store } from '../../src/index.ts'
 import { ControlWord, type ShardMemory } from '../../src/storage/shard-memory.ts'
 
@@ -113,7 +114,10 @@ class LargeStore {
       this.facts['diskBytes'] = bytesIn(join(this.directory, 'data'))
       await this.#timed('reads', 1_000_000, () => this.#read(store, 1_000_000, true))
       await this.#timed('absent', 1_000_000, () => this.#read(store, 1_000_000, false))
+      this.#judgeMemory('loading and reading')
+      this.facts['servingBytesMost'] = this.facts['storeBytesMost']!
       await this.#backUp(store, backups)
+      this.#judgeMemory('backing up')
       this.facts['memoryBytesMost'] = memoryBytesMost()
     }
     const begun = performance.now()
@@ -162,6 +166,14 @@ class LargeStore {
     if (this.facts['memoryBytesMost'] !== undefined) return
     const { rss, heapTotal } = process.memoryUsage()
     this.facts['storeBytesMost'] = Math.max(this.facts['storeBytesMost'] ?? 0, rss - heapTotal)
+  }
+
+  /** What a node may have in memory at most: a tenth beyond its budget, and what threads and the engine take themselves. */
+  #judgeMemory(doing: string): void {
+    const bound = residentBytesMax(this.#plan.memoryBytes)
+    const most = this.facts['storeBytesMost']!
+    if (most <= bound) return
+    this.#note(`${doing} it had ${Math.round(most / MiB)} MiB in memory, and may have ${Math.round(bound / MiB)}`)
   }
 
   /** Runs a phase, and notes how many operations it did in a second. */
