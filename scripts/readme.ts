@@ -126,6 +126,7 @@ const limitTexts: { readonly [Name in keyof typeof Limits]: string | undefined }
   valueBytesDefault: 'Largest value unless `--value-max` or the bucket says otherwise; beyond: `VALUE_TOO_LARGE`',
   valueBytesMax: 'Highest `--value-max`',
   contentTypeBytesMax: 'Longest content type; longer: `BAD_REQUEST`',
+  ifMatchETagsMax: 'ETags of one If-Match list; more: `BAD_REQUEST`',
   siblingsWarn: 'Siblings at which a write is counted in `sunwise_shard_sibling_warnings_total`',
   siblingsMax: 'Siblings of one key; a write that would add one more: `TOO_MANY_SIBLINGS`',
   contextBytesMax: 'Longest context token; longer: `BAD_CONTEXT`',

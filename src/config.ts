@@ -42,6 +42,8 @@ export const Limits = {
   valueBytesMax: 16 * MiB,
   /** A longer content type is 400 BAD_REQUEST. */
   contentTypeBytesMax: 255,
+  /** A longer If-Match list is 400 BAD_REQUEST; its count is one byte in commands and between nodes. */
+  ifMatchETagsMax: 255,
   /** Siblings at which a warning is counted. */
   siblingsWarn: 25,
   /** Siblings at which client writes that would add one more get 409 TOO_MANY_SIBLINGS; repair is exempt. */

@@ -65,12 +65,18 @@ export function checkTtl(ttlMs: number | undefined): SunwiseError | undefined {
   )
 }
 
-/** The digests of an If-Match list; one that is no digest of ours matches nothing and is left out. */
+/** How many ETags an If-Match list has: one cut short would refuse writes it allows. */
+export function checkIfMatch(ifMatch: readonly ETag[] | '*' | undefined): SunwiseError | undefined {
+  if (ifMatch === undefined || ifMatch === '*' || ifMatch.length <= Limits.ifMatchETagsMax) return undefined
+  const message = `Cannot use an If-Match list of ${ifMatch.length} ETags: the limit is ${Limits.ifMatchETagsMax}`
+  return new SunwiseError('BAD_REQUEST', message)
+}
+
+/** The digests of an If-Match list that was checked; one that is no digest of ours matches nothing and is left out. */
 export function parseETags(ifMatch: readonly ETag[] | '*' | undefined): readonly Digest[] {
   if (ifMatch === undefined || ifMatch === '*') return []
   return ifMatch
     .filter((etag) => /^[0-9a-f]{16}$/.test(etag))
-    .slice(0, 255)
     .map((etag) => ({ high: Number.parseInt(etag.slice(0, 8), 16), low: Number.parseInt(etag.slice(8), 16) }))
 }
 

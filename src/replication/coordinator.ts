@@ -52,6 +52,7 @@ import { keyText, responseLimit } from './batch.ts'
 import {
   checkBatch,
   checkContentType,
+  checkIfMatch,
   checkKey,
   checkListLimit,
   checkListPrefix,
@@ -485,7 +486,8 @@ export class ShardCoordinator implements Coordinator {
       checkKey(key) ??
       checkRequest(options.w ?? bucket.w, bucket.n, 1, 'w', options.timeoutMs) ??
       checkContentType(contentType) ??
-      checkTtl(options.ttlMs)
+      checkTtl(options.ttlMs) ??
+      checkIfMatch(options.ifMatch)
     if (problem !== undefined) return done(problem, undefined)
     const slot = slotOfKey(key, 0, key.length)
     const partition = partitionOfSlot(slot)

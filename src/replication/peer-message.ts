@@ -36,6 +36,7 @@
  * entries, content type, numbers, clock, stable, attested (versions/stability.ts) and answer are each a u32 length and the bytes. Level: 0 the bucket's, 1 one, 2 quorum,
  * 3 all, 4 + k: k replicas. A decoder takes this form only and never throws.
  */
+import { assert } from '../base/assert.ts'
 import { ByteReader, ByteWriter } from '../base/bytes.ts'
 import { type ErrorCode, ErrorTable, type Outcome, OutcomeNumber, outcomeOf } from '../base/errors.ts'
 import { type Durability, DurabilityNumber, hintBucketId, Limits } from '../config.ts'
@@ -428,6 +429,7 @@ function writeForward(writer: ByteWriter, message: ForwardMessage): void {
   writer.bytes(ascii(message.contentType))
   if (context !== undefined) writer.bytes(context)
   if (ifMatch !== undefined && ifMatch !== '*') {
+    assert(ifMatch.length <= Limits.ifMatchETagsMax, 'Whoever forwards a write has counted its ETags')
     writer.u8(ifMatch.length)
     for (const { low, high } of ifMatch) {
       writer.u32(low)

@@ -35,7 +35,7 @@ import {
   winnerFirst,
 } from '../versions/version-set.ts'
 import { runBatch } from './batch.ts'
-import { checkContentType, checkKey, checkRequest, checkTtl, messageOf, parseETags } from './checks.ts'
+import { checkContentType, checkIfMatch, checkKey, checkRequest, checkTtl, messageOf, parseETags } from './checks.ts'
 import type { HintKeeper } from './hints.ts'
 import { LatencyEstimate } from './latency-estimate.ts'
 import type { LocalReplica } from './local-replica.ts'
@@ -302,7 +302,8 @@ export class QuorumCoordinator implements Coordinator {
       checkKey(key) ??
       this.#checkLevel(bucket, key, options.w, 'w', options.timeoutMs) ??
       checkContentType(contentType) ??
-      checkTtl(options.ttlMs)
+      checkTtl(options.ttlMs) ??
+      checkIfMatch(options.ifMatch)
     if (problem !== undefined) return done(problem, undefined)
     const ifMatch = options.ifMatch === '*' ? '*' : parseETags(options.ifMatch)
     const request: WriteRequest = {

@@ -9,6 +9,7 @@ import type { ShardCoordinator } from '../../src/replication/coordinator.ts'
 import type {
   BatchOperation,
   BatchResult,
+  ETag,
   ListOptions,
   ListPage,
   ReadAnswer,
@@ -178,6 +179,10 @@ test('ShardCoordinator: the receipt of a write says whether it is on stable stor
   }
 })
 
+function etags(count: number): ETag[] {
+  return Array.from({ length: count }, (_, index) => index.toString(16).padStart(16, '0') as ETag)
+}
+
 /** Requests that are refused before anything is sent, with the reason. */
 type Refused = readonly [string, ErrorCode, (coordinator: ShardCoordinator) => Result<unknown>]
 const refusals: readonly Refused[] = [
@@ -228,6 +233,16 @@ const refusals: readonly Refused[] = [
       (c) => send<WriteAnswer>((d) => c.put(bucket, key, value, { contentType }, d)),
     ],
   ),
+  [
+    'one ETag too many',
+    'BAD_REQUEST',
+    (c) => send<WriteAnswer>((d) => c.put(bucket, key, value, { ifMatch: etags(Limits.ifMatchETagsMax + 1) }, d)),
+  ],
+  [
+    'one ETag too many to delete',
+    'BAD_REQUEST',
+    (c) => send<WriteAnswer>((d) => c.delete(bucket, key, { ifMatch: etags(Limits.ifMatchETagsMax + 1) }, d)),
+  ],
   ...[new Uint8Array(0), new Uint8Array(5), new Uint8Array(Limits.contextBytesMax + 1)].map(
     (context): Refused => [
       `a context of ${context.length} bytes`,
@@ -282,6 +297,7 @@ test('ShardCoordinator takes what is just within the limits', () => {
     put(rig, { ttlMs: Limits.ttlMsMax, timeoutMs: Limits.timeoutMsMax, w: 1 }),
     put(rig, { ttlMs: Number.POSITIVE_INFINITY, w: 'all', contentType: 'x'.repeat(Limits.contentTypeBytesMax) }),
     list(rig, { limit: Limits.listLimitMax, prefix: longest }),
+    put(rig, { ifMatch: etags(Limits.ifMatchETagsMax) }),
   ]
   assert.deepEqual(
     requests.map(failureOf),

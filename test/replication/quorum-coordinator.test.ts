@@ -105,3 +105,30 @@ test('QuorumCoordinator: what it has sent on counts until the answer, or the dea
   assert.equal(coordinator.pendingBytes, 0)
   assert.equal(coordinator.pendingCount, 0)
 })
+
+test('QuorumCoordinator: a write takes as many ETags as a frame has room for, and is refused with one more', () => {
+  const etags = (count: number): string[] =>
+    Array.from({ length: count }, (_, index) => index.toString(16).padStart(16, '0'))
+  for (const self of ['a', 'elsewhere']) {
+    const { coordinator, sent, writes, failures } = rig(self)
+    const put = (count: number): void =>
+      coordinator.put(bucket, key, new Uint8Array(1), { ifMatch: etags(count) }, (error) => failures.push(error))
+    put(Limits.ifMatchETagsMax + 1)
+    coordinator.delete(bucket, key, { ifMatch: etags(Limits.ifMatchETagsMax + 1) }, (error) => failures.push(error))
+    assert.deepEqual(
+      failures.map((error) => [error?.code, error?.outcome]),
+      [
+        ['BAD_REQUEST', 'none'],
+        ['BAD_REQUEST', 'none'],
+      ],
+    )
+    assert.equal(sent.length + writes.length, 0)
+    put(Limits.ifMatchETagsMax)
+    assert.equal(failures.length, 2)
+    assert.equal(sent.length + writes.length, 1)
+    if (self === 'a') continue
+    const message = decodePeerMessage(sent[0]!)
+    assert.ok(message?.type === 'forward' && message.ifMatch !== '*')
+    assert.equal(message.ifMatch?.length, Limits.ifMatchETagsMax)
+  }
+})
