@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { Limits } from '../../../src/config.ts'
 import { firstExchangeRequestId } from '../../../src/replication/exchanges.ts'
 import { firstHintRequestId } from '../../../src/replication/hint-store.ts'
 import { decodePeerMessage } from '../../../src/replication/peer-message.ts'
@@ -306,6 +307,38 @@ test('Regression: expiry. What expires at different times on replicas that compa
   sim.pass(20_000)
   assert.deepEqual(sim.nodes.map(repairsOf), after)
   for (const each of keys) assert.deepEqual(client.values(sim.nodes[2]!, each, 'all'), [])
+})
+
+test('Regression: times to live that overflow. Where a number of bits ends a value neither is over at once nor lives for ever', () => {
+  const client = ring('overflow')
+  const { sim } = client
+  const taken: string[] = []
+  for (const bits of [31, 32, 41, 48, 53]) {
+    for (const ttlMs of [2 ** bits - 1, 2 ** bits, 2 ** bits + 1]) {
+      const each = `{tag${taken.length % 4}}${ttlMs}`
+      let said: string | undefined
+      sim.nodes[1]!.act(({ coordinator }) =>
+        coordinator.put(sim.bucket, Buffer.from(each), Buffer.from(each), { ttlMs, w: 'all' }, (error) => {
+          said = error?.code ?? 'taken'
+        }),
+      )
+      assert.ok(sim.passUntil(() => said !== undefined, 5000))
+      assert.equal(said, ttlMs > Limits.ttlMsMax ? 'BAD_TTL' : 'taken', `${ttlMs} ms`)
+      if (said === 'taken') taken.push(each)
+      else assert.equal(client.held(sim.nodes[0]!, each), undefined)
+    }
+  }
+  assert.ok(taken.length >= 6)
+  sim.pass(60_000)
+  client.settle()
+  for (const each of taken) for (const node of sim.nodes) assert.deepEqual(client.values(node, each, 'all'), [each])
+  // A day before and a day after the end of 31 bits.
+  const ends = 2 ** 31
+  for (const { clock } of sim.nodes) clock.jumpEpoch(ends - 86_400_000)
+  assert.equal(taken.filter((each) => client.values(sim.nodes[2]!, each).length > 0).length, taken.length)
+  for (const { clock } of sim.nodes) clock.jumpEpoch(2 * 86_400_000)
+  const left = taken.filter((each) => client.values(sim.nodes[2]!, each).length > 0)
+  assert.deepEqual(left, taken.slice(3), 'Those of 31 bits are over, and no others')
 })
 
 /** Watches the hints that are under way to a node; the most at a time, in the first 100 ms and in all. */
