@@ -21,7 +21,7 @@ const program = join(dist, 'main.js')
 writeFileSync(program, `#!/usr/bin/env node\n${readFileSync(program, 'utf8')}`)
 chmodSync(program, 0o755)
 
-const required = ['main.js', ...(existsSync(join(root, 'src', 'index.ts')) ? ['index.js', 'index.d.ts'] : [])]
+const required = ['main.js', 'index.js', 'index.d.ts', 'client/connect.js', 'client/connect.d.ts']
 for (const name of required) {
   if (existsSync(join(dist, name))) continue
   process.stderr.write(`The build lacks dist/${name}\n`)

@@ -114,6 +114,15 @@ test('Package: the installed server starts its workers, serves, stays within its
     const ready = new Promise<string>((resolve) => server.stdout.setEncoding('utf8').once('data', resolve))
     const line = await Promise.race([ready, exited.then((code) => assert.fail(`ended with ${code}: ${errors}`))])
     const { http } = JSON.parse(line) as { http: string }
+    const script = join(app, 'client.js')
+    writeFileSync(
+      script,
+      `import { connect } from 'sunwise/client'
+      await using client = connect({ endpoints: [${JSON.stringify(http)}] })
+      await client.put('far', 'away')
+      process.stdout.write((await client.get('far')).value)`,
+    )
+    assert.equal((await run(process.execPath, [script], { cwd: app })).stdout, 'away')
     const client = (...words: string[]) => run(process.execPath, [program, ...words, '--endpoint', http], { cwd: app })
     await client('put', 'greeting', 'hello')
     assert.equal((await client('get', 'greeting')).stdout, 'hello')

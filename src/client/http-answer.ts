@@ -4,6 +4,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import { type ErrorCode, ErrorTable, type Outcome, SunwiseError } from '../base/errors.ts'
+import type { Receipt } from '../replication/requests.ts'
 import { textOfBytes } from './key-bytes.ts'
 
 /** An answer, read whole. */
@@ -28,6 +29,8 @@ export type ClientEntry = {
   readonly context: string | undefined
   /** Replicas that answered, such as `1/1`. */
   readonly acks: string | undefined
+  /** Who answered, and how; where it was asked for. */
+  readonly receipt?: Receipt
 }
 
 /** What a write came to. */
@@ -154,9 +157,27 @@ export function numberIn(text: string | undefined): number | undefined {
   return text === undefined || text === '' || !Number.isFinite(value) ? undefined : value
 }
 
+/** The receipt in a header field; undefined if it cannot be read. */
+function receiptIn(text: string | undefined): Receipt | undefined {
+  if (text === undefined) return undefined
+  try {
+    const receipt: unknown = JSON.parse(text)
+    if (!isObject(receipt)) return undefined
+    const { acks, replicas, epoch, sloppy, durable, nodes } = receipt
+    const areNumbers = [acks, replicas, epoch].every((each) => typeof each === 'number')
+    const areFacts = [sloppy, durable].every((each) => typeof each === 'boolean')
+    const areNodes = nodes === undefined || (Array.isArray(nodes) && nodes.every(isObject))
+    return areNumbers && areFacts && areNodes ? (receipt as Receipt) : undefined
+  } catch {
+    return undefined
+  }
+}
+
 /** What the headers of an answer about one key say. */
 export function receiptOf(reply: Reply, siblingsDefault: number): ClientReceipt {
+  const receipt = receiptIn(headerOf(reply, 'sunwise-receipt'))
   return {
+    ...(receipt === undefined ? {} : { receipt }),
     siblings: numberIn(headerOf(reply, 'sunwise-siblings')) ?? siblingsDefault,
     etag: withoutQuotes(headerOf(reply, 'etag')),
     context: headerOf(reply, 'sunwise-context'),

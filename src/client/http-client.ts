@@ -1,10 +1,12 @@
 /**
- * A small HTTP client of one server, without dependencies, over the keep-alive agent of node:http.
+ * What the HTTP interface offers, as calls: one request each, without dependencies, to one server or whoever of several can answer (see
+ * `http-sender.ts`).
  *
  * Invariants:
  * - Every promise settles by its deadline, which covers all attempts together, or when its signal aborts.
  * - A request is sent again only if it surely changed nothing: the server said `outcome: none` and retryable, or no
- *   connection came about, or it only reads. A write whose answer was lost is `unknown` and is the caller's to judge.
+ *   connection came about, or it only reads. A write whose answer was lost is `unknown` and is the caller's to judge, unless the caller says
+ *   that its precondition makes it repeatable.
  * - Failures are SunwiseErrors, with the code and outcome of the server's problem document where there is one.
  *
  * It does not merge siblings, cache, batch behind the caller's back, or follow redirects.
@@ -26,6 +28,7 @@ import {
   type Json,
   numberIn,
   parseJson,
+  type Reply,
   receiptOf,
   stringIn,
   valuesIn,
@@ -37,10 +40,12 @@ import { bytesOfKey, percentEncode, textOfBytes, textOrBase64 } from './key-byte
 const CONNECTIONS_MAX = 64
 /** Attempts of one request, where the deadline allows so many. */
 const ATTEMPTS_MAX = 5
+/** Requests that wait for their answers. */
+const PENDING_MAX = 16_384
 
 export type HttpClientOptions = {
-  /** Origin of the server, such as `http://127.0.0.1:7070`. */
-  readonly endpoint: string | URL
+  /** Origin of the server, such as `http://127.0.0.1:7070`, or of several of one cluster. */
+  readonly endpoint: string | URL | readonly (string | URL)[]
   /** Bucket of all keys; `default` if left out. */
   readonly bucket?: string
   /** Deadline of a request that names none. */
@@ -49,12 +54,18 @@ export type HttpClientOptions = {
   readonly connectionsMax?: number
   /** Attempts of one request; the deadline may allow fewer. */
   readonly attemptsMax?: number
+  /** Requests that may wait; one more fails with `OVERLOADED`. */
+  readonly pendingMax?: number
+  /** Reads that take longer than most are sent to a second server, too; true unless said otherwise. */
+  readonly hedges?: boolean
 }
 
 export type GetOptions = CallOptions & {
   readonly r?: QuorumLevel
   /** Fetches one value only, chosen as every replica chooses; left out, all siblings come. */
   readonly siblings?: 'winner'
+  /** The answer's `receipt` says who answered. */
+  readonly receipt?: boolean
 }
 
 export type WriteCallOptions = CallOptions & {
@@ -65,24 +76,36 @@ export type WriteCallOptions = CallOptions & {
   /** Digests, without quotes, or `*`. */
   readonly ifMatch?: readonly string[] | '*'
   readonly ifNoneMatch?: '*'
+  /** False: nothing is written while too few replicas of the key themselves can be reached. */
+  readonly sloppy?: boolean
+  /** The answer's `receipt` says who answered. */
+  readonly receipt?: boolean
+  /** Sent again also where it may have been applied: its precondition keeps a second one from replacing anything. */
+  readonly isRepeatable?: boolean
 }
 
 export type PutOptions = WriteCallOptions & {
+  /** Milliseconds; Infinity: none even where the bucket has one. */
   readonly ttlMs?: number
   readonly contentType?: string
 }
 
+type BatchCondition = {
+  readonly context?: string | undefined
+  readonly ifMatch?: readonly string[] | '*' | undefined
+  readonly ifNoneMatch?: '*' | undefined
+}
+
 export type ClientBatchOperation =
   | { readonly op: 'get'; readonly key: string | Uint8Array }
-  | {
+  | ({
       readonly op: 'put'
       readonly key: string | Uint8Array
       readonly value: Uint8Array
       readonly ttlMs?: number | undefined
       readonly contentType?: string | undefined
-      readonly context?: string | undefined
-    }
-  | { readonly op: 'delete'; readonly key: string | Uint8Array; readonly context?: string | undefined }
+    } & BatchCondition)
+  | ({ readonly op: 'delete'; readonly key: string | Uint8Array } & BatchCondition)
 
 /** The result of one operation: an entry (without values for writes), or why it failed. */
 export type ClientBatchResult =
@@ -116,6 +139,12 @@ function writeHeaders(options: WriteCallOptions): OutgoingHttpHeaders {
   return headers
 }
 
+const flagOf = (isSet: boolean | undefined): 1 | undefined => (isSet === true ? 1 : undefined)
+const isList = (value: unknown): value is readonly (string | URL)[] => Array.isArray(value)
+/** A time to live as the interface writes it: `none` for one that never ends. */
+const ttlOf = (ttlMs: number | undefined) => (ttlMs === Number.POSITIVE_INFINITY ? 'none' : ttlMs)
+const choiceOf = (choice: boolean | undefined): 0 | 1 | undefined => (choice === undefined ? undefined : choice ? 1 : 0)
+
 function queryOf(parameters: Readonly<Record<string, string | number | undefined>>): string {
   const parts = Object.entries(parameters)
     .filter(([, value]) => value !== undefined)
@@ -123,21 +152,23 @@ function queryOf(parameters: Readonly<Record<string, string | number | undefined
   return parts.length === 0 ? '' : `?${parts.join('&')}`
 }
 
-/** One server as its client sees it. Give it back with `close()` or `await using`. */
+/** One server, or several of one cluster, as a client sees them. Give it back with `close()` or `await using`. */
 export class HttpClient {
   readonly #bucket: string
   readonly #timeoutMs: number
   readonly #sender: HttpSender
 
-  /** @throws SunwiseError `BAD_CONFIG` if the endpoint is not an http or https URL */
+  /** @throws SunwiseError `BAD_CONFIG` if an endpoint is not an http or https URL */
   constructor(options: HttpClientOptions) {
     this.#bucket = encodeURIComponent(options.bucket ?? 'default')
     this.#timeoutMs = options.timeoutMs ?? Limits.timeoutMsDefault
     this.#sender = new HttpSender({
-      endpoint: options.endpoint,
+      endpoints: isList(options.endpoint) ? options.endpoint : [options.endpoint],
       timeoutMs: this.#timeoutMs,
       connectionsMax: options.connectionsMax ?? CONNECTIONS_MAX,
       attemptsMax: options.attemptsMax ?? ATTEMPTS_MAX,
+      pendingMax: options.pendingMax ?? PENDING_MAX,
+      hedges: options.hedges ?? true,
     })
   }
 
@@ -146,17 +177,21 @@ export class HttpClient {
     const timeout = options.timeoutMs ?? this.#timeoutMs
     const reply = await this.#sender.call({
       method: 'GET',
-      path: this.#keyPath(key) + queryOf({ siblings: options.siblings, r: options.r, timeout }),
+      path:
+        this.#keyPath(key) +
+        queryOf({ siblings: options.siblings, r: options.r, timeout, receipt: flagOf(options.receipt) }),
       isRead: true,
+      key: bytesOfKey(key),
+      latencyClass: 'get',
       accepted: [200, 300, 404],
       options,
     })
     if (reply.status === 404) {
       const error = errorOfReply(reply, true)
       if (error.code !== 'NOT_FOUND') throw error
-      return { ...receiptOf(reply, 0), siblings: 0, values: [] }
+      return { ...this.#receiptOf(reply, 0), siblings: 0, values: [] }
     }
-    const receipt = receiptOf(reply, 1)
+    const receipt = this.#receiptOf(reply, 1)
     if (reply.status === 200) {
       const contentType = headerOf(reply, 'content-type') ?? 'application/octet-stream'
       const expiresAtMs = numberIn(headerOf(reply, 'sunwise-expires'))
@@ -173,14 +208,25 @@ export class HttpClient {
     const { w, durability, ttlMs: ttl, timeoutMs: timeout = this.#timeoutMs } = options
     const reply = await this.#sender.call({
       method: 'PUT',
-      path: this.#keyPath(key) + queryOf({ w, durability, ttl, timeout }),
+      path:
+        this.#keyPath(key) +
+        queryOf({
+          w,
+          durability,
+          ttl: ttlOf(ttl),
+          timeout,
+          sloppy: choiceOf(options.sloppy),
+          receipt: flagOf(options.receipt),
+        }),
       headers: { ...writeHeaders(options), 'content-type': options.contentType ?? 'application/octet-stream' },
       body: value,
       isRead: false,
+      isRepeatable: options.isRepeatable,
+      key: bytesOfKey(key),
       accepted: [200, 201, 204],
       options,
     })
-    return receiptOf(reply, 1)
+    return this.#receiptOf(reply, 1)
   }
 
   /** Deletes `key`; no error if there is none. */
@@ -188,18 +234,22 @@ export class HttpClient {
     const { w, durability, timeoutMs: timeout = this.#timeoutMs } = options
     const reply = await this.#sender.call({
       method: 'DELETE',
-      path: this.#keyPath(key) + queryOf({ w, durability, timeout }),
+      path:
+        this.#keyPath(key) +
+        queryOf({ w, durability, timeout, sloppy: choiceOf(options.sloppy), receipt: flagOf(options.receipt) }),
       headers: writeHeaders(options),
       isRead: false,
+      isRepeatable: options.isRepeatable,
+      key: bytesOfKey(key),
       accepted: [200, 204],
       options,
     })
-    return receiptOf(reply, 0)
+    return this.#receiptOf(reply, 0)
   }
 
   /**
    * Many operations in one request; not atomic. Results stand in request order. Rejects only if the request as a whole
-   * failed. It is read-only, and so repeatable, if all operations are.
+   * failed. It is read-only, and so repeatable, if all operations are. It goes to a server that holds the first key.
    */
   async batch(operations: readonly ClientBatchOperation[], options: CallOptions = {}): Promise<ClientBatchResult[]> {
     const isRead = operations.every((operation) => operation.op === 'get')
@@ -207,15 +257,20 @@ export class HttpClient {
       op: operation.op,
       ...textOrBase64('key', bytesOfKey(operation.key), 'base64url'),
       ...(operation.op === 'put' ? textOrBase64('value', operation.value, 'base64') : {}),
-      ...(operation.op === 'put' ? { ttl: operation.ttlMs, contentType: operation.contentType } : {}),
-      ...(operation.op === 'get' ? {} : { context: operation.context }),
+      ...(operation.op === 'put' ? { ttl: ttlOf(operation.ttlMs), contentType: operation.contentType } : {}),
+      ...(operation.op === 'get'
+        ? {}
+        : { context: operation.context, ifMatch: operation.ifMatch, ifNoneMatch: operation.ifNoneMatch }),
     }))
+    const [first] = operations
     const reply = await this.#sender.call({
       method: 'POST',
-      path: `/v1/batch/${this.#bucket}`,
+      path: `/v1/batch/${this.#bucket}${queryOf({ timeout: options.timeoutMs ?? this.#timeoutMs })}`,
       headers: { 'content-type': 'application/json', accept: 'application/json' },
       body: Buffer.from(JSON.stringify(rows)),
       isRead,
+      ...(first === undefined ? {} : { key: bytesOfKey(first.key) }),
+      latencyClass: 'batch',
       accepted: [200],
       options,
     })
@@ -361,6 +416,16 @@ export class HttpClient {
     )
   }
 
+  /** Number of the endpoint that a request for `key` goes to first, as things stand. */
+  endpointOf(key: Uint8Array): number {
+    return this.#sender.indexOf(key)
+  }
+
+  /** Epoch of the ring that requests are sent by; undefined while none is known. */
+  get ringEpoch(): number | undefined {
+    return this.#sender.ringEpoch
+  }
+
   /** Closes all connections; requests under way fail with `CLOSED`. */
   close(): void {
     this.#sender.close()
@@ -368,6 +433,12 @@ export class HttpClient {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.close()
+  }
+
+  #receiptOf(reply: Reply, siblingsDefault: number): ClientReceipt {
+    const told = receiptOf(reply, siblingsDefault)
+    if (told.receipt !== undefined) this.#sender.noteEpoch(told.receipt.epoch)
+    return told
   }
 
   #keyPath(key: string | Uint8Array): string {

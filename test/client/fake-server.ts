@@ -38,10 +38,16 @@ export class FakeServer {
   readonly buckets = new Map<string, Map<string, FakeValue[]>>([['default', new Map()]])
   readonly requests: FakeRequest[] = []
   intercept: Interceptor | undefined
+  /** What it says about a cluster: who it is, and the replicas of every partition. */
+  cluster: { nodeId: string; epoch: number; partitions: readonly (readonly string[])[] } | undefined
+  /** Requests about the server and its cluster; they are in `requests`, too, only if they are about something else. */
+  readonly asides: string[] = []
+  isReady = true
   /** Largest number of requests that were under way at a time. */
   concurrencyMax = 0
   #concurrency = 0
-  #version = 0
+  /** Numbers its etags; servers of the same values share them. */
+  versions = { last: 0 }
   readonly #server: Server = createServer((request, response) => this.#receive(request, response))
 
   /** Listens on a free loopback port and gives its origin. */
@@ -97,6 +103,10 @@ export class FakeServer {
         headers: request.headers,
         body: Buffer.concat(chunks),
       }
+      if (/^\/(readyz|v1\/cluster|v1\/ring)$/.test(received.path)) {
+        this.#answerAside(received.path, response)
+        return
+      }
       this.requests.push(received)
       if (this.intercept !== undefined && (await this.intercept(received, response))) return
       this.#answer(received, response)
@@ -114,6 +124,16 @@ export class FakeServer {
     if (route === 'kv' && rest.length === 0) return this.#answerList(request, response, bucket)
     if (route === 'kv') return this.#answerKey(request, response, bucket, binaryOf(rest.join('/')))
     return FakeServer.problem(response, 'ROUTE_NOT_FOUND')
+  }
+
+  #answerAside(path: string, response: ServerResponse): ServerResponse {
+    this.asides.push(path)
+    if (path === '/readyz') return this.#json(response, this.isReady ? 200 : 503, { ok: this.isReady })
+    if (this.cluster === undefined) return FakeServer.problem(response, 'CONFLICT')
+    const { nodeId, epoch } = this.cluster
+    if (path === '/v1/cluster') return this.#json(response, 200, { nodeId, epoch })
+    const partitions = this.cluster.partitions.map((replicas, partition) => ({ partition, replicas }))
+    return this.#json(response, 200, { epoch, partitions })
   }
 
   #json(response: ServerResponse, status: number, content: unknown): ServerResponse {
@@ -158,7 +178,7 @@ export class FakeServer {
     else {
       const ttl = request.query.get('ttl')
       this.#store(bucket, key, request.body, request.headers['content-type'], ttl === null ? undefined : Number(ttl))
-      headers['etag'] = `"${this.#version}"`
+      headers['etag'] = `"${this.versions.last}"`
     }
     response.writeHead(204, headers)
     return response.end()
@@ -166,7 +186,7 @@ export class FakeServer {
 
   #store(bucket: Map<string, FakeValue[]>, key: string, value: Buffer, contentType?: string, ttl?: number): void {
     const expires = ttl === undefined ? undefined : Date.now() + ttl
-    const etag = String(++this.#version)
+    const etag = String(++this.versions.last)
     bucket.set(key, [{ value, contentType: contentType ?? 'application/octet-stream', expires, etag }])
   }
 
@@ -188,7 +208,7 @@ export class FakeServer {
       const value =
         row['value64'] === undefined ? Buffer.from(String(row['value'])) : Buffer.from(String(row['value64']), 'base64')
       this.#store(bucket, name, value, row['contentType'] as string | undefined, row['ttl'] as number | undefined)
-      return { status: 204, etag: String(this.#version) }
+      return { status: 204, etag: String(this.versions.last) }
     })
     return this.#json(response, 200, results)
   }

@@ -4,6 +4,8 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { connect } from '../../src/client/connect.ts'
+import { ClientLoad } from './client-load.ts'
 import { pathOf, ServerProcess } from './server-process.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'sunwise-cluster-'))
@@ -126,8 +128,29 @@ test('Three processes are a cluster: one is killed and comes back, a fourth join
   for (const node of nodes) await writer.check(node)
   await writer.checkList(nodes)
 
+  const timeoutMs = 6_000
+  await using client = connect({ endpoints: nodes.map(({ ready }) => ready.http), timeoutMs })
+  await until(
+    'the client knows the ring',
+    async () => {
+      await client.get('all')
+      return client.ringEpoch !== undefined
+    },
+    () => a.said,
+  )
+  const load = new ClientLoad(client, timeoutMs, 8)
+  const loaded = (count: number) =>
+    until(
+      `${count} operations are done`,
+      async () => load.done >= count,
+      () => a.said,
+    )
+  await loaded(100)
   const { peer } = c.ready
   await c.kill()
+  await loaded(load.done + 200)
+  // No more than were under way.
+  assert.ok((await load.finish()) <= 8)
   const left = [a, b]
   for (let index = 0; index < 40; index++) await writer.write(left[index % 2]!, `down ${index}`, `value ${index}`)
   for (const node of left) await writer.check(node)
