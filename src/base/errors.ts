@@ -67,6 +67,7 @@ export const ErrorTable = {
   DISK_FAILED: row(500, 'The disk reported an error', 'unknown', false, 1),
   LOG_CORRUPT: row(500, 'The commit log is damaged before its synced end', 'none', false, 1),
   TABLE_CORRUPT: row(500, 'A table file is damaged', 'none', false, 1),
+  TABLE_TOO_LARGE: row(500, 'A table file would be larger than one can be', 'none', false, 1),
   CATALOG_CORRUPT: row(500, 'The catalog is damaged or of another version', 'none', false, 1),
   BACKUP_CORRUPT: row(500, 'A backup is damaged, or of another node', 'none', false, 1),
   DIRECTORY_LOCKED: row(500, 'Another process holds the data directory', 'none', true, 1),

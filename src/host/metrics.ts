@@ -135,6 +135,12 @@ const perShard: readonly Gauge[] = [
     word: ControlWord.tablesDamaged,
   },
   {
+    name: 'sunwise_shard_merges_over_limit',
+    help: 'Merges that are left undone since their result would be larger than a table can be',
+    type: 'gauge',
+    word: ControlWord.mergesOverLimit,
+  },
+  {
     name: 'sunwise_shard_tables_checked_bytes_total',
     help: 'Bytes of SSTables that were looked through for damage',
     type: 'counter',

@@ -1410,6 +1410,7 @@ export class Shard {
     if (tables !== undefined) {
       control[ControlWord.tables] = tables.tableCount
       control[ControlWord.tablesDamaged] = tables.damagedTables
+      control[ControlWord.mergesOverLimit] = tables.mergesOverLimit
       control[ControlWord.checkedKiB] = Math.floor(tables.bytesChecked / 1024)
       control[ControlWord.scrubPasses] = tables.scrubPasses
       control[ControlWord.tableKiB] = Math.floor(tables.fileBytes / 1024)

@@ -35,6 +35,8 @@ export type CompactionInput = {
   readonly directory: string
   /** A table ends at the first border of partitions behind so many bytes. */
   readonly tableBytesWanted: number
+  /** A table that would be larger is TABLE_TOO_LARGE. Default: the most that there can be. */
+  readonly tableBytesMax?: number | undefined
   readonly bitsPerKey: number
   readonly nowMs: number
   readonly graceMs: number
@@ -57,7 +59,7 @@ export type CompactionOutput = {
 
 const portionBytes = 256 * 1024
 
-/** The job. @throws DISK_FULL, DISK_FAILED, TABLE_CORRUPT, CLOSED; then its files are removed, if the disk allows */
+/** The job. @throws DISK_FULL, DISK_FAILED, TABLE_CORRUPT, TABLE_TOO_LARGE, CLOSED; then its files are removed, if the disk allows */
 export function compact(input: CompactionInput, world: JobWorld, tools: StorageTools): CompactionOutput {
   const { disk, memory } = world
   const { crc32, codec } = tools
@@ -119,6 +121,7 @@ export function compact(input: CompactionInput, world: JobWorld, tools: StorageT
           bitsPerKey,
           actors,
           isComplete,
+          bytesMax: input.tableBytesMax,
           codec: input.compresses ? codec : undefined,
           pace,
           memory,

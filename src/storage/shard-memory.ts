@@ -69,6 +69,8 @@ export const ControlWord = {
   tablesDamaged: 100,
   checkedKiB: 101,
   scrubPasses: 102,
+  /** Merges that are left undone: their result would be larger than a table can be. */
+  mergesOverLimit: 104,
 } as const
 export const controlWords = 256
 

@@ -7,6 +7,7 @@
 import { assert } from '../base/assert.ts'
 import { ByteWriter, copyBytes, copyWords, pad4 } from '../base/bytes.ts'
 import type { Crc32 } from '../base/crc32.ts'
+import { SunwiseError } from '../base/errors.ts'
 import { KeyHash } from '../base/key-hash.ts'
 import { freshMemory, type WorkMemory } from '../base/work-memory.ts'
 import { Limits } from '../config.ts'
@@ -60,6 +61,8 @@ export type TableWriterOptions = {
   readonly codec?: BlockCodec | undefined
   /** Told of bytes that are to be written, block for block, to slow the writer down. */
   readonly pace: (bytes: number) => void
+  /** Blocks end before this place in the file. Default: as far as a table's index reaches. */
+  readonly bytesMax?: number | undefined
   /** Default: memory of its own. */
   readonly memory?: WorkMemory
 }
@@ -166,7 +169,10 @@ export class TableWriter {
     return this.#totalRecords
   }
 
-  /** Adds the record at `at`, which stays the caller's. Its key comes behind all that were added. @throws what the file throws */
+  /**
+   * Adds the record at `at`, which stays the caller's. Its key comes behind all that were added. @throws TABLE_TOO_LARGE, what the file
+   * throws
+   */
   add(partition: number, u8: Uint8Array, i32: Int32Array, at: number): void {
     if (partition !== this.#partition) this.#beginPartition(partition)
     const bytes = recordBytesAt(i32, at)
@@ -194,7 +200,8 @@ export class TableWriter {
   }
 
   /**
-   * Writes what is left, and syncs the file. At least one record was added; use the writer no more. @throws what the file throws
+   * Writes what is left, and syncs the file. At least one record was added; use the writer no more. @throws TABLE_TOO_LARGE, what the
+   * file throws
    */
   finish(): WrittenTable {
     assert(this.#totalRecords > 0, 'A table holds a record')
@@ -352,7 +359,11 @@ export class TableWriter {
     this.#i32[word + 4] = this.#options.tableId.low
     this.#i32[word + 5] = this.#blocks
     this.#i32[word] = this.#options.crc32(this.#u8, start + 4, start + bytes)
-    assert(this.#written + start + bytes < tableBytesMax, 'A table has at most 16 GiB')
+    const { bytesMax = tableBytesMax } = this.#options
+    if (this.#written + start + bytes >= bytesMax) {
+      const message = `Cannot write a table of more than ${bytesMax} bytes: it cannot end inside of partition ${partition}`
+      throw new SunwiseError('TABLE_TOO_LARGE', message)
+    }
     if (this.#blocks + 1 >= this.#blockOffsets.length) {
       this.#blockOffsets = new Uint32Array(this.#grown(this.#blockOffsets, this.#blockOffsets.byteLength * 2).buffer)
     }

@@ -127,6 +127,8 @@ const debtMuch = 0.5
 const picksPerStep = 8
 /** Ranges that do not fit are noted; with more of them, merging waits for room. */
 const tooLargeMax = 64
+/** After so long a merge whose result was larger than a table can be is tried again: values expire, and buckets are deleted. */
+const overLimitRestMs = 24 * 3_600_000
 /** A merge with less input than this is not cut further where it finds no room. */
 const sliceBytesLeast = 256 * 1024
 /** A list reads blocks in portions of so many bytes. */
@@ -166,6 +168,11 @@ export class Tables {
   #sliceBytes = compactionDefaults.sliceBytesMax
   /** Ranges whose smallest merge found no room on the disk: left alone until there may be some. */
   readonly #tooLarge: Compaction[] = []
+  /**
+   * Merges whose result would be larger than a table can be: their partitions are not merged again, but for newer runs, while these have
+   * the same inputs. Each is of gigabytes, so there are few.
+   */
+  #overLimit: { readonly merge: Compaction; readonly againAtMs: number }[] = []
   #debt = 0
   #displacedBefore = 0
   /** No file is removed; those that would be wait. */
@@ -252,6 +259,11 @@ export class Tables {
   /** Tables with damage, or that cannot be read at all. */
   get damagedTables(): number {
     return this.#health.damagedTables
+  }
+
+  /** Merges that are left undone since their result would be larger than a table can be. */
+  get mergesOverLimit(): number {
+    return this.#overLimit.length
   }
 
   /** How often all tables were looked through for damage. */
@@ -486,8 +498,12 @@ export class Tables {
     const sliceBytesMin = isScarce || isDiskFull ? 0 : leastBytes
     const parameters = { ...compactionDefaults, ...(isDiskFull ? fullDisk : {}), sliceBytesMin, sliceBytesMax }
     const buckets = this.#options.buckets()
+    this.#overLimit = this.#overLimit.filter(
+      ({ merge, againAtMs }) => monotonicMs < againAtMs && merge.inputs.every((row) => this.#isPresent(row)),
+    )
+    const overLimit = this.#overLimit.map(({ merge }) => ({ ...merge, newestSequence: merge.outputSequence }))
     for (let picks = 0; picks < picksPerStep && this.#tooLarge.length < tooLargeMax; picks++) {
-      const busy = [...this.#health.walls(this.#rows), ...this.#tooLarge]
+      const busy = [...this.#health.walls(this.#rows), ...this.#tooLarge, ...overLimit]
       const picked = pickCompaction(this.#rows, this.#facts, { busy, isIdle, nowMs: epochMs, buckets }, parameters)
       if (picked === undefined) return
       const isFreeing = picked.reason === 'dead' || picked.reason === 'rewrite'
@@ -583,9 +599,21 @@ export class Tables {
     }
     if (error.code === 'DISK_FULL') this.#foundNoRoom(compaction)
     this.#retryAtMs = monotonicMs + this.#retryPauseMs
+    if (error.code === 'TABLE_TOO_LARGE') {
+      this.#overLimit.push({ merge: compaction, againAtMs: monotonicMs + overLimitRestMs })
+      return this.#options.report(error)
+    }
     // The next merge is another, or a smaller one: it need not wait long.
     if (error.code !== 'DISK_FULL') this.#retryPauseMs = Math.min(retryMs.max, this.#retryPauseMs * 2)
     this.#options.report(error)
+  }
+
+  /** Whether a part of a row is still in the stacks of its partitions. */
+  #isPresent({ tableId, firstPartition, endPartition }: TableRow): boolean {
+    for (let partition = firstPartition; partition < endPartition; partition++) {
+      if (!this.#rows.rowsOf(partition).some((row) => row.tableId === tableId)) return false
+    }
+    return true
   }
 
   /** A smaller merge may fit; where it cannot be smaller, others may. */

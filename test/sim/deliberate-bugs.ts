@@ -813,4 +813,18 @@ export const deliberateBugs: readonly DeliberateBug[] = [
       name: 'Fences: the stages of one move get along with their neighbours, and with no others',
     },
   },
+  {
+    what: 'begins a merge again and again whose result is too large for a table',
+    patches: [
+      {
+        file: 'src/storage/tables.ts',
+        from: 'this.#overLimit.push({ merge: compaction, againAtMs: monotonicMs + overLimitRestMs })',
+        to: 'void compaction',
+      },
+    ],
+    test: {
+      file: 'test/storage/table-limit.test.ts',
+      name: 'Tables: a merge whose result is too large for a table is said once, and left until a day later; newer runs are merged',
+    },
+  },
 ]
