@@ -136,6 +136,7 @@ type ReadOperation = {
   readonly bucket: Bucket
   readonly key: Uint8Array
   readonly partition: number
+  readonly level: QuorumLevel
   readonly needed: number
   readonly replicas: number
   readonly epoch: number
@@ -148,6 +149,8 @@ type ReadOperation = {
   failure: SunwiseError | undefined
   readonly beganMs: number
   hedgeAtMs: number
+  /** When it begins anew, where too few would answer for a reason that passes soon; else never. */
+  againAtMs: number
   /** Once replies differ: what they make together. */
   merged: VersionSet | undefined
   readonly repairing: Set<string>
@@ -278,8 +281,9 @@ export class QuorumCoordinator implements Coordinator {
     const nowMs = this.#options.clock.monotonicMs()
     for (const [requestId, operation] of this.#operations) {
       if (operation.deadlineMs <= nowMs) this.#expire(requestId, operation)
+      else if (operation.kind === 'read' && operation.againAtMs <= nowMs) this.#readAgain(requestId, operation)
       else if (operation.kind === 'write' && operation.resendAtMs.size > 0) this.#resend(requestId, operation, nowMs)
-      else if (operation.kind === 'read' && operation.merged === undefined && operation.hedgeAtMs <= nowMs) {
+      else if (operation.kind === 'read' && isAsking(operation) && operation.hedgeAtMs <= nowMs) {
         operation.hedgeAtMs = nowMs + this.#readLatency.hedgeMs
         this.#askNext(requestId, operation)
       }
@@ -537,8 +541,7 @@ export class QuorumCoordinator implements Coordinator {
   #receiveWritten(requestId: number, operation: WriteOperation, from: string, message: WrittenMessage): void {
     if (!operation.waiting.has(from)) return
     const hintFor = operation.waiting.get(from)
-    const code = message.failure?.code
-    if (hintFor === undefined && operation.done !== undefined && (code === 'WRONG_EPOCH' || code === 'NOT_READY')) {
+    if (hintFor === undefined && operation.done !== undefined && passesSoon(message.failure)) {
       // One of the two is an epoch behind, or has not begun yet to keep the partition: in a moment they agree.
       operation.resendAtMs.set(from, this.#options.clock.monotonicMs() + resendMs)
       return
@@ -654,6 +657,7 @@ export class QuorumCoordinator implements Coordinator {
       bucket,
       key,
       partition,
+      level,
       needed,
       replicas: readers.length,
       epoch: routing.epoch,
@@ -665,6 +669,7 @@ export class QuorumCoordinator implements Coordinator {
       failure: undefined,
       beganMs,
       hedgeAtMs: beganMs + this.#readLatency.hedgeMs,
+      againAtMs: Number.POSITIVE_INFINITY,
       merged: undefined,
       repairing: new Set(),
       repaired: 0,
@@ -674,6 +679,13 @@ export class QuorumCoordinator implements Coordinator {
     // One is asked for the set, the others for digests. Those that were not asked yet count as such while the first ones answer at once.
     for (let count = 0; count < needed && operation.others.length > 0; count++)
       this.#ask(requestId, operation, operation.others.shift()!, count === 0)
+  }
+
+  /** Reads anew what replicas would not answer, from those who hold the key by now. */
+  #readAgain(requestId: number, { bucket, key, level, deadlineMs, done }: ReadOperation): void {
+    const operation = this.#operations.get(requestId)!
+    this.#remove(requestId, operation)
+    this.#read(bucket, key, level, deadlineMs, done)
   }
 
   /** Asks one more replica: for its digest where some set is here, else for its set, since whoever was asked for one is slow or failed. */
@@ -735,10 +747,14 @@ export class QuorumCoordinator implements Coordinator {
 
   #judgeRead(requestId: number, operation: ReadOperation): void {
     const { replies, waiting, needed } = operation
-    if (operation.merged !== undefined) return
+    if (!isAsking(operation)) return
     if (replies.size < needed) {
       if (replies.size + waiting.size + operation.others.length >= needed) return
       const { failure } = operation
+      if (passesSoon(failure)) {
+        operation.againAtMs = this.#options.clock.monotonicMs() + resendMs
+        return
+      }
       const isTold = failure !== undefined && failure.code !== 'QUORUM_NOT_MET'
       return this.#endRead(
         requestId,
@@ -863,6 +879,8 @@ export class QuorumCoordinator implements Coordinator {
       return operation.done(new SunwiseError('TIMEOUT', message, { outcome }), undefined)
     }
     if (operation.kind === 'read') {
+      if (!isAsking(operation) && operation.merged === undefined)
+        return this.#endRead(requestId, operation, operation.failure!)
       const message = `${operation.replies.size} of the ${operation.needed} replicas asked for answered before the deadline`
       return this.#endRead(requestId, operation, new SunwiseError('TIMEOUT', message, { outcome: 'none' }))
     }
@@ -1003,6 +1021,16 @@ function clockUnsure(): SunwiseError {
   const message =
     "Cannot take a write that expires, or of a bucket where the last write wins: this node's clock is too far from those of its peers; set it, or ask another node"
   return new SunwiseError('CLOCK_UNSURE', message)
+}
+
+/** Whether a replica and who asked it did not agree yet on who holds the key, and in a moment do; nothing was done. */
+function passesSoon(failure: { readonly code: SunwiseError['code'] } | undefined): boolean {
+  return failure?.code === 'WRONG_EPOCH' || failure?.code === 'NOT_READY'
+}
+
+/** Whether a read still wants replies: it has not enough to answer or to repair with, and does not wait to begin anew. */
+function isAsking({ merged, againAtMs }: ReadOperation): boolean {
+  return merged === undefined && againAtMs === Number.POSITIVE_INFINITY
 }
 
 function wrongEpoch(): SunwiseError {

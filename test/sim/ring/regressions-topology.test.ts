@@ -244,7 +244,17 @@ test('Regression: cached ownership. A coordinator that hears of no epoch for a m
     assert.deepEqual([begun.code, begun.outcome], ['WRONG_EPOCH', 'none'])
     sim.pass(5000)
   }
+  let said: readonly string[] | undefined
+  unaware.act(({ coordinator }) =>
+    coordinator.get(sim.bucket, Buffer.from(key), { timeoutMs: 5000 }, (error, answer) => {
+      said = error === undefined ? answer!.values.map(({ value }) => Buffer.from(value).toString()) : [error.code]
+    }),
+  )
+  sim.pass(500)
+  assert.equal(said, undefined, 'A read that is refused is asked again')
   tell()
+  assert.ok(sim.passUntil(() => said !== undefined, 5000))
+  assert.deepEqual(said, ['late'], 'of the right owners, once it is known who they are')
   sim.pass(5000)
   assert.equal(unaware.node.topology!.epoch, sim.topology.epoch)
   assert.deepEqual(client.values(unaware, key), ['late'], 'What was refused was done nowhere')

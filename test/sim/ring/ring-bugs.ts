@@ -595,6 +595,15 @@ export const ringBugs: readonly DeliberateBug[] = [
     ),
   },
   {
+    what: 'gives a read up that a replica of another epoch refuses',
+    patches: [
+      { file: coordinator, from: 'if (passesSoon(failure)) {', to: 'if (needed < 0 && passesSoon(failure)) {' },
+    ],
+    test: topologyRegression(
+      'cached ownership. A coordinator that hears of no epoch for a minute is refused by those that do, and right when it has heard',
+    ),
+  },
+  {
     what: 'decides an epoch with less than a majority of the voters',
     patches: [
       {
