@@ -733,6 +733,8 @@ export class QuorumCoordinator implements Coordinator {
 
   #take(requestId: number, operation: ReadOperation, from: string, reply: Reply | SunwiseError): void {
     if (!operation.waiting.delete(from)) return
+    // Too late to be merged: it does not count as a replica that has what the merge made.
+    if (operation.merged !== undefined) return
     if (reply instanceof SunwiseError) {
       operation.failure = reply
       operation.replies.delete(from)

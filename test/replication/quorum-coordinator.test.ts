@@ -6,9 +6,12 @@ import { bucketIdOf } from '../../src/base/ids.ts'
 import { SeededRandom } from '../../src/base/seeded-random.ts'
 import { Limits } from '../../src/config.ts'
 import type { LocalReplica } from '../../src/replication/local-replica.ts'
-import { decodePeerMessage } from '../../src/replication/peer-message.ts'
+import { decodePeerMessage, type PeerMessage } from '../../src/replication/peer-message.ts'
 import { QuorumCoordinator } from '../../src/replication/quorum-coordinator.ts'
-import type { Bucket } from '../../src/replication/requests.ts'
+import type { Bucket, Receipt } from '../../src/replication/requests.ts'
+import { ActorRegistry } from '../../src/versions/actor-registry.ts'
+import { encodeSet } from '../../src/versions/set-codec.ts'
+import { digest, emptyVersionSet, update, type VersionSet } from '../../src/versions/version-set.ts'
 import { SimClock } from '../sim/sim-clock.ts'
 
 const bucket: Bucket = {
@@ -31,6 +34,7 @@ function rig(self: string) {
   const replicas = ['a', 'b', 'c']
   const writes: Written[] = []
   const sent: Uint8Array[] = []
+  const targets: string[] = []
   const coordinator = new QuorumCoordinator({
     self,
     clock,
@@ -50,7 +54,7 @@ function rig(self: string) {
       holds: () => true,
     }),
     bucketOf: () => bucket,
-    send: (_node, bytes) => sent.push(bytes) > 0,
+    send: (node, bytes) => targets.push(node) > 0 && sent.push(bytes) > 0,
     clusterKey: new Uint8Array(16),
     durability: 'sync',
     isClockAstray: () => false,
@@ -59,7 +63,7 @@ function rig(self: string) {
   const failures: (SunwiseError | undefined)[] = []
   const put = (bytes: number): void =>
     coordinator.put(bucket, key, new Uint8Array(bytes), {}, (error) => failures.push(error))
-  return { clock, coordinator, writes, sent, failures, put }
+  return { clock, coordinator, writes, sent, targets, failures, put }
 }
 
 test('QuorumCoordinator: writes beyond its bytes are refused before anything is done, others taken, and all is given back', () => {
@@ -130,5 +134,51 @@ test('QuorumCoordinator: a write takes as many ETags as a frame has room for, an
     const message = decodePeerMessage(sent[0]!)
     assert.ok(message?.type === 'forward' && message.ifMatch !== '*')
     assert.equal(message.ifMatch?.length, Limits.ifMatchETagsMax)
+  }
+})
+
+test('QuorumCoordinator: who answers a read after it was merged, and is behind, does not count as one that has it', () => {
+  const actors = new ActorRegistry()
+  const actor = actors.indexOf(1, 1)
+  const version = { actor, tombstone: false, expiresAtMs: 0, timestamp: 0, contentType: '', value: Buffer.from('v') }
+  const older = update(emptyVersionSet, undefined, { ...version, counter: 1 })
+  const newer = update(older, undefined, { ...version, counter: 2 })
+  for (const isRepaired of [true, false]) {
+    const { clock, coordinator, sent, targets } = rig('elsewhere')
+    let failure: SunwiseError | undefined
+    let receipt: Receipt | undefined
+    coordinator.get(bucket, key, {}, (error, answer) => {
+      failure = error
+      receipt = answer?.receipt
+    })
+    const { requestId } = decodePeerMessage(sent[0]!)!
+    const head = { requestId, epoch: 1, fence: 0, timeoutMs: 0 }
+    const told = (set: VersionSet, isWhole: boolean): PeerMessage => ({
+      ...head,
+      type: 'found',
+      failure: undefined,
+      life: 1,
+      isDurable: true,
+      digest: digest(set, actors),
+      set: isWhole ? encodeSet(set, actors) : undefined,
+    })
+    coordinator.receive('a', told(newer, true))
+    clock.advance(Limits.timeoutMsDefault / 2)
+    coordinator.tick()
+    coordinator.receive('c', told(older, false))
+    coordinator.receive('c', told(older, true))
+    assert.deepEqual(
+      sent.map((bytes, index) => `${decodePeerMessage(bytes)?.type} ${targets[index]}`),
+      ['read a', 'read b', 'read c', 'read c', 'write c'],
+    )
+    coordinator.receive('b', told(older, false))
+    const problem = isRepaired ? undefined : ({ code: 'OVERLOADED', outcome: 'none' } as const)
+    coordinator.receive('c', { ...head, type: 'written', failure: problem, isDurable: true, credit: 0 })
+    assert.equal(failure?.code, isRepaired ? undefined : 'QUORUM_NOT_MET', 'Only one replica has it')
+    assert.deepEqual(
+      receipt?.nodes.map(({ node }) => node),
+      isRepaired ? ['a', 'c'] : undefined,
+    )
+    assert.equal(coordinator.pendingCount, 0)
   }
 })
