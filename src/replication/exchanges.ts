@@ -18,7 +18,8 @@
  * A partition that lost data to damage (storage/damaged-partitions.ts) is compared with all others at once; when that has left nothing out
  * it counts as whole again.
  *
- * If the peer starts anew in the middle, the exchange ends: its clock was another life's.
+ * If the peer starts anew in the middle, or loses data to damage, the exchange ends: its clock was another life's. If this node does, the clock
+ * is not joined.
  *
  * One exchange at a time: those that are marked (repair-ledger.ts) and those that moves wait for at once, the others at intervals, all in turn; keys
  * are brought together a few at a time. Whatever is sent waits for room in the budget of repair. An object without a thread: `receive`, `tick`.
@@ -112,7 +113,7 @@ type Exchange = {
   stable: Uint8Array
   /** The peer's clock before its tree was read. */
   clock: Uint8Array
-  /** The start of the peer that told it: another one may have lost what the clock covers. */
+  /** The start of the peer that told it, and its damage then: later ones may have lost what the clock covers. */
   life: number
   /** Something was left out: the clock is not joined. */
   isPartial: boolean
@@ -515,7 +516,11 @@ export class Exchanges {
 
   #finish(exchange: Exchange): void {
     if (exchange.isPartial) return this.#end(exchange)
-    this.#options.replica.compare(CompareVerb.joinClock, exchange.partition, exchange.clock, answerMs, (error) => {
+    // Not where something was lost here since: what it was the clock would hide.
+    const writer = new ByteWriter(4 + exchange.clock.length)
+    writer.u32(exchange.generation)
+    writer.raw(exchange.clock)
+    this.#options.replica.compare(CompareVerb.joinClock, exchange.partition, writer.toBytes(), answerMs, (error) => {
       if (this.#current !== exchange) return
       if (error !== undefined) {
         exchange.isPartial = true

@@ -32,7 +32,7 @@
  *     20 failure | u8 flags: 1 an end, 2 durable | (1) end | entries, one behind the other { u16 keyBytes, u32 setBytes, key, set }
  *        Without an end this is the rest of the partition. Sets have no values unless they were asked for.
  *
- * A life is a number that each start of a node draws anew: what a node said before it may have been lost with its disk. A failure is { u8 codeBytes (0: none failed), code of the error table, u8 outcome }: codes are for ever, their numbers are not. Key, set, value, context, target, node, prefix, after, end,
+ * A life is a number that each start of a node draws anew, and each loss of data to damage in answers to who repairs: what a node said before it may have been lost. A failure is { u8 codeBytes (0: none failed), code of the error table, u8 outcome }: codes are for ever, their numbers are not. Key, set, value, context, target, node, prefix, after, end,
  * entries, content type, numbers, clock, stable, attested (versions/stability.ts) and answer are each a u32 length and the bytes. Level: 0 the bucket's, 1 one, 2 quorum,
  * 3 all, 4 + k: k replicas. A decoder takes this form only and never throws.
  */

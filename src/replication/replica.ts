@@ -2,6 +2,7 @@
  * What this node does for others: takes in what they have of a key, tells what it has of keys and partitions, and keeps hints. A request under an
  * epoch in which the partition lies elsewhere is refused with WRONG_EPOCH, before anything is done. It has no state of its own.
  */
+import { ByteReader } from '../base/bytes.ts'
 import { SunwiseError } from '../base/errors.ts'
 import { partitionOfKey } from '../cluster/slots.ts'
 import { CompareVerb } from '../shard/command.ts'
@@ -82,13 +83,21 @@ export class Replica {
 
   #read(from: string, message: ReadMessage, refusal: SunwiseError | undefined): void {
     const { bucketId, key, wantsSet, timeoutMs } = message
-    const { life } = this.#options
     const fail = ({ code, outcome }: SunwiseError): void => {
       const failure = { code, outcome }
       const head = this.#headOf(message)
-      this.#answer(from, { ...head, type: 'found', failure, life, isDurable: false, digest: noDigest, set: undefined })
+      this.#answer(from, {
+        ...head,
+        type: 'found',
+        failure,
+        life: 0,
+        isDurable: false,
+        digest: noDigest,
+        set: undefined,
+      })
     }
     if (refusal !== undefined) return fail(refusal)
+    const isForRepair = message.requestId >= firstExchangeRequestId
     this.#options.replica.read(
       bucketId,
       key,
@@ -101,17 +110,23 @@ export class Replica {
             new SunwiseError('INTERNAL', `Cannot read what this replica holds: ${decoded}`, { outcome: 'none' }),
           )
         }
-        this.#answer(from, {
-          ...this.#headOf(message),
-          type: 'found',
-          failure: undefined,
-          life,
-          isDurable: held.isDurable,
-          digest: digest(decoded, this.#actors),
-          set: wantsSet ? held.set : undefined,
+        const answer = (life: number): void =>
+          this.#answer(from, {
+            ...this.#headOf(message),
+            type: 'found',
+            failure: undefined,
+            life,
+            isDurable: held.isDurable,
+            digest: digest(decoded, this.#actors),
+            set: wantsSet ? held.set : undefined,
+          })
+        if (!isForRepair) return answer(this.#options.life)
+        this.#lifeOf(partitionOfKey(key), timeoutMs, (failed, life) => {
+          if (life === undefined) fail(failed!)
+          else answer(life)
         })
       },
-      message.requestId >= firstExchangeRequestId,
+      isForRepair,
     )
   }
 
@@ -130,12 +145,14 @@ export class Replica {
     })
   }
 
-  /** The clock is taken before the tree is looked at: who takes in all that the tree shows has what the clock covers. */
+  /**
+   * The clock is taken before the tree is looked at: who takes in all that the tree shows has what the clock covers. Not where data was lost
+   * to damage between the two: what is missing would count as deleted. Lost later, it is another life that answers.
+   */
   #compare(from: string, message: CompareMessage): void {
     const { partition, wantsClock, numbers, stable, timeoutMs } = message
-    const { life } = this.#options
     let attested: Uint8Array = nothing
-    const answer = (error: SunwiseError | undefined, clock: Uint8Array, bytes: Uint8Array): void => {
+    const answer = (error: SunwiseError | undefined, clock: Uint8Array, bytes: Uint8Array, life = 0): void => {
       const failure = error === undefined ? undefined : { code: error.code, outcome: error.outcome }
       this.#answer(from, { ...this.#headOf(message), type: 'compared', failure, life, clock, attested, answer: bytes })
     }
@@ -145,20 +162,41 @@ export class Replica {
     }
     const { replica } = this.#options
     const verb = message.of === 'children' ? CompareVerb.children : CompareVerb.leafKeys
-    const look = (clock: Uint8Array): void =>
-      replica.compare(verb, partition, numbers, timeoutMs, (error, bytes) => answer(error, clock, bytes ?? nothing))
-    if (!wantsClock) return look(nothing)
-    replica.compare(CompareVerb.clock, partition, nothing, timeoutMs, (error, clock) => {
-      if (clock === undefined) answer(error, nothing, nothing)
-      else if (clock.length === 0) answer(notReady(partition), nothing, nothing)
-      else {
+    const look = (clock: Uint8Array, before: number | undefined): void =>
+      replica.compare(verb, partition, numbers, timeoutMs, (error, bytes) => {
+        if (bytes === undefined) return answer(error, nothing, nothing)
+        this.#lifeOf(partition, timeoutMs, (failed, life) => {
+          if (life === undefined) answer(failed, nothing, nothing)
+          else if (before !== undefined && life !== before) answer(notCompared(partition), nothing, nothing)
+          else answer(undefined, clock, bytes, life)
+        })
+      })
+    if (!wantsClock) return look(nothing, undefined)
+    this.#lifeOf(partition, timeoutMs, (unknown, before) => {
+      if (before === undefined) return answer(unknown, nothing, nothing)
+      replica.compare(CompareVerb.clock, partition, nothing, timeoutMs, (error, clock) => {
+        if (clock === undefined) return answer(error, nothing, nothing)
+        if (clock.length === 0) return answer(notReady(partition), nothing, nothing)
         // What either side knows to be stable both know before they compare: their trees leave out the same then.
         replica.compare(CompareVerb.joinStable, partition, stable, timeoutMs, (failed, bytes) => {
           if (bytes === undefined) return answer(failed, nothing, nothing)
           attested = bytes
-          look(clock)
+          look(clock, before)
         })
-      }
+      })
+    })
+  }
+
+  /** Of this start of the node, and of the damage from which the partition is being brought up: both may have taken what was there before. */
+  #lifeOf(
+    partition: number,
+    timeoutMs: number,
+    done: (error: SunwiseError | undefined, life: number | undefined) => void,
+  ): void {
+    const { replica, life } = this.#options
+    replica.compare(CompareVerb.damage, partition, nothing, timeoutMs, (error, bytes) => {
+      if (bytes === undefined) done(error, undefined)
+      else done(undefined, (life + new ByteReader(bytes).u32()) >>> 0)
     })
   }
 

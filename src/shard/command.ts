@@ -32,7 +32,8 @@
  *     children   u16 x inner nodes of the tree  ->  i32 x 2 x 16 per node: the lanes of its children (versions/hash-tree.ts)
  *     leafKeys   u16 x leaves                   ->  u16 leaves that are told whole, the rest was too much | keys, each
  *                                                   { u16 leaf, u16 keyBytes, u32 bucketId, u32 digestLow, u32 digestHigh, key }
- *     joinClock  another replica's clock        ->  nothing
+ *     joinClock  u32 generation of the damage, as told when the comparison began | another replica's clock
+ *                                               ->  nothing; NOT_READY where the generation is another one by now
  *     damage     nothing, or the u32 generation up to which it was resynced  ->  u32 generation of the damage from which the partition is
  *                being brought up, 0: none (storage/damaged-partitions.ts)
  *     joinStable what is known of what every replica has, or nothing  ->  what this one has and knows of that now (versions/stability.ts)

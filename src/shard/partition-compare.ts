@@ -97,7 +97,12 @@ export class PartitionCompare {
   }
 
   #join(partition: number, payload: Uint8Array): Uint8Array {
-    if (!this.#store.joinClock(partition, this.#decoded(payload))) {
+    const reader = new ByteReader(payload)
+    const generation = reader.u32()
+    if (generation !== this.#store.damaged.generationOf(partition)) {
+      throw new SunwiseError('NOT_READY', `Partition ${partition} has lost data to damage since it was compared`)
+    }
+    if (!this.#store.joinClock(partition, this.#decoded(reader.raw(reader.remaining)))) {
       throw new SunwiseError('OVERLOADED', 'The log has no room just now; try again')
     }
     return nothing

@@ -176,7 +176,7 @@ test('QuorumCoordinator: who answers a read after it was merged, and is behind, 
     coordinator.receive('c', { ...head, type: 'written', failure: problem, isDurable: true, credit: 0 })
     assert.equal(failure?.code, isRepaired ? undefined : 'QUORUM_NOT_MET', 'Only one replica has it')
     assert.deepEqual(
-      receipt?.nodes.map(({ node }) => node),
+      receipt?.nodes?.map(({ node }) => node),
       isRepaired ? ['a', 'c'] : undefined,
     )
     assert.equal(coordinator.pendingCount, 0)

@@ -38,12 +38,16 @@ function said({ sim }: RingClient, at: SimNode, key: string): string {
   return answer!
 }
 
+function partitionOf(key: string): number {
+  const bytes = Buffer.from(key)
+  return partitionOfSlot(slotOfKey(bytes, 0, bytes.length))
+}
+
 const tagOf = (key: string): string => key.slice(0, key.indexOf('}') + 1)
 
 /** Bytes of the clock by which a node attests what it has of a key's partition. */
 function attestedBytes({ sim }: RingClient, at: SimNode, key: string): number {
-  const bytes = Buffer.from(key)
-  const partition = partitionOfSlot(slotOfKey(bytes, 0, bytes.length))
+  const partition = partitionOf(key)
   let clockBytes: number | undefined
   at.act(({ replica }) =>
     replica.compare(CompareVerb.joinStable, partition, new Uint8Array(0), 1000, (_error, answer) => {
@@ -156,3 +160,36 @@ test('Regression: damage upon damage. What is damaged later, behind a clock that
     for (const node of [first!, second!, bad!]) assert.equal(client.held(node, key), contentOf(key), node.name)
   }
 })
+
+for (const [when, verb] of [
+  ['between its clock and its tree', CompareVerb.children],
+  ['between the comparison and the clock that it joins', CompareVerb.joinClock],
+] as const) {
+  test(`Regression: damage in the middle, ${when}. What it took is not deleted by others`, () => {
+    const client = ring('damage in the middle')
+    const { sim } = client
+    const [first, second, bad] = sim.nodes
+    for (const key of keys) client.put(first!, key, contentOf(key), { w: 'all' })
+    sim.pass(10_000)
+    let isClockTold = false
+    let isHit = false
+    const { replica } = bad!.node
+    const compare = replica.compare.bind(replica)
+    replica.compare = (asked, partition, ...rest) => {
+      if (partition === partitionOf(keys[0]!)) {
+        if (asked === CompareVerb.clock) isClockTold = true
+        if (!isHit && asked === verb && (isClockTold || verb === CompareVerb.joinClock)) {
+          isHit = true
+          damage(bad!, 2000)
+          bad!.shard.store.damaged.found(partition)
+        }
+      }
+      compare(asked, partition, ...rest)
+    }
+    assert.ok(sim.passUntil(() => isHit, 120_000))
+    sim.pass(120_000)
+    for (const key of keys) {
+      for (const node of [first!, second!]) assert.equal(client.held(node, key), contentOf(key), node.name)
+    }
+  })
+}

@@ -46,6 +46,12 @@ const damageAlone = damageTest(
 const damageAnew = damageTest(
   'damage upon damage. What is damaged later, behind a clock that knows of it, is not taken for deleted',
 )
+const damageBeforeTree = damageTest(
+  'damage in the middle, between its clock and its tree. What it took is not deleted by others',
+)
+const damageBeforeJoin = damageTest(
+  'damage in the middle, between the comparison and the clock that it joins. What it took is not deleted by others',
+)
 const listsTest = (name: string) => ({ file: 'test/sim/ring/list-sim.test.ts', name: `Lists: ${name}` })
 const lists = listsTest('under all faults each key that was acknowledged is listed once, and none that was deleted')
 const listsOfOthers = listsTest(
@@ -248,8 +254,8 @@ export const ringBugs: readonly DeliberateBug[] = [
     patches: [
       {
         file: exchanges,
-        from: '    if (exchange.isPartial) return this.#end(exchange)\n    this.#options',
-        to: '    this.#options',
+        from: '    if (exchange.isPartial) return this.#end(exchange)\n    // Not where something was lost',
+        to: '    // Not where something was lost',
       },
     ],
     test: ringTest(
@@ -866,6 +872,42 @@ export const ringBugs: readonly DeliberateBug[] = [
       },
     ],
     test: damageAlone,
+  },
+  {
+    what: 'answers with a clock from before damage and a tree from behind it',
+    patches: [
+      {
+        file: 'src/replication/replica.ts',
+        from: 'done(undefined, (life + new ByteReader(bytes).u32()) >>> 0)',
+        to: 'done(undefined, life)',
+      },
+    ],
+    test: damageBeforeTree,
+  },
+  {
+    what: 'joins a clock although data was lost to damage since the comparison',
+    patches: [
+      {
+        file: 'src/shard/partition-compare.ts',
+        from: 'if (generation !== this.#store.damaged.generationOf(partition)) {',
+        to: 'if (generation < 0) {',
+      },
+    ],
+    test: damageBeforeJoin,
+  },
+  {
+    what: 'counts a late answer of a replica that is behind as one of what was merged',
+    patches: [
+      {
+        file: 'src/replication/quorum-coordinator.ts',
+        from: '    if (operation.merged !== undefined) return\n    if (reply instanceof SunwiseError) {',
+        to: '    if (reply instanceof SunwiseError) {',
+      },
+    ],
+    test: {
+      file: 'test/replication/quorum-coordinator.test.ts',
+      name: 'QuorumCoordinator: who answers a read after it was merged, and is behind, does not count as one that has it',
+    },
   },
   {
     what: 'passes over damage that came after the clock was filled again',
