@@ -10,6 +10,8 @@ import type {
 import { compact } from '../../src/storage/compaction.ts'
 import { flush } from '../../src/storage/flush.ts'
 import { checkTableFile } from '../../src/storage/table-check.ts'
+import type { GivenBlock } from '../../src/storage/table-finder.ts'
+import type { Tables } from '../../src/storage/tables.ts'
 import { SimCatalog } from '../sim/sim-catalog.ts'
 import { SimClock } from '../sim/sim-clock.ts'
 import { SimDisk } from '../sim/sim-disk.ts'
@@ -19,6 +21,37 @@ import { bucketOf, type Result, ShardRig, send } from './shard-rig.ts'
 
 const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
 const segmentBytes = 16384
+
+/** Looks after the buffers of blocks that were read beside everything else: what a search is given must be what was read. */
+class BlockWatch {
+  readonly buffers = new Set<ArrayBufferLike>()
+  readonly #asRead = new WeakMap<GivenBlock, Uint8Array>()
+  loads = 0
+  /** Searches that were given several blocks. */
+  several = 0
+
+  constructor(tables: Tables) {
+    const load = tables.load.bind(tables)
+    tables.load = (done) =>
+      load((error, given) => {
+        if (given !== undefined) {
+          this.loads++
+          this.buffers.add(given.u8.buffer)
+          this.#asRead.set(given, given.u8.slice())
+        }
+        done(error, given)
+      })
+    const { finder } = tables
+    const seek = finder.seek.bind(finder)
+    finder.seek = (partition, bucketId, key, keyStart, keyBytes, given = []) => {
+      if (given.length > 1) this.several++
+      for (const block of given) {
+        assert.ok(Buffer.compare(block.u8, this.#asRead.get(block)!) === 0, 'A block was given up while it was needed')
+      }
+      return seek(partition, bucketId, key, keyStart, keyBytes, given)
+    }
+  }
+}
 
 class Run {
   readonly random: SeededRandom
@@ -161,6 +194,24 @@ test('Shard: commands on a cold key stay in their order, while those on other ke
     }
   }
   assert.ok(tally.judged > 10_000 && tally.loads > 1000 && tally.flushes > 10, JSON.stringify(tally))
+})
+
+test('Shard: what was read of a table is kept for as long as a command needs it, and its buffer is used again', () => {
+  const run = new Run(1)
+  const watch = new BlockWatch(run.rig.shards[0]!.store.tables!)
+  run.slowPercent = 90
+  for (let round = 0; round < 2000; round++) {
+    const key = `{${run.random.below(29)}}key${run.random.below(10)}`
+    if (!run.busy.has(key)) run.batch(key, [run.operation(key), run.operation(key)])
+    if (round % 250 === 0) run.jobsEvery = run.random.between(1, 30)
+    run.step()
+  }
+  for (let round = 0; run.busy.size > 0; round++) {
+    assert.ok(round < 20_000, 'Every batch is answered in the end')
+    run.step()
+  }
+  assert.ok(watch.loads > 200 && watch.several > 20, `${watch.loads} blocks, ${watch.several} searches with several`)
+  assert.ok(watch.buffers.size < watch.loads / 4, `${watch.buffers.size} buffers for ${watch.loads} blocks`)
 })
 
 test('Shard: damage that only a slow read of a write meets is looked into', () => {

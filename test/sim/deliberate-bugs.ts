@@ -827,4 +827,26 @@ export const deliberateBugs: readonly DeliberateBug[] = [
       name: 'Tables: a merge whose result is too large for a table is said once, and left until a day later; newer runs are merged',
     },
   },
+  {
+    what: 'gives the buffer of a block back while a command still needs it',
+    patches: [
+      {
+        file: 'src/shard/shard.ts',
+        from: 'if (this.#mustLoadMore) this.#load(cold)',
+        to: 'if (this.#mustLoadMore) this.store.tables!.takeBack(cold.given), this.#load(cold)',
+      },
+    ],
+    test: {
+      file: 'test/shard/cold-keys.test.ts',
+      name: 'Shard: what was read of a table is kept for as long as a command needs it, and its buffer is used again',
+    },
+  },
+  {
+    what: 'keeps the buffers of blocks that nobody looks at any more',
+    patches: [{ file: 'src/shard/shard.ts', from: 'this.store.tables!.takeBack(cold.given)', to: 'void cold.given' }],
+    test: {
+      file: 'test/shard/cold-keys.test.ts',
+      name: 'Shard: what was read of a table is kept for as long as a command needs it, and its buffer is used again',
+    },
+  },
 ]
