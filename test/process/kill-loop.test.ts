@@ -7,12 +7,12 @@
  * appends its facts to evidence/runs.jsonl.
  */
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { sourceUnderTest } from '../source-under-test.ts'
 import { bulky, readBack, startLoad } from './load.ts'
 import { ServerProcess } from './server-process.ts'
 import { Witness } from './witness.ts'
@@ -36,14 +36,6 @@ async function until(server: ServerProcess, holds: () => boolean): Promise<void>
 }
 
 const tablesIn = (directory: string): string[] => readdirSync(join(directory, 'tables'))
-
-const git = (...words: readonly string[]): string =>
-  execFileSync('git', words, { cwd: project, encoding: 'utf8' }).trim()
-
-/** What was tested; asked before the run, since the tree may move on meanwhile. */
-function sourceUnderTest(): { readonly commit: string; readonly isModified: boolean } {
-  return { commit: git('rev-parse', 'HEAD'), isModified: git('status', '--porcelain', '--', 'src') !== '' }
-}
 
 function appendToLedger(facts: object): void {
   mkdirSync(join(project, 'evidence'), { recursive: true })

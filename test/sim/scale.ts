@@ -3,7 +3,6 @@
  * evidence/scale.svg, from which `node scripts/readme.ts --tables` draws a section of the README. Seeds are fixed: the same sources give the
  * same figures.
  */
-import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
 import { join } from 'node:path'
@@ -11,6 +10,7 @@ import { type ScaleEvidence, scaleChart } from '../../scripts/scale.ts'
 import { Limits } from '../../src/config.ts'
 import { figuresOf } from '../cluster/membership/membership-report.ts'
 import { placementFigures } from '../cluster/placement-report.ts'
+import { sourceUnderTest } from '../source-under-test.ts'
 
 const project = join(import.meta.dirname, '..', '..')
 const memberCounts = [10, 100, 300, 1000]
@@ -21,9 +21,7 @@ const nodeCounts = [
 ]
 
 const beganMs = performance.now()
-const git = (...words: string[]): string => execFileSync('git', words, { cwd: project, encoding: 'utf8' }).trim()
-const commit = git('rev-parse', 'HEAD')
-const isModified = git('status', '--porcelain', '--', 'src', 'test') !== ''
+const { commit, isModified } = sourceUnderTest()
 const membership = memberCounts.map((members) => {
   process.stderr.write(`${members} members\n`)
   return figuresOf(members)

@@ -6,12 +6,12 @@
  * With `--minutes` it begins no seed after that time, and tells how many it has done. Prints each seed with a violation and how to run it alone, and at the end one line of JSON, which also goes to evidence/runs.jsonl.
  * Exit code 0 without violations, 1 with, 2 for bad arguments.
  */
-import { execFileSync } from 'node:child_process'
 import { appendFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
+import { sourceUnderTest } from '../source-under-test.ts'
 import { profileOf } from './ring/profile.ts'
 import { RingSim, type RingSimResult } from './ring/ring-sim.ts'
 
@@ -53,6 +53,8 @@ async function sweep(
   threads: number,
   minutes: number,
 ): Promise<number> {
+  // Asked before the run, since the tree may move on meanwhile.
+  const source = sourceUnderTest()
   const beganMs = performance.now()
   const sums: Sums = { seeds: 0, ops: 0, acked: 0, faults: {}, simulatedSeconds: 0 }
   const failed: string[] = []
@@ -92,12 +94,10 @@ async function sweep(
     })
   await Promise.all(Array.from({ length: threads }, runThread))
   const seconds = (performance.now() - beganMs) / 1000
-  const git = (...words: string[]): string => execFileSync('git', words, { cwd: project, encoding: 'utf8' }).trim()
   const facts = {
     run: 'ring-sweep',
     at: new Date().toISOString(),
-    commit: git('rev-parse', 'HEAD'),
-    isModified: git('status', '--porcelain', '--', 'src', 'test') !== '',
+    ...source,
     ...sums,
     simulatedSeconds: Math.round(sums.simulatedSeconds),
     firstSeed: first,

@@ -25,6 +25,7 @@ import { SeededRandom } from '../../src/base/seeded-random.ts'
 import { residentBytesMax } from '../../src/config.ts'
 import type { BatchOperation, Store } from '../../src/index.ts'
 import { ControlWord, type ShardMemory } from '../../src/storage/shard-memory.ts'
+import { sourceUnderTest } from '../source-under-test.ts'
 
 const MiB = 1024 * 1024
 const valueBytes = 100
@@ -34,8 +35,6 @@ const batchesUnderWay = 4
 const leadBatches = 100
 const wrongMax = 20
 const project = join(import.meta.dirname, '..', '..')
-const git = (...words: readonly string[]): string =>
-  execFileSync('git', words, { cwd: project, encoding: 'utf8' }).trim()
 
 // What users install: built, since threads that run TypeScript take some ten megabytes each for it.
 execFileSync(process.execPath, [join(project, 'scripts', 'build.ts')], { stdio: 'inherit' })
@@ -321,10 +320,7 @@ if (plan === undefined) {
   process.exit(2)
 }
 // Asked before the run, since the tree may move on meanwhile.
-const source = {
-  commit: git('rev-parse', 'HEAD'),
-  isModified: git('status', '--porcelain', '--untracked-files=no') !== '',
-}
+const source = sourceUnderTest()
 onShardMemories((latest) => {
   memories = latest
 })

@@ -12,7 +12,6 @@
  * The seed draws the work; what meets what at which instant is the machine's, so a seed does not repeat a run exactly.
  * One line of facts goes to evidence/runs.jsonl. Exit code 1, and the directory is kept, if anything was wrong; 2 for bad arguments.
  */
-import { execFileSync } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -20,6 +19,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { SeededRandom } from '../../src/base/seeded-random.ts'
 import { problemOf, type Reply, ServerProcess } from '../process/server-process.ts'
+import { sourceUnderTest } from '../source-under-test.ts'
 import { type Outcome, SoakValues, SoakWitness } from './soak-witness.ts'
 
 const MiB = 1024 * 1024
@@ -42,8 +42,6 @@ type Plan = {
 }
 
 const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
-const git = (...words: readonly string[]): string =>
-  execFileSync('git', words, { cwd: project, encoding: 'utf8' }).trim()
 
 /** One soak over one directory. */
 class Soak {
@@ -389,10 +387,7 @@ if (plan === undefined) {
   process.exit(2)
 }
 // Asked before the run, since the tree may move on meanwhile.
-const source = {
-  commit: git('rev-parse', 'HEAD'),
-  isModified: git('status', '--porcelain', '--untracked-files=no') !== '',
-}
+const source = sourceUnderTest()
 const soak = new Soak(plan)
 soak.say(`soak of ${plan.minutes} minutes; seed ${plan.seed}; ${soak.directory}`)
 try {
