@@ -175,16 +175,17 @@ for (const [when, verb] of [
     let isHit = false
     const { replica } = bad!.node
     const compare = replica.compare.bind(replica)
-    replica.compare = (asked, partition, ...rest) => {
-      if (partition === partitionOf(keys[0]!)) {
-        if (asked === CompareVerb.clock) isClockTold = true
-        if (!isHit && asked === verb && (isClockTold || verb === CompareVerb.joinClock)) {
-          isHit = true
-          damage(bad!, 2000)
-          bad!.shard.store.damaged.found(partition)
-        }
+    replica.compare = (asked, partition, payload, timeoutMs, done) => {
+      const isHere = partition === partitionOf(keys[0]!)
+      if (isHere && !isHit && asked === verb && (isClockTold || verb === CompareVerb.joinClock)) {
+        isHit = true
+        damage(bad!, 2000)
+        bad!.shard.store.damaged.found(partition)
       }
-      compare(asked, partition, ...rest)
+      compare(asked, partition, payload, timeoutMs, (error, answer) => {
+        if (isHere && asked === CompareVerb.clock) isClockTold = true
+        done(error, answer)
+      })
     }
     assert.ok(sim.passUntil(() => isHit, 120_000))
     sim.pass(120_000)
