@@ -383,7 +383,7 @@ export class QuorumList {
   #takePartition(list: List, read: PartitionRead): boolean {
     const { bucket } = list
     const receipt = receiptOf(read)
-    if (list.receipt === undefined || receipt.acks < list.receipt.acks) list.receipt = receipt
+    list.receipt = list.receipt === undefined ? receipt : leastReceipt(list.receipt, receipt)
     const { keys, reach } = mergePages([...read.pages.values()])
     for (const [index, { key, sets }] of keys.entries()) {
       const set = this.#merged(bucket, sets)
@@ -539,6 +539,13 @@ function receiptOf({ pages, replicas, epoch }: PartitionRead): Receipt {
   const nodes = Array.from(pages, ([node, { isDurable }]): ReceiptNode => ({ node, isFallback: false, isDurable }))
   const durable = nodes.every(({ isDurable }) => isDurable)
   return { acks: nodes.length, replicas, sloppy: false, durable, epoch, nodes, repaired: 0 }
+}
+
+/** That of the partition for which fewer replicas answered; it is durable only where both are. */
+export function leastReceipt(a: Receipt, b: Receipt): Receipt {
+  const least = b.acks < a.acks ? b : a
+  const durable = a.durable && b.durable
+  return least.durable === durable ? least : { ...least, durable }
 }
 
 function notMet({ partition, needed, replicas }: PartitionRead, acks: number): SunwiseError {

@@ -148,7 +148,10 @@ export type ListPage = {
   readonly keys: readonly ListedKey[]
   /** Undefined at the end of the bucket. */
   readonly cursor: Uint8Array | undefined
-  /** Of the partition that the fewest replicas answered for; undefined where partitions have one replica, or none was looked at. */
+  /**
+   * Of the partition that the fewest replicas answered for, and durable only where all of the page is; undefined where partitions have one
+   * replica, or none was looked at.
+   */
   readonly receipt?: Receipt | undefined
 }
 

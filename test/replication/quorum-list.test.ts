@@ -2,7 +2,14 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { partitionOfKey } from '../../src/cluster/slots.ts'
-import { mergePages, type PageRange, type ReplicaPage, readPage } from '../../src/replication/quorum-list.ts'
+import {
+  leastReceipt,
+  mergePages,
+  type PageRange,
+  type ReplicaPage,
+  readPage,
+} from '../../src/replication/quorum-list.ts'
+import type { Receipt } from '../../src/replication/requests.ts'
 import { bytesOf } from '../storage/store-rig.ts'
 
 const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
@@ -66,6 +73,14 @@ test('mergePages() page by page gives every key that any replica has once, in or
     ),
     { numRuns: 500 * scale },
   )
+})
+
+test('leastReceipt(): a page is as durable as the least durable of its partitions, whichever had the fewest replicas', () => {
+  const of = (acks: number, durable: boolean): Receipt => ({ acks, replicas: 3, sloppy: false, durable, epoch: 1 })
+  assert.deepEqual(leastReceipt(of(2, true), of(2, false)), of(2, false))
+  assert.deepEqual(leastReceipt(of(3, false), of(2, true)), of(2, false))
+  assert.deepEqual(leastReceipt(of(2, true), of(3, true)), of(2, true))
+  assert.deepEqual(leastReceipt(of(3, true), of(1, true)), of(1, true))
 })
 
 test('readPage() reads the form that replicas tell each other: it never changes', () => {
