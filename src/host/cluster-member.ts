@@ -206,10 +206,14 @@ export class ClusterMember {
       this.#admission = this.#askAdmission(({ clusterId, clusterKey }) => {
         host.joinCluster(clusterId, clusterKey).then(
           () => {
+            // The threads and files of a member that was closed meanwhile are gone.
+            if (this.#isClosed) return
             this.#peers?.setCluster(clusterId, clusterKey)
             this.#startNode(undefined)
           },
-          (error: unknown) => this.#fail(error),
+          (error: unknown) => {
+            if (!this.#isClosed) this.#fail(error)
+          },
         )
       })
       return

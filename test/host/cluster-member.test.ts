@@ -156,6 +156,38 @@ test('A member that is told to join those of another cluster ends, and says why'
   await until('it ends', async () => log.some((line) => line.startsWith('fatal: Cannot join')))
 })
 
+test('A member that is closed while it is being let in begins nothing any more', async () => {
+  const peers = new PeersDouble()
+  await using started = new Started()
+  const log: string[] = []
+  const first = await begin({ started, peers }, 'letting', [])
+  await first.joined
+  let server: RunningServer | undefined
+  let closed: Promise<void> | undefined
+  let clustersSet = 0
+  /** Closes the server in the turn in which the member was let in: the catalog does not know of it yet. */
+  const at = (address: string): OpenPeers => {
+    const open = peers.at(address)
+    return async (options) => {
+      const received: typeof options.received = (from, bytes) => {
+        options.received(from, bytes)
+        closed ??= server?.close()
+      }
+      return { ...(await open({ ...options, received })), setCluster: () => void clustersSet++ }
+    }
+  }
+  peers.cut.add('hasty:1')
+  server = await begin({ started, peers: { at }, log }, 'hasty', [first.peerAddress!])
+  peers.cut.delete('hasty:1')
+  await until('it is let in', async () => closed !== undefined)
+  await closed
+  assert.equal(clustersSet, 0)
+  assert.deepEqual(
+    log.filter((line) => line.startsWith('fatal')),
+    [],
+  )
+})
+
 test('Members join by themselves, every node serves every key, and buckets are everywhere', async () => {
   const peers = new PeersDouble()
   const log: string[] = []
