@@ -112,6 +112,7 @@ const limitTexts: { readonly [Name in keyof typeof Limits]: string | undefined }
   clusterMembersMax: undefined,
   memberAddressBytesMax: undefined,
   zoneBytesMax: undefined,
+  clockOffsetMsMax: 'Farthest that the clock of a node may be off those of the others; farther: `CLOCK_UNSURE`',
   movingPartitionsMax: undefined,
   topologyChangesMax: undefined,
   topologyHistoryMax: undefined,

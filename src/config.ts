@@ -20,6 +20,8 @@ export const Limits = {
   clusterMembersMax: 1000,
   memberAddressBytesMax: 255,
   zoneBytesMax: 64,
+  /** Farther than this from the others a clock is not to be trusted: it gives no time, and times of others beyond it move none of this node's. */
+  clockOffsetMsMax: 500,
   /** Partitions that move at the same time: what a barrier waits for stays small, and so does what an abort throws away. */
   movingPartitionsMax: 64,
   /** Changes that a topology names: whoever lags by no more finds out what became of its own. */

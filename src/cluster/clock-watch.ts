@@ -18,10 +18,10 @@
  * An object without a thread, clock or socket of its own: `receive` and `tick` move it.
  */
 import { ByteReader, ByteWriter } from '../base/bytes.ts'
+import { Limits } from '../config.ts'
 import type { Clock, Random } from '../env.ts'
 
-/** Farther than this from the others a clock is not to be trusted. */
-export const clockOffsetMsMax = 500
+export const clockOffsetMsMax = Limits.clockOffsetMsMax
 const askIntervalMs = 1000
 /** What a peer said counts for so long; clocks drift by a tenth of a second in it at the very worst. */
 const rememberMs = 120_000

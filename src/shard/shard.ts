@@ -452,7 +452,9 @@ export class Shard {
     const expiresAtMs = isDelete ? 0 : joinHalves(i32[word + 8]!, i32[word + 9]!)
     const wanted = joinHalves(i32[word + 10]!, i32[word + 11]!)
     const timestamp =
-      flags === CommandFlag.lastWriteWins ? this.#nextTimestamp(wanted, this.#plainTimestamp(old)) : wanted
+      flags === CommandFlag.lastWriteWins
+        ? this.store.nextTimestamp(this.#clock.epochMs(), wanted, this.#plainTimestamp(old))
+        : wanted
     const recordFlags =
       (isDelete ? RecordFlag.tombstone : 0) |
       (expiresAtMs > 0 ? RecordFlag.expiry : 0) |
@@ -543,14 +545,6 @@ export class Shard {
     return simpleTimestamp(this.store.arena.u8[slab]!, this.store.arena.i32[slab]!, (address & slabWordMask) << 2)
   }
 
-  /**
-   * The hybrid logical clock (Kulkarni et al., 2014) of a write where the last write wins: this clock's time, but later than what
-   * the key has, so that a clock set back does not hide what is written now. Counters do not do: a new actor begins again with 1.
-   */
-  #nextTimestamp(wanted: number, latest: number): number {
-    return Math.max(wanted, Math.floor(this.#clock.epochMs()), latest + 1)
-  }
-
   #isTombstone(address: number): boolean {
     const u8 = this.store.arena.u8[address >>> wordsPerSlabBits]!
     return (u8[((address & slabWordMask) << 2) + 12]! & RecordFlag.tombstone) !== 0
@@ -636,7 +630,8 @@ export class Shard {
     }
     let timestamp = joinHalves(i32[word + 10]!, i32[word + 11]!)
     if (flags & CommandFlag.lastWriteWins) {
-      timestamp = this.#nextTimestamp(
+      timestamp = this.store.nextTimestamp(
+        nowMs,
         timestamp,
         set.versions.reduce((latest, held) => Math.max(latest, held.timestamp), 0),
       )
@@ -742,6 +737,7 @@ export class Shard {
     let next =
       theirs === undefined ? syncWithClock(local, incoming, clock) : syncWithClocks(local, incoming, clock, theirs)
     if (u8[start + 1]! & CommandFlag.lastWriteWins) next = resolveLastWriteWins(next, this.#actorTable)
+    if (u8[start + 1]! & CommandFlag.lastWriteWins) this.#seeTimestamps(incoming)
     // What is damaged is hidden by what takes its place, even where that is nothing.
     const isNothingToDo = !isDamaged && (next === local || (old === 0 && next.versions.length === 0))
     if (isNothingToDo && this.#mayStayAsItIs(old, u8[start + 30]!)) {
@@ -767,6 +763,11 @@ export class Shard {
     const sync = this.#mustSync(u8[start + 30]!)
     const ordinal = this.store.stage(address, hash, sync)
     this.#answerLater(thread, requestId, ordinal, address, 0, sync, AnswerForm.nothing)
+  }
+
+  #seeTimestamps({ versions }: VersionSet): void {
+    const nowMs = this.#clock.epochMs()
+    for (const { timestamp } of versions) this.store.seeTimestamp(nowMs, timestamp)
   }
 
   /** Leaves a hint, merged with what is kept for its key and target already: see hint-record.ts. */

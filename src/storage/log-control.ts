@@ -10,6 +10,8 @@
  *     each actor that any record before this one holds, so that retiring old segments never makes a counter go back
  *   kind 4, tracked clocks: u32 count, count x { u16 first, u16 partitions, u32 bytes, clock (partition-clock.ts) }: of each
  *     partition with replicas elsewhere the dots that had reached this one, or fewer; neighbours with the same clock stand together
+ *   kind 5, timestamps: u64 through: no write where the last one wins has a time above this in front of the next record of this kind. It
+ *     goes ahead of what is given, so that a run that begins above it gives no time again, whatever its clock says
  */
 import { ByteReader, ByteWriter, pad4 } from '../base/bytes.ts'
 import { Limits } from '../config.ts'
@@ -17,7 +19,7 @@ import { logFormatVersion } from './log-group.ts'
 import { RecordFlag, recordBytesAt, recordHeaderBytes, recordKeyBytes } from './record.ts'
 
 /** Kinds of control records. On disk: never change these values. */
-export const ControlKind = { segmentHead: 1, actors: 2, clocks: 3, trackedClocks: 4 } as const
+export const ControlKind = { segmentHead: 1, actors: 2, clocks: 3, trackedClocks: 4, timestamps: 5 } as const
 
 export type SegmentHead = {
   readonly formatVersion: number
@@ -121,6 +123,12 @@ export function encodeTrackedClocks(clocks: readonly TrackedClock[]): Uint8Array
   return controlRecord(ControlKind.trackedClocks, writer.toBytes())
 }
 
+export function encodeTimestamps(through: number): Uint8Array {
+  const writer = new ByteWriter(8)
+  writer.u64(through)
+  return controlRecord(ControlKind.timestamps, writer.toBytes())
+}
+
 export function isControl(u8: Uint8Array, at: number): boolean {
   return (u8[at + 12]! & RecordFlag.control) !== 0
 }
@@ -190,6 +198,13 @@ export function decodeTrackedClocks(u8: Uint8Array, i32: Int32Array, at: number)
     for (let partition = first; partition < first + partitions; partition++) clocks.push({ partition, clock })
   }
   return clocks
+}
+
+/** Up to where times were given; undefined where the record is malformed. */
+export function decodeTimestamps(u8: Uint8Array, i32: Int32Array, at: number): number | undefined {
+  const reader = payloadReader(u8, i32, at)
+  const through = reader.u64()
+  return reader.failed || !Number.isSafeInteger(through) ? undefined : through
 }
 
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {

@@ -22,10 +22,12 @@ import {
   controlKind,
   decodeActors,
   decodeClocks,
+  decodeTimestamps,
   decodeTrackedClocks,
   encodeActors,
   encodeClocks,
   encodeSegmentHead,
+  encodeTimestamps,
   encodeTrackedClocks,
   isControl,
   type TrackedClock,
@@ -91,6 +93,8 @@ class LogDealer {
   readonly #clocks = new Map<number, Map<number, number>>()
   /** Clocks of partitions with replicas elsewhere. */
   readonly #tracked = new Map<number, PartitionClock>()
+  /** Up to here the old shards may have given times to writes. */
+  #timestampsThrough = 0
   #records = 0
 
   constructor(options: DealOptions) {
@@ -140,7 +144,8 @@ class LogDealer {
     let failed: SunwiseError | undefined
     for (const [shard, writer] of this.#writers.entries()) {
       // Counters outlive their records: a shard without any has clocks all the same.
-      writer.finish(this.#clocksOf(shard).length > 0 || this.#trackedOf(shard).length > 0, (error) => {
+      const hasClocks = this.#clocksOf(shard).length > 0 || this.#trackedOf(shard).length > 0
+      writer.finish(hasClocks || this.#timestampsThrough > 0, (error) => {
         failed ??= error
         if (--left === 0) done(failed, this.#records)
       })
@@ -158,6 +163,8 @@ class LogDealer {
       }
     } else if (kind === ControlKind.trackedClocks) {
       for (const { partition, clock } of decodeTrackedClocks(u8, i32, at) ?? []) this.#track(partition, clock)
+    } else if (kind === ControlKind.timestamps) {
+      this.#timestampsThrough = Math.max(this.#timestampsThrough, decodeTimestamps(u8, i32, at) ?? 0)
     }
   }
 
@@ -240,6 +247,7 @@ class LogDealer {
       encodeActors(0, this.#actors),
       encodeClocks(this.#clocksOf(shard)),
       ...(tracked.length === 0 ? [] : [encodeTrackedClocks(tracked)]),
+      ...(this.#timestampsThrough === 0 ? [] : [encodeTimestamps(this.#timestampsThrough)]),
     ]
   }
 

@@ -22,6 +22,7 @@ import type { Disk } from '../env.ts'
 import type { HashTree } from '../versions/hash-tree.ts'
 import { PartitionClock } from '../versions/partition-clock.ts'
 import type { Stable } from '../versions/stability.ts'
+import { TimestampClock } from '../versions/timestamp-clock.ts'
 import { type ActorTable, expire } from '../versions/version-set.ts'
 import { Arena, slabWordMask, wordsPerSlabBits } from './arena.ts'
 import { CommitLog, segmentFileName } from './commit-log.ts'
@@ -37,10 +38,12 @@ import {
   decodeActors,
   decodeClocks,
   decodeSegmentHead,
+  decodeTimestamps,
   decodeTrackedClocks,
   encodeActors,
   encodeClocks,
   encodeSegmentHead,
+  encodeTimestamps,
   encodeTrackedClocks,
   isControl,
   trackedClocksBytesMax,
@@ -161,6 +164,15 @@ export class Store {
   /** The tables of the shard, if it may have any. */
   readonly tables: Tables | undefined
   #flusher: Flusher | undefined
+
+  readonly #timestamps = new TimestampClock(Limits.clockOffsetMsMax)
+  /**
+   * Times up to here may have been given as far as the log knows once the open group is written; as far as it knows whatever becomes of that
+   * group; and as far as it stands in front of a record that is synced.
+   */
+  #timestampsReserved = 0
+  #timestampsSafe = 0
+  #timestampsOrdered = 0
 
   readonly #clocks = new PartitionClocks()
   readonly #trees = new PartitionTrees({
@@ -425,6 +437,9 @@ export class Store {
           return done(cause as SunwiseError, undefined)
         }
         this.#adoptActor()
+        this.#timestamps.begin(this.#timestampsReserved)
+        this.#timestampsSafe = this.#timestampsReserved
+        this.#timestampsOrdered = this.#timestampsReserved
         this.#log = new CommitLog({
           disk,
           directory,
@@ -559,6 +574,20 @@ export class Store {
     this.#clocks.useCounter(partition, counter)
   }
 
+  /**
+   * The time of the next record, a write where the last one wins: see TimestampClock. The log reserves times ahead of use, half a second of
+   * them with one small record in a group that is written anyway; so a restart begins above all that were given, at most as much
+   * ahead of the clock as clocks may be apart.
+   */
+  nextTimestamp(nowMs: number, wanted: number, latest: number): number {
+    return this.#timestamps.next(nowMs, wanted, latest)
+  }
+
+  /** Another replica gave this time to what the next record holds. */
+  seeTimestamp(nowMs: number, timestamp: number): void {
+    this.#timestamps.see(nowMs, timestamp)
+  }
+
   /** The clock of a partition with replicas elsewhere; undefined where `track` has not begun one. */
   clockOf(partition: number): PartitionClock | undefined {
     return this.#clocks.clockOf(partition)
@@ -683,7 +712,7 @@ export class Store {
     const groupsBefore = log.groups
     let address = 0
     try {
-      if (this.#defineActors()) address = log.append(bytes)
+      if (this.#defineActors() && this.#reserveTimestamps()) address = log.append(bytes)
     } catch (error) {
       if (!(error instanceof SunwiseError)) throw error
       this.refusal = error
@@ -714,6 +743,16 @@ export class Store {
     return true
   }
 
+  /** Writes into the open group that times are used up to the mark and some more: before the first record that has one. False without room. */
+  #reserveTimestamps(): boolean {
+    const { mark } = this.#timestamps
+    if (mark <= this.#timestampsReserved) return true
+    const through = mark + Limits.clockOffsetMsMax
+    if (!this.#appendControl(encodeTimestamps(through))) return false
+    this.#timestampsReserved = through
+    return true
+  }
+
   /** Writes a control record into the open group. False without room. */
   #appendControl(record: Uint8Array): boolean {
     const address = this.#openLog.append(record.length)
@@ -738,6 +777,7 @@ export class Store {
         log.write()
         this.#noteWritten()
         this.#actorsSafe = this.#actorsDefined
+        this.#timestampsSafe = this.#timestampsReserved
       } catch (error) {
         if (!(error instanceof SunwiseError)) throw error
         this.#dropUnwritten(error)
@@ -979,7 +1019,10 @@ export class Store {
     this.#stagedWord[at] = this.#index.foundWord
     this.#stagedNext[at] = this.#stagedHeads[bucket]!
     this.#stagedHeads[bucket] = ordinal
-    if (sync) this.#syncThrough = this.#staged
+    // What comes behind is published behind it: nothing is acknowledged with a time that a crash could have given again.
+    const isFirstOfReserved = this.#timestampsOrdered < this.#timestampsReserved
+    if (isFirstOfReserved) this.#timestampsOrdered = this.#timestampsReserved
+    if (sync || isFirstOfReserved) this.#syncThrough = this.#staged
     return ordinal
   }
 
@@ -1253,6 +1296,8 @@ export class Store {
   #dropUnwritten(error: SunwiseError): void {
     const from = this.#written
     this.#actorsDefined = this.#actorsSafe
+    this.#timestampsReserved = this.#timestampsSafe
+    this.#timestampsOrdered = Math.min(this.#timestampsOrdered, this.#timestampsSafe)
     for (const partition of this.#trackedOpen.splice(0)) this.#clocks.untrack(partition)
     this.#forget(from)
     this.#events.failed(from, error)
@@ -1342,6 +1387,10 @@ export class Store {
         if (typeof clock === 'string') return this.#damagedControl('tracked clocks')
         this.#clocks.take(partition, clock)
       }
+    } else if (kind === ControlKind.timestamps) {
+      const through = decodeTimestamps(u8, i32, at)
+      if (through === undefined) return this.#damagedControl('timestamps')
+      this.#timestampsReserved = Math.max(this.#timestampsReserved, through)
     } else if (kind === ControlKind.segmentHead) {
       const { shard, shards, directory } = this.#options
       const head = decodeSegmentHead(u8, i32, at)
@@ -1406,6 +1455,7 @@ export class Store {
       encodeActors(0, ids),
       encodeClocks(this.#clocks.counters(oldestActor)),
       ...(tracked.length === 0 ? [] : [encodeTrackedClocks(tracked)]),
+      ...(this.#timestampsReserved === 0 ? [] : [encodeTimestamps(this.#timestampsReserved)]),
     ]
     const head = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
     let at = 0

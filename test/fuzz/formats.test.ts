@@ -12,9 +12,11 @@ import {
   decodeActors,
   decodeClocks,
   decodeSegmentHead,
+  decodeTimestamps,
   encodeActors,
   encodeClocks,
   encodeSegmentHead,
+  encodeTimestamps,
 } from '../../src/storage/log-control.ts'
 import {
   groupBytes,
@@ -166,7 +168,7 @@ fuzz('control records of any bytes are decoded within their bounds, or not', () 
   const copy = new Uint8Array(8192)
   const i32 = new Int32Array(copy.buffer)
   return {
-    inputs: [encodeSegmentHead(head), encodeActors(0, ids), encodeClocks(clocks)],
+    inputs: [encodeSegmentHead(head), encodeActors(0, ids), encodeClocks(clocks), encodeTimestamps(1.7e12)],
     look: (input) => {
       if (input.length < recordHeaderBytes) return false
       copy.set(input)
@@ -183,6 +185,8 @@ fuzz('control records of any bytes are decoded within their bounds, or not', () 
           assert.ok(partition <= 0xffff && actor <= 0xffff && counter >= 0)
         }
       }
+      const through = decodeTimestamps(copy, i32, 0)
+      if (through !== undefined) assert.ok(payload >= 8 && Number.isSafeInteger(through))
       const decoded = decodeSegmentHead(copy, i32, 0)
       assert.equal(decoded !== undefined, payload >= 28)
       return decoded !== undefined

@@ -2,7 +2,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { KeyHash } from '../../src/base/key-hash.ts'
 import { SeededRandom } from '../../src/base/seeded-random.ts'
+import { partitionOfSlot, slotOfKey } from '../../src/cluster/slots.ts'
+import { Limits } from '../../src/config.ts'
+import { slabWordMask, wordsPerSlabBits } from '../../src/storage/arena.ts'
+import { decodeRecord } from '../../src/storage/record.ts'
 import { SimClock } from '../sim/sim-clock.ts'
 import { SimDisk } from '../sim/sim-disk.ts'
 import { bytesOf, textOf } from '../storage/store-rig.ts'
@@ -67,4 +72,61 @@ test('Shard: what was written last is what a bucket of the last write shows', ()
       }
     }),
   )
+})
+
+const hour = 3_600_000
+/** The time of what a key has, as the log and replicas know it. */
+function timeOf(rig: ShardRig, name: string): number {
+  const { store } = rig.shards[0]!
+  const bytes = bytesOf(name)
+  const slot = slotOfKey(bytes, 0, bytes.length)
+  const hash = new KeyHash({ low: 5, high: 6 })
+  hash.update(bucket.id, bytes, 0, bytes.length)
+  const address = store.find(partitionOfSlot(slot), hash.low, bucket.id, bytes, 0, bytes.length)
+  assert.notEqual(address, 0)
+  const { arena } = store
+  const slab = address >>> wordsPerSlabBits
+  const { versions } = decodeRecord(arena.u8[slab]!, arena.i32[slab]!, (address & slabWordMask) << 2)
+  return versions[0]!.timestamp
+}
+
+test('Shard: no time is given twice over a restart with the clock set back, whatever became of the key and of unsynced writes', () => {
+  for (const durability of ['sync', 'interval', 'os'] as const) {
+    const disk = new SimDisk({ random: new SeededRandom(durability) })
+    const clock = new SimClock()
+    let rig = new ShardRig({ disk, clock, durability, unsyncedNoted: true }).open()
+    let highest = 0
+    for (let run = 2; run < 8; run++) {
+      for (let write = 0; write < 300; write++) {
+        // Long enough for several reservations, which go from segment to segment.
+        if (write % 10 === 0) clock.advance(7 * run)
+        rig.put(bytesOf(`key ${write % 4}`), bytesOf('x'.repeat(200)), {}, bucket)
+        const time = timeOf(rig, `key ${write % 4}`)
+        assert.ok(time >= highest)
+        highest = time
+        if (write % 25 === 0) rig.tick()
+      }
+      clock.jumpEpoch(-hour)
+      disk.crash(new SeededRandom(run))
+      rig = new ShardRig({ disk, clock, durability, unsyncedNoted: true, actor: { low: run, high: 1 } }).open()
+      rig.put(bytesOf(`fresh ${run}`), bytesOf('later'), {}, bucket)
+      const time = timeOf(rig, `fresh ${run}`)
+      assert.ok(time > highest, `${durability}: ${time} after ${highest}`)
+      assert.ok(time <= highest + 2 * Limits.clockOffsetMsMax)
+      highest = time
+    }
+  }
+})
+
+test('Shard: times are reserved half a second at a time, and cost a sync no more often', () => {
+  const disk = new SimDisk()
+  const clock = new SimClock()
+  const rig = new ShardRig({ disk, clock, durability: 'os', unsyncedNoted: true }).open()
+  const before = rig.shards[0]!.store.syncs
+  for (let write = 0; write < 1000; write++) {
+    clock.advance(1)
+    rig.put(bytesOf(`key ${write % 10}`), bytesOf('value'), {}, bucket)
+  }
+  const syncs = rig.shards[0]!.store.syncs - before
+  assert.ok(syncs >= 2 && syncs <= 3, `${syncs} syncs in a second`)
 })

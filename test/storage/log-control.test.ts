@@ -7,9 +7,11 @@ import {
   decodeActors,
   decodeClocks,
   decodeSegmentHead,
+  decodeTimestamps,
   encodeActors,
   encodeClocks,
   encodeSegmentHead,
+  encodeTimestamps,
   isControl,
 } from '../../src/storage/log-control.ts'
 import { encodeRecord, recordBytesAt } from '../../src/storage/record.ts'
@@ -28,7 +30,7 @@ const head = {
 }
 
 test('LogControl: the kinds are frozen, since they stand on disk', () => {
-  assert.deepEqual(ControlKind, { segmentHead: 1, actors: 2, clocks: 3, trackedClocks: 4 })
+  assert.deepEqual(ControlKind, { segmentHead: 1, actors: 2, clocks: 3, trackedClocks: 4, timestamps: 5 })
 })
 
 test('LogControl: a segment head has exactly these bytes', () => {
@@ -66,6 +68,14 @@ test('LogControl: actors and clocks have exactly these bytes', () => {
   )
 })
 
+test('LogControl: reserved timestamps have exactly these bytes, and decode', () => {
+  const bytes = encodeTimestamps(0x12_3456_789a_bcde)
+  assert.equal(bytes.toHex(), hex('20000000 0000 0500 00000000 40 000000 00000000 00000000', 'debc9a78 56341200'))
+  assert.equal(decodeTimestamps(bytes, words(bytes), 0), 0x12_3456_789a_bcde)
+  bytes[31] = 1
+  assert.equal(decodeTimestamps(bytes, words(bytes), 0), undefined, 'No time that a number holds exactly')
+})
+
 test('LogControl: what was encoded is decoded', () => {
   const u32 = fc.nat(0xffff_ffff)
   const actors = fc.array(fc.record({ low: u32, high: u32 }, { noNullPrototype: true }), { maxLength: 20 })
@@ -91,10 +101,14 @@ test('LogControl: what was encoded is decoded', () => {
 })
 
 test('LogControl: a record cut short, or one that counts more than it holds, decodes as nothing', () => {
-  const records: [Uint8Array, typeof decodeSegmentHead | typeof decodeActors | typeof decodeClocks][] = [
+  const records: [
+    Uint8Array,
+    typeof decodeSegmentHead | typeof decodeActors | typeof decodeClocks | typeof decodeTimestamps,
+  ][] = [
     [encodeSegmentHead(head), decodeSegmentHead],
     [encodeActors(0, [{ low: 1, high: 2 }]), decodeActors],
     [encodeClocks([{ partition: 1, actor: 1, counter: 1 }]), decodeClocks],
+    [encodeTimestamps(1), decodeTimestamps],
   ]
   for (const [bytes, decode] of records) {
     assert.notEqual(decode(bytes, words(bytes), 0), undefined)

@@ -338,3 +338,18 @@ test('dealLogs() makes of empty logs empty logs', () => {
   assert.equal(records, 0)
   assert.deepEqual(disk.paths(), [])
 })
+
+test('dealLogs() has every new shard give times above those that any old one gave, though the clock was set back', () => {
+  const disk = new SimDisk()
+  const from = { shards: 2, segmentBytes: 8192 }
+  const to = { shards: 3, segmentBytes: 16384 }
+  const bucket = bucketOf({ conflict: 'lww' })
+  const rig = openRig(disk, from, 1)
+  rig.put(bytesOf('key'), bytesOf('value'), {}, bucket)
+  const given = Math.max(...rig.shards.map(({ store }) => store.nextTimestamp(0, 0, 0)))
+  assert.ok(given > 1e12)
+  disk.kill(new SeededRandom(1))
+  assert.equal(deal(disk, from, to).error, undefined)
+  adopt(disk)
+  for (const { store } of openRig(disk, to, 2).shards) assert.ok(store.nextTimestamp(0, 0, 0) > given)
+})

@@ -509,3 +509,31 @@ test('Regression: a replica whose others have left forgets what is deleted and w
   const isForgotten = (): boolean => [key, '{tag}ttl'].every((each) => client.held(only!, each) === undefined)
   assert.ok(recycleUntil(client, isForgotten))
 })
+
+test('Regression: clock set back. The last write wins over an older one that comes late, though the delete between them is forgotten', () => {
+  const client = ring('clock set back', { nodes: 4, sloppy: true, conflict: 'lww' })
+  const { sim } = client
+  const [first, second, third] = sim.replicasOf(key)
+  const fallback = sim.nodes.find((node) => !sim.replicasOf(key).includes(node))!
+  kill(client, first!, second!)
+  client.put(third!, key, 'late', { w: 2 })
+  assert.notEqual(fallback.node.hints.count, 0)
+  // Nobody but the fallback has it.
+  kill(client, fallback, third!)
+  third!.loseDisk()
+  start(client, first!, second!, third!)
+  client.put(first!, key, 'old', { w: 'all' })
+  client.delete(first!, key, { w: 'all' })
+  client.settle()
+  const isForgotten = (): boolean => [first!, second!, third!].every((node) => client.held(node, key) === undefined)
+  assert.ok(recycleUntil(client, isForgotten), 'All forget the delete')
+  // The clocks of all, so that none of them finds itself astray.
+  for (const { clock } of sim.nodes) clock.jumpEpoch(-3_600_000)
+  kill(client, first!)
+  start(client, first!)
+  client.put(first!, key, 'new', { w: 'all' })
+  start(client, fallback)
+  client.settle()
+  assert.equal(fallback.node.hints.count, 0, 'What was late has come')
+  for (const node of [first!, second!, third!]) assert.equal(client.held(node, key), 'new')
+})

@@ -78,6 +78,54 @@ export const ringBugs: readonly DeliberateBug[] = [
     },
   },
   {
+    what: 'forgets with a restart up to where it gave times to writes',
+    patches: [{ file: 'src/storage/store.ts', from: 'this.#timestamps.begin(this.#timestampsReserved)', to: '' }],
+    test: regression(
+      'clock set back. The last write wins over an older one that comes late, though the delete between them is forgotten',
+    ),
+  },
+  {
+    what: 'gives a write the time of the clock, whatever times were given before',
+    patches: [
+      {
+        file: 'src/versions/timestamp-clock.ts',
+        from: 'Math.max(now, this.#mark, wanted, latest + 1)',
+        to: 'Math.max(now, wanted, latest + 1)',
+      },
+    ],
+    test: regression(
+      'clock set back. The last write wins over an older one that comes late, though the delete between them is forgotten',
+    ),
+  },
+  {
+    what: 'acknowledges writes with times whose reservation a power cut may take',
+    patches: [
+      {
+        file: 'src/storage/store.ts',
+        from: 'if (sync || isFirstOfReserved) this',
+        to: 'if (sync || (isFirstOfReserved && ordinal < 0)) this',
+      },
+    ],
+    test: {
+      file: 'test/shard/shard-last-write.test.ts',
+      name: 'Shard: no time is given twice over a restart with the clock set back, whatever became of the key and of unsynced writes',
+    },
+  },
+  {
+    what: 'follows the time of a peer however far it is ahead',
+    patches: [
+      {
+        file: 'src/versions/timestamp-clock.ts',
+        from: ' || timestamp > Math.max(Math.floor(nowMs), this.#hostMs) + this.#aheadMsMax) return',
+        to: ' || nowMs < 0) return',
+      },
+    ],
+    test: {
+      file: 'test/versions/timestamp-clock.test.ts',
+      name: 'TimestampClock: times of others count as far as clocks may be apart, and no wild one drags it',
+    },
+  },
+  {
     what: 'takes times from a clock that its peers find far off',
     patches: [
       {
