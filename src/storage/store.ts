@@ -1020,9 +1020,11 @@ export class Store {
     this.#stagedNext[at] = this.#stagedHeads[bucket]!
     this.#stagedHeads[bucket] = ordinal
     // What comes behind is published behind it: nothing is acknowledged with a time that a crash could have given again.
-    const isFirstOfReserved = this.#timestampsOrdered < this.#timestampsReserved
-    if (isFirstOfReserved) this.#timestampsOrdered = this.#timestampsReserved
-    if (sync || isFirstOfReserved) this.#syncThrough = this.#staged
+    if (this.#timestampsOrdered < this.#timestampsReserved) {
+      this.#timestampsOrdered = this.#timestampsReserved
+      this.#syncThrough = this.#staged
+    }
+    if (sync) this.#syncThrough = this.#staged
     return ordinal
   }
 

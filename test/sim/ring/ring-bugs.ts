@@ -102,8 +102,8 @@ export const ringBugs: readonly DeliberateBug[] = [
     patches: [
       {
         file: 'src/storage/store.ts',
-        from: 'if (sync || isFirstOfReserved) this',
-        to: 'if (sync || (isFirstOfReserved && ordinal < 0)) this',
+        from: '      this.#timestampsOrdered = this.#timestampsReserved\n      this.#syncThrough = this.#staged\n',
+        to: '      this.#timestampsOrdered = this.#timestampsReserved\n',
       },
     ],
     test: {
