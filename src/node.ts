@@ -58,6 +58,8 @@ export type NodeOptions = {
   readonly valueBytesMax?: number
   /** The cluster that the node begins where its catalog knows of none; undefined: it takes the one of its seeds. */
   readonly founds: Topology | undefined
+  /** Where the catalog is: in another place it is a copy, which may be old. */
+  readonly place?: string
   /** Addresses where others may be. */
   readonly seeds: readonly string[]
   /** Milliseconds between two exchanges of this node with others. */
@@ -166,6 +168,7 @@ export class Node {
       nowMs,
       store,
       stored: store.read(),
+      ...(options.place === undefined ? {} : { place: options.place }),
       send: (address, bytes) => network.send(address, framed(Channel.chain, bytes), 'stream'),
       changed: (topology, before) => this.#adopt(topology, before),
     })

@@ -284,6 +284,7 @@ export class ClusterMember {
       durability: config.durability,
       valueBytesMax: config.valueBytesMax,
       founds,
+      place: host.place,
       seeds: join.filter((seed) => seed !== this.#peers!.address),
       adopted: (topology) => this.#adopt(topology),
     })
@@ -327,7 +328,7 @@ export class ClusterMember {
       return
     }
     let change: MemberChange | undefined
-    if (own === undefined) change = this.#joining(node, { nodeId, address, zone })
+    if (own === undefined) change = this.#joining(node, { nodeId, address, zone, acceptor: node.chain.acceptor })
     else if (own.address !== address) change = { type: 'adjust', nodeId, address }
     if (change === undefined) return this.#enter()
     this.#isJoinUnderWay = true

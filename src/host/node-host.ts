@@ -267,6 +267,14 @@ export class NodeHost {
     return this.recoveredRecords === 0 && this.#catalog.scan('row/').length === 0
   }
 
+  /**
+   * Tells a copied directory from the one that it is a copy of. Not the device: its number may be another after each start of the machine,
+   * nor the time of birth, which some file systems make up.
+   */
+  get place(): string {
+    return `${this.#actor.inode} ${this.#actor.catalogInode}`
+  }
+
   /** Whether the node has been told to join a cluster before, and perhaps has not yet. */
   get isJoining(): boolean {
     return this.#record.isJoining

@@ -706,7 +706,7 @@ export const deliberateBugs: readonly DeliberateBug[] = [
     patches: [
       {
         file: `${topology}/chain.ts`,
-        from: 'topology.epoch + 1, vote)',
+        from: 'topology.epoch + 1, remembered === undefined ? undefined : vote)',
         to: 'topology.epoch + 1, undefined)',
       },
     ],
@@ -717,8 +717,8 @@ export const deliberateBugs: readonly DeliberateBug[] = [
     patches: [
       {
         file: `${topology}/proposals.ts`,
-        from: 'new Proposer(this.#options.nodeId, before.voters,',
-        to: 'new Proposer(this.#options.nodeId, decodeTopology(value)!.voters,',
+        from: 'new Proposer(this.#options.acceptor, before.voters,',
+        to: 'new Proposer(this.#options.acceptor, decodeTopology(value)!.voters,',
       },
       {
         file: `${topology}/proposals.ts`,

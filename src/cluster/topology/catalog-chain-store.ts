@@ -3,7 +3,7 @@ import type { Catalog, Done } from '../../env.ts'
 import type { ChainRowName, ChainRows, ChainStore } from './chain-store.ts'
 
 const prefix = 'topology/'
-const names: readonly ChainRowName[] = ['topology', 'vote', 'ballot']
+const names: readonly ChainRowName[] = ['topology', 'vote', 'ballot', 'acceptor']
 
 export class CatalogChainStore implements ChainStore {
   readonly #catalog: Catalog

@@ -10,6 +10,7 @@
  *     accept     u32 epoch   ballot   value
  *     accepted   u32 epoch   ballot
  *     refused    u32 epoch   ballot   ballot that was promised
+ *     barred     u32 epoch   ballot              it has no vote: it may have forgotten what it said (chain.ts)
  *
  *   ballot   u64 counter, below 2^48   u64 proposer
  *   value    u32 length   bytes of topology-bytes.ts
@@ -25,7 +26,7 @@ export const chainVersion = 1
 
 /** A value of Paxos is the bytes of a topology. */
 export type ChainRequest = PaxosRequest<Uint8Array>
-export type ChainReply = PaxosReply<Uint8Array>
+export type ChainReply = PaxosReply<Uint8Array> | { readonly type: 'barred'; readonly ballot: Ballot }
 
 export type ChainContent =
   | { readonly type: 'have'; readonly epoch: number; readonly digest: string }
@@ -35,7 +36,7 @@ export type ChainContent =
 
 export type ChainMessage = ChainContent & { readonly clusterId: string; readonly sender: string }
 
-const types = ['have', 'whole', 'delta', 'prepare', 'promised', 'accept', 'accepted', 'refused'] as const
+const types = ['have', 'whole', 'delta', 'prepare', 'promised', 'accept', 'accepted', 'refused', 'barred'] as const
 const counterMax = 2 ** 48 - 1
 
 export function encodeChainMessage(message: ChainMessage): Uint8Array {
@@ -102,6 +103,7 @@ function readContent(reader: ByteReader, type: (typeof types)[number]): ChainCon
       return value === undefined ? undefined : { type: 'request', epoch, request: { type, ballot, value } }
     }
     case 'accepted':
+    case 'barred':
       return { type: 'reply', epoch, reply: { type, ballot } }
     case 'refused': {
       const promised = readBallot(reader)

@@ -1,18 +1,23 @@
 /**
- * What a node must not forget of the chain, as three rows:
+ * What a node must not forget of the chain, as four rows:
  *
  *   topology   the latest decided epoch it knows, as topology-bytes.ts draws it
  *   vote       u8 version (1)   u32 epoch   u8 1: ballot   u8 1: [ballot   value]     its vote on the epoch after
  *   ballot     u8 version (1)   u64 counter                                           the highest that it proposed with
+ *   acceptor   u8 version (1)   u64 id   u32 length   place                           under which it votes and proposes since it has these rows
  *
  * A vote on an epoch that is decided by now says nothing any more, and may lie there.
+ *
+ * Whoever has lost the rows has no id either, and takes another one; so does who finds that they were copied to another place. Rows that
+ * are put back behind its back, as by an earlier image of a whole disk, nobody can notice.
  */
 import { ByteReader, ByteWriter } from '../../base/bytes.ts'
 import type { Done } from '../../env.ts'
 import type { VoterState } from '../paxos.ts'
 import { readAccepted, readBallot, writeAccepted, writeBallot } from './chain-messages.ts'
+import { noId, readId, writeId } from './topology-bytes.ts'
 
-export type ChainRowName = 'topology' | 'vote' | 'ballot'
+export type ChainRowName = 'topology' | 'vote' | 'ballot' | 'acceptor'
 
 export type ChainRows = { readonly [Name in ChainRowName]?: Uint8Array | undefined }
 
@@ -24,6 +29,9 @@ export type ChainStore = {
    */
   save(rows: ChainRows, done: Done): void
 }
+
+/** `place`: where the rows were when the id was drawn, as whoever stores them tells places apart. */
+export type StoredAcceptor = { readonly id: string; readonly place: string }
 
 export type StoredVote = { readonly epoch: number; readonly state: VoterState<Uint8Array> }
 
@@ -65,4 +73,22 @@ export function decodeCounter(bytes: Uint8Array): number | undefined {
   const isKnown = reader.u8() === version
   const counter = reader.u64()
   return isKnown && !reader.failed && reader.remaining === 0 ? counter : undefined
+}
+
+export function encodeAcceptor({ id, place }: StoredAcceptor): Uint8Array {
+  const writer = new ByteWriter(64)
+  writer.u8(version)
+  writeId(writer, id)
+  writer.bytes(new TextEncoder().encode(place))
+  return writer.toBytes()
+}
+
+/** Undefined where the row is damaged or of another version. */
+export function decodeAcceptor(bytes: Uint8Array): StoredAcceptor | undefined {
+  const reader = new ByteReader(bytes)
+  const isKnown = reader.u8() === version
+  const id = readId(reader)
+  const place = new TextDecoder().decode(reader.bytes())
+  const isWhole = isKnown && id !== noId && !reader.failed && reader.remaining === 0
+  return isWhole ? { id, place } : undefined
 }

@@ -8,6 +8,12 @@
  *               exactly once, whoever brought it through (proposals.ts)
  *   catching up `have` tells what a node has; who has more answers with what has changed, or all of it. Now and then to a random member, so
  *               that nothing that was lost stays lost. Who has nothing and was told whom to follow takes what it gets first
+ *   forgetting  votes and ballots hold good only as long as they are remembered. A member is in the topology with the id of its memory, its
+ *               acceptor, which names its ballots, too. Who comes back without it, from a lost disk, a backup or a copy, draws another one:
+ *               under that it is barred from voting until an epoch names it, which it asks the voters for by itself, as any change. It
+ *               has voted on nothing before that epoch, so that nothing that it forgot can be asked of it. To the others it is until then a
+ *               voter that is down; where a majority is gone in this way only force helps. Who is the only member has nobody
+ *               to ask: after some time in which nobody tells it otherwise, it names itself
  *   force       an epoch that is decided by nobody else, for the case that the voters are gone for good. It is a million epochs on, so that
  *               nothing that the others decide meanwhile can be taken for its successor: where both meet, the forced one stays
  *
@@ -26,7 +32,14 @@ import {
   decodeChainMessage,
   encodeChainMessage,
 } from './chain-messages.ts'
-import { type ChainRows, type ChainStore, decodeCounter, decodeVote } from './chain-store.ts'
+import {
+  type ChainRows,
+  type ChainStore,
+  decodeAcceptor,
+  decodeCounter,
+  decodeVote,
+  encodeAcceptor,
+} from './chain-store.ts'
 import { ChainVoter } from './chain-voter.ts'
 import { signed } from './plan.ts'
 import {
@@ -49,6 +62,7 @@ import {
   encodeTopology,
   noId,
 } from './topology-bytes.ts'
+import { nameAcceptor, withAcceptor } from './transitions.ts'
 
 export type ChainParameters = ProposalParameters & {
   /** How often a member is told what this node has. */
@@ -70,6 +84,9 @@ export const chainDefaults: ChainParameters = {
 /** What a forced epoch is ahead of the one before: more than anybody decides in the usual way before he hears of it. */
 export const forcedEpochStep = 1_000_000
 
+/** Who is the only member waits so many intervals for others that know more before it names its own acceptor. */
+const soleIntervals = 5
+
 export type ChainOptions = {
   readonly nodeId: string
   readonly random: Random
@@ -77,6 +94,8 @@ export type ChainOptions = {
   readonly store: ChainStore
   /** What the store holds. */
   readonly stored: ChainRows
+  /** Where the rows are stored: in another place they are a copy, which may be old. Default: always the same. */
+  readonly place?: string
   readonly parameters?: Partial<ChainParameters>
   /** Sends bytes to an address; they arrive or not. */
   send(address: string, bytes: Uint8Array): void
@@ -100,6 +119,12 @@ export class Chain {
   /** The epoch that is being stored. */
   #adopting = 0
   #voter: ChainVoter | undefined
+  readonly #acceptor: string
+  #isAcceptorDurable: boolean
+  #isNaming = false
+  /** When it may ask again, and when it may do without. */
+  #nextNamingMs: number
+  readonly #soleNamingMs: number
   readonly #proposals: Proposals
   #seeds: readonly string[] = []
   #nextSyncMs: number
@@ -112,8 +137,14 @@ export class Chain {
     this.#parameters = { ...chainDefaults, ...options.parameters }
     this.#nowMs = nowMs
     this.#nextSyncMs = nowMs
+    this.#nextNamingMs = nowMs
+    this.#soleNamingMs = nowMs + soleIntervals * this.#parameters.syncIntervalMs
+    const remembered = rememberedAcceptor(options)
+    this.#isAcceptorDurable = remembered !== undefined
+    this.#acceptor = remembered ?? newChange(options.random)
+    if (remembered === undefined) this.#saveAcceptor()
     this.#proposals = new Proposals({
-      nodeId: options.nodeId,
+      acceptor: this.#acceptor,
       random: options.random,
       store,
       parameters: this.#parameters,
@@ -126,7 +157,7 @@ export class Chain {
     if (stored.topology === undefined) return
     const topology = rowOf('topology', decodeTopology(stored.topology))
     this.#epoch = epochOf(topology, stored.topology)
-    this.#voter = new ChainVoter(store, topology.epoch + 1, vote)
+    this.#voter = new ChainVoter(store, topology.epoch + 1, remembered === undefined ? undefined : vote)
   }
 
   /** The latest epoch that this node has; undefined before it has any. */
@@ -139,15 +170,24 @@ export class Chain {
     return this.#epoch?.digest ?? noId
   }
 
+  /** Under which this node votes and proposes, once the topology says so. */
+  get acceptor(): string {
+    return this.#acceptor
+  }
+
   /** Changes that wait, the one that is proposed among them. */
   get changesPending(): number {
     return this.#proposals.length
   }
 
-  /** Begins a chain with a cluster of one. */
+  /** Begins a chain with a cluster of one, or of some that begin alike: then it names all their acceptors. */
   found(topology: Topology, done: (error: SunwiseError | undefined) => void): void {
     assert(this.#epoch === undefined && this.#adopting === 0, 'A node founds a cluster only where it has none')
-    this.#adopt(topology, encodeTopology(topology), done)
+    const { nodeId } = this.#options
+    const isNamed = topology.members.find((member) => member.nodeId === nodeId)?.acceptor !== undefined
+    const members = isNamed ? topology.members : withAcceptor(topology.members, nodeId, this.#acceptor)
+    const founded = { ...topology, members }
+    this.#adopt(founded, encodeTopology(founded), done)
   }
 
   /** Takes the chain that is heard of first from these addresses; asks them now and again. */
@@ -179,7 +219,8 @@ export class Chain {
     if (this.#epoch === undefined)
       return done(failed('NOT_READY', 'Cannot change the cluster: this node has not joined'))
     const { topology } = this.#epoch
-    const outcome = apply({ ...topology, epoch: topology.epoch + forcedEpochStep - 1, changes: [] })
+    const members = withAcceptor(topology.members, this.#options.nodeId, this.#acceptor)
+    const outcome = apply({ ...topology, members, epoch: topology.epoch + forcedEpochStep - 1, changes: [] })
     if (isRefusal(outcome)) return done({ type: 'refused', refusal: outcome })
     const forced = signed(outcome, newChange(this.#options.random))
     this.#adopt(forced, encodeTopology(forced), (error) => {
@@ -194,6 +235,7 @@ export class Chain {
     this.#nowMs = nowMs
     this.#proposals.tick(nowMs)
     if (nowMs >= this.#nextSyncMs) this.#sync()
+    this.#nameAcceptor()
   }
 
   /** Takes a message; what is none, or of another cluster, is passed over. `from` is the address to answer to. */
@@ -328,9 +370,50 @@ export class Chain {
 
   #vote(epoch: number, request: ChainRequest, answer: (reply: ChainReply) => void): void {
     const { topology } = this.#epoch!
-    if (this.#voter!.epoch !== epoch || !topology.voters.includes(this.#options.nodeId)) return
+    const { nodeId } = this.#options
+    if (this.#voter!.epoch !== epoch || !topology.voters.includes(nodeId)) return
+    // Under this id it has never voted, under the one before it does not know what.
+    if (!this.#isNamed(topology)) return answer({ type: 'barred', ballot: request.ballot })
     if (request.type === 'accept' && !isSuccessor(topology, request.value)) return
     this.#voter!.ask(request, answer)
+  }
+
+  #isNamed({ members }: Topology): boolean {
+    return members.some(({ nodeId, acceptor }) => nodeId === this.#options.nodeId && acceptor === this.#acceptor)
+  }
+
+  #saveAcceptor(): void {
+    this.#isNaming = true
+    const row = encodeAcceptor({ id: this.#acceptor, place: this.#options.place ?? '' })
+    this.#options.store.save({ acceptor: row }, (error) => {
+      this.#isNaming = false
+      this.#isAcceptorDurable = error === undefined
+    })
+  }
+
+  /** Has the topology name the acceptor of this node where it names another one, or none. */
+  #nameAcceptor(): void {
+    const topology = this.#epoch?.topology
+    if (topology === undefined || this.#isNaming || this.#nowMs < this.#nextNamingMs) return
+    const { nodeId } = this.#options
+    if (!topology.members.some((member) => member.nodeId === nodeId) || this.#isNamed(topology)) return
+    this.#nextNamingMs = this.#nowMs + this.#parameters.syncIntervalMs
+    if (!this.#isAcceptorDurable) return this.#saveAcceptor()
+    const apply = (before: Topology): ReturnType<TopologyChange> => nameAcceptor(before, nodeId, this.#acceptor)
+    if (topology.members.length === 1) {
+      const outcome = apply(topology)
+      if (this.#nowMs < this.#soleNamingMs || this.#adopting !== 0 || isRefusal(outcome)) return
+      const named = signed(outcome, newChange(this.#options.random))
+      return this.#adopt(named, encodeTopology(named))
+    }
+    this.#isNaming = true
+    this.#proposals.add(
+      apply,
+      () => {
+        this.#isNaming = false
+      },
+      this.#nowMs,
+    )
   }
 
   // Proposing.
@@ -365,6 +448,13 @@ export class Chain {
 
 function epochOf(topology: Topology, bytes: Uint8Array): Epoch {
   return { topology, bytes, digest: digestOfBytes(bytes) }
+}
+
+/** The acceptor whose votes and ballots the stored rows are; undefined where they are lost or a copy. @throws CATALOG_CORRUPT */
+function rememberedAcceptor({ stored, place = '' }: ChainOptions): string | undefined {
+  if (stored.acceptor === undefined) return undefined
+  const acceptor = rowOf('acceptor', decodeAcceptor(stored.acceptor))
+  return acceptor.place === place ? acceptor.id : undefined
 }
 
 function rowOf<Value>(name: string, value: Value | undefined): Value {

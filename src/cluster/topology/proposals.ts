@@ -3,6 +3,7 @@
  *
  *   ballot      stored, then used: after a restart it must not stand for another value
  *   no answer   asked again, and after some times begun anew
+ *   barred      by a voter that may have forgotten what it said: it counts as one that does not answer, and an end by time names it
  *   beaten      by a higher ballot: begun anew after a pause, drawn at random and longer each time, so that two do not beat each other for ever
  *   decided     where the new epoch names the change, it is made; where it does not, it is applied to that epoch and proposed again; where
  *               that cannot be known, since too many epochs have passed, the answer says so
@@ -44,7 +45,8 @@ export type ChangeOutcome =
 export type ChangeDone = (outcome: ChangeOutcome) => void
 
 export type ProposalsOptions = {
-  readonly nodeId: string
+  /** Names its ballots: another one where it may have forgotten which it used. */
+  readonly acceptor: string
   readonly random: Random
   readonly store: ChainStore
   readonly parameters: ProposalParameters
@@ -76,6 +78,8 @@ type Proposal = {
   isStoring: boolean
   /** Some voter may have accepted the value. */
   isOut: boolean
+  /** Voters that have no vote. */
+  readonly barred: Set<string>
   nextMs: number
   resends: number
   defeats: number
@@ -135,6 +139,10 @@ export class Proposals {
     this.#nowMs = nowMs
     const proposal = this.#proposal
     if (proposal?.epoch !== epoch || proposal.isStoring) return
+    if (reply.type === 'barred') {
+      proposal.barred.add(voter)
+      return
+    }
     const { proposer } = proposal
     const told = reply.type === 'promised' ? reply.accepted : undefined
     if (told !== undefined && !isSuccessor(proposal.before, told.value)) return
@@ -169,9 +177,10 @@ export class Proposals {
       before,
       epoch: before.epoch + 1,
       value,
-      proposer: new Proposer(this.#options.nodeId, before.voters, value, this.#counter),
+      proposer: new Proposer(this.#options.acceptor, before.voters, value, this.#counter),
       isStoring: false,
       isOut: false,
+      barred: new Set(),
       nextMs: this.#nowMs,
       resends: 0,
       defeats: 0,
@@ -221,7 +230,10 @@ export class Proposals {
     for (const pending of this.#queue.filter(({ deadlineMs }) => this.#nowMs >= deadlineMs)) {
       const proposal = this.#proposal?.pending === pending ? this.#proposal : undefined
       if (proposal !== undefined) this.#drop(proposal)
-      const why = 'No majority of the voters has decided the change in time'
+      const barred = [...(proposal?.barred ?? [])]
+      const lost =
+        barred.length === 0 ? '' : `; without a vote, since they lost what they had voted: ${barred.join(', ')}`
+      const why = `No majority of the voters has decided the change in time${lost}`
       this.#settle(pending, failed('TIMEOUT', why, proposal?.isOut === true ? 'unknown' : 'none'))
     }
   }

@@ -1,15 +1,15 @@
 /**
  * A topology as bytes: stored, voted on, and sent. Numbers are little-endian; a varint has 7 bits a byte, the lowest first.
  *
- *   whole     u8 version (1)   u8 0   frame   members   buckets   partition x Q
- *   delta     u8 version (1)   u8 1   u32 epoch and u64 digest of what it goes on from   u64 digest of the result
+ *   whole     u8 version (2)   u8 0   frame   members   buckets   partition x Q
+ *   delta     u8 version (2)   u8 1   u32 epoch and u64 digest of what it goes on from   u64 digest of the result
  *             frame   u8 bits: 1 members follow, 2 buckets follow   members   buckets
  *             u16 count   (u16 number, partition) x count, ascending: those that differ
  *
  *   frame     u64 cluster   u32 epoch   u8 log2 of Q   u8 1: a plan is due   u32 batch   u32 next bucket id
  *             u8 count   u64 voter x count   u8 count   u64 change x count
  *   members   u16 count, then each: u64 node   u8 state   u16 hundredths of weight   u32 joined at   u64 replaced node or 0
- *             text address   text zone
+ *             u64 acceptor or 0   text address   text zone
  *   buckets   u16 count, then each: u32 id   text name   u8 n   u8 r   u8 w   u8 bits: 1 sloppy, 2 lww
  *             u8 durability: 0 the server's, 1 os, 2 interval, 3 sync   u64 ttl or 0   u32 greatest value or 0
  *   partition u8 bits 0-2 stage, 3-5 length of old, 6: new differs and follows   member x length of old
@@ -36,7 +36,7 @@ import {
   type TopologyMember,
 } from './topology.ts'
 
-export const topologyVersion = 1
+export const topologyVersion = 2
 const wholeKind = 0
 const deltaKind = 1
 const durabilities = [undefined, 'os', 'interval', 'sync'] as const
@@ -204,12 +204,13 @@ function topologyOf(
 
 function writeMembers(writer: ByteWriter, members: readonly TopologyMember[]): void {
   writer.u16(members.length)
-  for (const { nodeId, state, weight, joinedAt, replaces, address, zone } of members) {
+  for (const { nodeId, state, weight, joinedAt, replaces, acceptor, address, zone } of members) {
     writeId(writer, nodeId)
     writer.u8(memberStandings.indexOf(state))
     writer.u16(Math.round(weight * 100))
     writer.u32(joinedAt)
     writeId(writer, replaces ?? noId)
+    writeId(writer, acceptor ?? noId)
     writeText(writer, address)
     writeText(writer, zone)
   }
@@ -225,11 +226,13 @@ function readMembers(reader: ByteReader): readonly TopologyMember[] | undefined 
     const weight = reader.u16() / 100
     const joinedAt = reader.u32()
     const replaced = readId(reader)
+    const acceptorId = readId(reader)
     const address = readText(reader)
     const zone = readText(reader)
     if (reader.failed || state === undefined || address === undefined || zone === undefined) return undefined
     const replaces = replaced === noId ? undefined : replaced
-    members.push({ nodeId, address, weight, zone, joinedAt, state, replaces })
+    const acceptor = acceptorId === noId ? undefined : acceptorId
+    members.push({ nodeId, address, weight, zone, joinedAt, state, replaces, acceptor })
   }
   return members
 }

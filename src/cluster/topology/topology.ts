@@ -36,6 +36,8 @@ export type TopologyMember = {
   readonly state: MemberStanding
   /** The member that leaves for it, and whose replicas it takes. */
   readonly replaces: string | undefined
+  /** Under this id it votes and proposes (chain.ts): sixteen digits, another one where it may have forgotten. Undefined: it has not told yet. */
+  readonly acceptor: string | undefined
 }
 
 export const stages = ['stable', 'writeBothReadOld', 'streaming', 'writeBothReadNew', 'cleanUp'] as const
@@ -112,11 +114,17 @@ export function copiesOf({ buckets }: Pick<Topology, 'buckets'>): number {
 }
 
 /**
- * Who is to decide: the first 1, 3 or 5 of the normal members by join order, one of each zone before a second of any. Whoever joins or
- * leaves has no vote: a majority must not hang on it.
+ * Who can be given a vote: normal members. Whoever joins or leaves has none, since a majority must not hang on it; nor has who has not told
+ * under which id it votes, except where none of those who have joined has.
  */
+export function electableMembers(members: readonly TopologyMember[]): readonly TopologyMember[] {
+  const isAnyNamed = members.some(({ state, acceptor }) => state !== 'joining' && acceptor !== undefined)
+  return members.filter(({ state, acceptor }) => state === 'normal' && (acceptor !== undefined || !isAnyNamed))
+}
+
+/** Who is to decide: the first 1, 3 or 5 of those that can, by join order, one of each zone before a second of any. */
 export function votersOf(members: readonly TopologyMember[]): readonly string[] {
-  const normal = members.filter(({ state }) => state === 'normal').sort(compareMembers)
+  const normal = [...electableMembers(members)].sort(compareMembers)
   const count = normal.length >= 5 ? 5 : normal.length >= 3 ? 3 : 1
   const inZone = new Map<string, number>()
   const ranked = normal.map(({ nodeId, zone }) => {

@@ -14,6 +14,7 @@ import { nextOf, planned } from './plan.ts'
 import { type Refusal, refusal } from './refusal.ts'
 import {
   copiesOf,
+  electableMembers,
   type PartitionState,
   type Topology,
   type TopologyBucket,
@@ -26,6 +27,8 @@ export type NewMember = {
   readonly address: string
   readonly weight?: number
   readonly zone?: string
+  /** Default: it has itself named when it hears that it is a member. */
+  readonly acceptor?: string | undefined
 }
 
 export type MemberChange =
@@ -89,7 +92,7 @@ export function changeMembers(topology: Topology, changes: readonly MemberChange
   if (members.length > Limits.clusterMembersMax) {
     return refusal('TOO_MANY_MEMBERS', `Cannot have ${members.length} members: ${Limits.clusterMembersMax} is the most`)
   }
-  if (!members.some(({ state }) => state === 'normal')) {
+  if (electableMembers(members).length === 0) {
     return refusal('LAST_MEMBER', 'Cannot let the last member leave that takes part in decisions')
   }
   return planned(nextOf(topology, { members }))
@@ -174,7 +177,7 @@ export function forceRemove(topology: Topology, nodeId: string): Topology | Refu
     .filter((member) => member.nodeId !== nodeId)
     .map((member) => (member.replaces === nodeId ? { ...member, replaces: undefined } : member))
   if (rest.length === 0) return refusal('LAST_MEMBER', 'Cannot remove the only member')
-  const hasNormal = rest.some(({ state }) => state === 'normal')
+  const hasNormal = electableMembers(rest).length > 0
   // Somebody has to decide, and whoever is left has what is left.
   const members = hasNormal
     ? rest
@@ -188,6 +191,18 @@ export function forceRemove(topology: Topology, nodeId: string): Topology | Refu
     return settledAt(old.length > 0 ? old : [spare], epoch)
   })
   return planned(nextOf(topology, { members, partitions, batch: 0 }))
+}
+
+/** From here on this member votes and proposes under another id: what it said under an earlier one it may not know. */
+export function nameAcceptor(topology: Topology, nodeId: string, acceptor: string): Topology | Refusal {
+  const member = topology.members.find((other) => other.nodeId === nodeId)
+  if (member === undefined) return refusal('MEMBER_UNKNOWN', `Cannot let ${nodeId} vote: it is no member`)
+  if (member.acceptor === acceptor) return refusal('NO_CHANGE', `Cannot let ${nodeId} vote: it does already`)
+  return nextOf(topology, { members: withAcceptor(topology.members, nodeId, acceptor) })
+}
+
+export function withAcceptor(members: Members, nodeId: string, acceptor: string): Members {
+  return members.map((member) => (member.nodeId === nodeId ? { ...member, acceptor } : member))
 }
 
 /** Members that have come or gone are done with: those that join are normal, those that leave are gone. */
@@ -243,11 +258,11 @@ function replanned(topology: Topology, changed: Pick<Partial<Topology>, 'buckets
 }
 
 function memberOf(
-  { nodeId, address, weight = 1, zone = '' }: NewMember,
+  { nodeId, address, weight = 1, zone = '', acceptor }: NewMember,
   joinedAt: number,
   replaces: string | undefined,
 ): TopologyMember {
-  return { nodeId, address, weight, zone, joinedAt, state: 'joining', replaces }
+  return { nodeId, address, weight, zone, joinedAt, state: 'joining', replaces, acceptor }
 }
 
 function settledAt(list: readonly string[], epoch: number): PartitionState {

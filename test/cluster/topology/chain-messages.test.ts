@@ -8,8 +8,10 @@ import {
   encodeChainMessage,
 } from '../../../src/cluster/topology/chain-messages.ts'
 import {
+  decodeAcceptor,
   decodeCounter,
   decodeVote,
+  encodeAcceptor,
   encodeCounter,
   encodeVote,
   type StoredVote,
@@ -55,6 +57,7 @@ const examples: readonly (readonly [ChainMessage, string])[] = [
     { ...common, type: 'reply', epoch: 5, reply: { type: 'refused', ballot, promised: higher } },
     `${head('07')} 05000000 ${ballotHex} ${higherHex}`,
   ],
+  [{ ...common, type: 'reply', epoch: 5, reply: { type: 'barred', ballot } }, `${head('08')} 05000000 ${ballotHex}`],
 ]
 
 const votes: readonly (readonly [StoredVote, string])[] = [
@@ -75,13 +78,16 @@ test('Chain messages: each kind has exactly these bytes', () => {
   }
 })
 
-test('Chain rows: a vote and a counter have exactly these bytes', () => {
+test('Chain rows: a vote, a counter and an acceptor have exactly these bytes', () => {
   for (const [vote, hex] of votes) {
     assert.equal(encodeVote(vote).toHex(), hexOf(hex))
     assert.deepEqual(decodeVote(encodeVote(vote)), vote)
   }
   assert.equal(encodeCounter(0x0102).toHex(), hexOf('01 0201000000000000'))
   assert.equal(decodeCounter(encodeCounter(2 ** 40)), 2 ** 40)
+  const acceptor = { id: '1122334455667788', place: '7 8' }
+  assert.equal(encodeAcceptor(acceptor).toHex(), hexOf('01 8877665544332211 03000000 372038'))
+  assert.deepEqual(decodeAcceptor(encodeAcceptor(acceptor)), acceptor)
 })
 
 test('Chain messages: a part of one is none, nor is one with more behind it, nor one that is too long', () => {
@@ -93,6 +99,7 @@ test('Chain messages: a part of one is none, nor is one with more behind it, nor
   for (const [message] of examples) check(encodeChainMessage(message), decodeChainMessage)
   for (const [vote] of votes) check(encodeVote(vote), decodeVote)
   check(encodeCounter(5), decodeCounter)
+  check(encodeAcceptor({ id: common.sender, place: 'here' }), decodeAcceptor)
   const long = new Uint8Array(Limits.topologyBytesMax + 1)
   assert.equal(decodeChainMessage(encodeChainMessage({ ...common, type: 'whole', value: long })), undefined)
   const far = { counter: 2 ** 48, proposer: ballot.proposer }

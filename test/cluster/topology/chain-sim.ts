@@ -11,7 +11,13 @@ import { SeededRandom } from '../../../src/base/seeded-random.ts'
 import { type Ballot, compareBallots } from '../../../src/cluster/paxos.ts'
 import { Chain, type ChainParameters } from '../../../src/cluster/topology/chain.ts'
 import { type ChainMessage, decodeChainMessage } from '../../../src/cluster/topology/chain-messages.ts'
-import { type ChainRows, decodeCounter, decodeVote } from '../../../src/cluster/topology/chain-store.ts'
+import {
+  type ChainRows,
+  decodeAcceptor,
+  decodeCounter,
+  decodeVote,
+  encodeAcceptor,
+} from '../../../src/cluster/topology/chain-store.ts'
 import { invariantsOf, stepInvariantsOf } from '../../../src/cluster/topology/invariants.ts'
 import type { ChangeOutcome } from '../../../src/cluster/topology/proposals.ts'
 import type { Topology } from '../../../src/cluster/topology/topology.ts'
@@ -22,7 +28,7 @@ import {
   encodeTopology,
 } from '../../../src/cluster/topology/topology-bytes.ts'
 import { putBucket } from '../../../src/cluster/topology/transitions.ts'
-import { addressOf, type Change, clusterOf, created, idOf } from './topology-rig.ts'
+import { acceptorOf, addressOf, type Change, clusterOf, created, idOf, withAcceptors } from './topology-rig.ts'
 
 const tickMs = 50
 
@@ -37,6 +43,8 @@ export type SimNode = {
   /** Counts lives: what belongs to an earlier one does not happen any more. */
   life: number
   durable: ChainRows
+  /** Where its disk is. */
+  place: string
   /** Saves under way, in the order of their calls. */
   readonly saves: Save[]
 }
@@ -80,7 +88,7 @@ export class ChainSim {
   /** The first founds a cluster, the others follow. */
   start(count: number, partitions = 8): void {
     for (let index = 0; index < count; index++) this.#add(index)
-    const first = created(partitions)
+    const first = withAcceptors(created(partitions))
     this.book.found(first)
     this.nodes[0]!.chain.found(first, () => {})
     this.run(100)
@@ -89,7 +97,7 @@ export class ChainSim {
 
   /** All are voters or members from the first. */
   startAtRest(count: number, partitions = 8): void {
-    const topology = clusterOf(count, partitions)
+    const topology = withAcceptors(clusterOf(count, partitions))
     this.book.found(topology)
     for (let index = 0; index < count; index++) this.#add(index, { topology: encodeTopology(topology) })
   }
@@ -106,7 +114,8 @@ export class ChainSim {
       chain: undefined as never,
       isUp: true,
       life: 0,
-      durable,
+      place: '',
+      durable: { ...durable, acceptor: encodeAcceptor({ id: acceptorOf(index), place: '' }) },
       saves: [],
     }
     this.nodes.push(node)
@@ -120,6 +129,7 @@ export class ChainSim {
       nowMs: this.nowMs,
       parameters: this.#parameters,
       stored: node.durable,
+      place: node.place,
       store: { save: (rows, done) => this.#save(node, rows, done) },
       send: (to, bytes) => this.#send(node, to, bytes),
       changed: (topology) => {
@@ -138,6 +148,38 @@ export class ChainSim {
     // Of what was under way some is there, the earlier before the later.
     const kept = this.random.below(node.saves.length + 1)
     for (const { rows } of node.saves.splice(0).slice(0, kept)) this.#keep(node, rows)
+  }
+
+  /** Its disk is lost, or what an earlier copy of it holds is put in its place, which it can tell. */
+  wipe(node: SimNode, earlier: ChainRows = {}): void {
+    if (node.isUp) this.crash(node)
+    node.durable = earlier
+    node.place += '+'
+  }
+
+  /** Whether a node has lost nothing since it was decided that it votes under the id that it has. */
+  #isIntact({ nodeId, durable, place }: SimNode): boolean {
+    const acceptor = durable.acceptor === undefined ? undefined : decodeAcceptor(durable.acceptor)
+    const member = this.book.latest.members.find((other) => other.nodeId === nodeId)
+    return member !== undefined && member.acceptor === acceptor?.id && acceptor?.place === place
+  }
+
+  /** Whether a majority of those who decide next have lost nothing. */
+  get canDecide(): boolean {
+    const { voters } = this.book.latest
+    const intact = this.nodes.filter((node) => voters.includes(node.nodeId) && this.#isIntact(node))
+    return intact.length * 2 > voters.length
+  }
+
+  /** Whether a disk can be lost: no other member has lost one, and the others that decide have the latest epoch and are a majority. */
+  canLose(node: SimNode): boolean {
+    const { voters, members, epoch } = this.book.latest
+    const others = this.nodes.filter((other) => other !== node && members.some(({ nodeId }) => nodeId === other.nodeId))
+    const keep = others.filter(({ nodeId, durable }) => {
+      const topology = durable.topology === undefined ? undefined : decodeTopology(durable.topology)
+      return voters.includes(nodeId) && topology?.epoch === epoch
+    })
+    return keep.length * 2 > voters.length && others.every((other) => this.#isIntact(other))
   }
 
   restart(node: SimNode): void {
@@ -265,12 +307,12 @@ export class ChainSim {
       const { ballot } = message.request
       const counter = durable.ballot === undefined ? 0 : decodeCounter(durable.ballot)!
       assert.ok(counter >= ballot.counter, `${nodeId} uses ballot ${ballot.counter} before it is stored`)
-      const life = this.#ballots.get(`${nodeId} ${ballot.counter}`) ?? node.life
+      const life = this.#ballots.get(`${ballot.proposer} ${ballot.counter}`) ?? node.life
       assert.equal(life, node.life, `${nodeId} uses ballot ${ballot.counter} again after a restart`)
-      this.#ballots.set(`${nodeId} ${ballot.counter}`, life)
+      this.#ballots.set(`${ballot.proposer} ${ballot.counter}`, life)
       if (message.request.type === 'accept') this.book.proposed(message.epoch, ballot, message.request.value)
     }
-    if (message.type !== 'reply' || message.reply.type === 'refused') return
+    if (message.type !== 'reply' || message.reply.type === 'refused' || message.reply.type === 'barred') return
     const { epoch, reply } = message
     const vote = durable.vote === undefined ? undefined : decodeVote(durable.vote)
     // A vote on a later epoch says that this one is decided, and stored.
@@ -360,6 +402,10 @@ export class EpochBook {
   /** A node goes by an epoch. */
   adopted(nodeId: string, topology: Topology): void {
     if (this.isForced && !this.epochs.has(topology.epoch)) this.#note(topology, digestOf(topology))
+    const [sole, other] = this.epochs.get(topology.epoch - 1)?.members ?? []
+    // It has nobody to ask under which id it votes.
+    const isSole = sole?.nodeId === nodeId && other === undefined
+    if (isSole && !this.epochs.has(topology.epoch)) this.#note(topology, digestOf(topology))
     const known = this.#digests.get(topology.epoch)
     assert.ok(known !== undefined, `${nodeId} goes by epoch ${topology.epoch}, which no majority has decided`)
     assert.equal(digestOf(topology), known, `${nodeId} goes by another epoch ${topology.epoch} than was decided`)

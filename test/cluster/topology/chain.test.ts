@@ -75,7 +75,7 @@ test('Chain: 1, 2, 3, 2, 1 members, with a crash at every message and every save
 })
 
 /** Faults and load for a while, then peace. */
-function run(seed: string): { readonly epochs: number; readonly messages: number } {
+function run(seed: string): { readonly epochs: number; readonly messages: number; readonly wiped: number } {
   const draw = new SeededRandom(seed)
   // Some give up before they hear what has become of their change.
   const sim = new ChainSim(seed, { changeTimeoutMs: draw.pick([300, 3000, 30_000]) })
@@ -91,7 +91,12 @@ function run(seed: string): { readonly epochs: number; readonly messages: number
   }
   const crashOneIn = oneIn(0, 20, 60, 200)
   const cutOneIn = oneIn(0, 10, 40)
+  // A fork of its own: without wipes a seed draws what it always did.
+  const wipes = sim.random.fork('wipes')
+  const wipeOneIn = wipes.pick([0, 5, 15])
   let sides = 0
+  let wiped = 0
+  const images = new Map<SimNode, SimNode['durable']>()
   for (let turn = 0; turn < 60; turn++) {
     sim.run(random.between(10, 120))
     const node = random.pick(sim.nodes)
@@ -99,6 +104,15 @@ function run(seed: string): { readonly epochs: number; readonly messages: number
       if (random.chance(1, 3)) sim.restart(node)
       continue
     }
+    if (wipeOneIn > 0 && wipes.chance(1, wipeOneIn) && sim.canLose(node)) {
+      // A disk that is lost, or an earlier copy of it that is put back.
+      const image = images.get(node)
+      sim.wipe(node, image !== undefined && wipes.chance(1, 2) ? image : {})
+      wiped++
+      sim.restartLater(node, wipes.between(1, 500))
+      continue
+    }
+    if (wipes.chance(1, 10)) images.set(node, node.durable)
     if (crashOneIn > 0 && random.chance(1, crashOneIn)) {
       // In the middle of something, where there is something.
       const at = sim.happenings + random.below(6)
@@ -117,9 +131,11 @@ function run(seed: string): { readonly epochs: number; readonly messages: number
     if (random.chance(1, 3)) sim.mark(node)
     else sim.change(node, drawnChange(node.chain.topology, random, sim.nodes.length))
   }
-  heal(sim)
+  for (const node of sim.nodes) if (!node.isUp) sim.restart(node)
+  // Others may have left before who lost its disk was named again, so that the votes of those who are left do not suffice.
+  if (sim.canDecide) heal(sim)
   sim.checkEnd()
-  return { epochs: sim.book.latest.epoch, messages: sim.happenings }
+  return { epochs: sim.book.latest.epoch, messages: sim.happenings, wiped }
 }
 
 /** All are up and reach each other: everybody gets his change in, and has the whole chain. */
@@ -148,6 +164,7 @@ function heal(sim: ChainSim): void {
 test('Chain: whatever is lost, late, doubled, cut off and crashes, epochs are agreed on and changes made once', (t) => {
   let epochs = 0
   let messages = 0
+  let wiped = 0
   const runs = Math.ceil(300 * scale)
   const only = process.env['SUNWISE_TEST_SEED']
   for (let index = 0; index < runs; index++) {
@@ -156,13 +173,14 @@ test('Chain: whatever is lost, late, doubled, cut off and crashes, epochs are ag
       const outcome = run(seed)
       epochs += outcome.epochs
       messages += outcome.messages
+      wiped += outcome.wiped
     } catch (error) {
       throw new Error(`Seed ${seed}: ${error instanceof Error ? error.message : error}`, { cause: error })
     }
     if (only !== undefined) break
   }
-  t.diagnostic(`${runs} seeds, ${epochs} epochs, ${messages} messages and saves`)
-  assert.ok(only !== undefined || epochs > 10 * runs)
+  t.diagnostic(`${runs} seeds, ${epochs} epochs, ${messages} messages and saves, ${wiped} disks lost`)
+  assert.ok(only !== undefined || (epochs > 10 * runs && wiped > runs / 2))
 })
 
 /** Three voters, the first of which has had its change accepted by a majority, and cannot hear of it. */
@@ -307,6 +325,120 @@ test('Chain: a ballot is not used again after a restart', () => {
   }
 })
 
+/**
+ * Three voters: the first proposes, it and the second accept, and that is decided, but nobody hears of it. The second loses what it knew;
+ * the third proposes another change, and asks the second.
+ */
+function forgotten(lose: (sim: ChainSim, voter: SimNode) => void): void {
+  const { sim, name } = unheard(60 * seconds)
+  const [first, second, third] = sim.nodes as [SimNode, SimNode, SimNode]
+  lose(sim, second)
+  // The first is cut off, and what it sent before comes too late.
+  sim.reaches = (from, to) => from !== 0 && to !== 0
+  sim.restart(second)
+  const { epoch } = sim.book.latest
+  const other = sim.mark(third)
+  sim.run(10 * seconds)
+  assert.equal(sim.marks.get(other), undefined, 'Whoever has forgotten helps to decide nothing')
+  assert.equal(second.chain.topology!.epoch, epoch - 1, 'It has heard of the epoch that names it')
+  assert.equal(sim.book.latest.epoch, epoch)
+  sim.reaches = () => true
+  assert.ok(sim.runUntil(() => sim.marks.get(other)?.type === 'decided', 20 * seconds) !== undefined)
+  assert.equal(sim.marks.get(name)?.type, 'decided')
+  // It votes again, without the first.
+  const isNamed = (): boolean =>
+    sim.book.latest.members.some(({ acceptor }) => acceptor === second.chain.acceptor) && sim.isConverged
+  assert.ok(sim.runUntil(isNamed, 20 * seconds) !== undefined, 'It has itself named')
+  assert.ok(sim.book.latest.voters.includes(second.nodeId))
+  sim.crash(first)
+  const without = sim.mark(third)
+  assert.ok(sim.runUntil(() => sim.marks.get(without)?.type === 'decided', 10 * seconds) !== undefined)
+  sim.restart(first)
+  heal(sim)
+  sim.checkEnd()
+}
+
+test('Chain: a voter that lost its disk does not vote under its old name; another epoch names it, and it does', () => {
+  forgotten((sim, voter) => {
+    sim.reaches = () => false
+    sim.wipe(voter)
+  })
+})
+
+test('Chain: a voter that was put back from an earlier copy does not vote under its old name', () => {
+  const before = { topology: encodeTopology(clusterOf(3)), acceptor: new Uint8Array() }
+  forgotten((sim, voter) => {
+    const { topology, acceptor } = voter.durable
+    assert.ok(topology !== undefined && acceptor !== undefined && voter.durable.vote !== undefined)
+    sim.wipe(voter, { ...before, topology, acceptor })
+  })
+})
+
+test('Chain: who lost its disk uses none of its ballots again', () => {
+  const sim = new ChainSim('lost ballots')
+  sim.startAtRest(3)
+  const [node, , third] = sim.nodes as [SimNode, SimNode, SimNode]
+  const used: string[][] = [[]]
+  sim.sent = ({ index }, message) => {
+    if (index !== 0 || message.type !== 'request') return
+    const { counter, proposer } = message.request.ballot
+    used.at(-1)!.push(`${counter} ${proposer}`)
+  }
+  // Nobody answers; then only one does, which tells it what is decided.
+  sim.reaches = () => false
+  sim.mark(node)
+  sim.run(2 * seconds)
+  sim.wipe(node)
+  sim.reaches = (from, to) => from + to !== 1
+  sim.restart(node)
+  used.push([])
+  sim.run(5 * seconds)
+  sim.mark(node)
+  sim.run(5 * seconds)
+  const [before, after] = used as [string[], string[]]
+  assert.ok(before.length > 0 && after.length > 0)
+  assert.deepEqual(
+    after.filter((ballot) => before.includes(ballot)),
+    [],
+  )
+  assert.ok(third.chain.topology !== undefined)
+  heal(sim)
+  sim.checkEnd()
+})
+
+test('Chain: a change that is not decided since voters have lost what they voted says which', () => {
+  const sim = new ChainSim('barred', { changeTimeoutMs: 3 * seconds })
+  sim.startAtRest(3)
+  const [first, second, third] = sim.nodes as [SimNode, SimNode, SimNode]
+  for (const node of [second, third]) {
+    sim.wipe(node)
+    sim.restart(node)
+  }
+  sim.run(2 * seconds)
+  const name = sim.mark(first)
+  sim.run(5 * seconds)
+  const answer = sim.marks.get(name)
+  assert.ok(answer?.type === 'failed' && answer.error.code === 'TIMEOUT' && answer.error.outcome === 'none')
+  assert.match(answer.error.message, new RegExp(`lost what they had voted: .*${second.nodeId}`))
+  // Two of three are gone for good: whoever has the chain goes on by force, and the others vote again.
+  const forced = sim.force(first, (before) => forceRemove(before, third.nodeId))
+  assert.equal(forced?.type, 'decided')
+  const areNamed = (): boolean =>
+    sim.isConverged && sim.book.latest.members.some(({ acceptor }) => acceptor === second.chain.acceptor)
+  assert.ok(sim.runUntil(areNamed, 20 * seconds) !== undefined)
+})
+
+test('Chain: the only member of a cluster whose data was copied names itself, and goes on', () => {
+  const sim = new ChainSim('copied')
+  sim.startAtRest(1)
+  const [node] = sim.nodes as [SimNode]
+  sim.wipe(node, node.durable)
+  sim.restart(node)
+  const name = sim.mark(node)
+  assert.ok(sim.runUntil(() => sim.marks.get(name)?.type === 'decided', 10 * seconds) !== undefined)
+  sim.checkEnd()
+})
+
 test('Chain: two topologies of one epoch are noticed', () => {
   const forks: number[] = []
   const chains = [0, 1].map((node) => {
@@ -354,7 +486,7 @@ test('Chain: at most 64 changes wait', () => {
 
 test('Chain: a stored row that is none is CATALOG_CORRUPT', () => {
   const options = { nodeId: idOf(0), random: new SeededRandom(1), nowMs: 0, store: { save: () => {} }, send: () => {} }
-  for (const row of ['topology', 'vote', 'ballot'] as const) {
+  for (const row of ['topology', 'vote', 'ballot', 'acceptor'] as const) {
     for (const bytes of [new Uint8Array(0), new Uint8Array(9).fill(7)]) {
       assert.throws(() => new Chain({ ...options, stored: { [row]: bytes } }), { code: 'CATALOG_CORRUPT' })
     }

@@ -17,7 +17,7 @@ import {
 import { changeMembers, finish, putBucket } from '../../../src/cluster/topology/transitions.ts'
 import { Limits } from '../../../src/config.ts'
 import { fuzz } from '../../fuzz/fuzzing.ts'
-import { clusterOf, created, given, joinOf, settled, stepped, walk } from './topology-rig.ts'
+import { clusterOf, created, given, joinOf, memberOf, settled, stepped, walk } from './topology-rig.ts'
 
 const scale = Number(process.env['SUNWISE_TEST_SCALE'] ?? 1)
 const deltaOf = (before: Topology, after: Topology): Uint8Array =>
@@ -25,18 +25,20 @@ const deltaOf = (before: Topology, after: Topology): Uint8Array =>
 
 /** Two members, one of them joining, a partition of each kind. */
 function goldenTopology(): Topology {
-  const joined = stepped(created(2), (before) => changeMembers(before, [joinOf(1, 'b')]))
+  const joined = stepped(created(2), (before) =>
+    changeMembers(before, [{ type: 'join', ...memberOf(1, 'b'), acceptor: '000000eff0f1f2f3' }]),
+  )
   const moving = stepped(signed(joined, '1122334455667788'), (before) => beginMoves(before, 1))
   return given(putBucket(moving, 'x', { n: 2, w: 1, conflict: 'lww', durability: 'os', ttlMs: 1000 }))
 }
 
 test('Topology bytes: a topology has exactly these', () => {
   const hex = [
-    '01 00 c8c7c6c5c4c3c2c1 04000000 01 00 03000000 03000000', // version, whole, cluster, epoch 4, 2 partitions, batch 3, next bucket 3
+    '02 00 c8c7c6c5c4c3c2c1 04000000 01 00 03000000 03000000', // version, whole, cluster, epoch 4, 2 partitions, batch 3, next bucket 3
     '01 a000000000000000 01 8877665544332211', // one voter, one change
     '0200', // two members
-    'a000000000000000 01 6400 01000000 0000000000000000 0b 6e6f64652d303a37303731 00', // normal, weight 1, joined at 1
-    'a100000000000000 00 6400 02000000 0000000000000000 0b 6e6f64652d313a37303731 01 62', // joining at 2, zone b
+    'a000000000000000 01 6400 01000000 0000000000000000 0000000000000000 0b 6e6f64652d303a37303731 00', // normal, weight 1, joined at 1
+    'a100000000000000 00 6400 02000000 0000000000000000 f3f2f1f0ef000000 0b 6e6f64652d313a37303731 01 62', // joining at 2, zone b
     '0200', // two buckets
     '01000000 07 64656661756c74 03 07 07 00 00 0000000000000000 00000000', // default: 3, quorum, quorum
     '02000000 01 78 02 07 01 02 01 e803000000000000 00000000', // x: 2, quorum, 1, lww, os, 1 s
@@ -44,14 +46,14 @@ test('Topology bytes: a topology has exactly these', () => {
     '48 00 02 0001 01 00', // stable, planned: 0 to 0 1, since 1
   ]
   assert.equal(encodeTopology(goldenTopology()).toHex(), hex.join('').replaceAll(' ', ''))
-  assert.equal(digestOf(goldenTopology()), '022c3e63616356ce')
+  assert.equal(digestOf(goldenTopology()), '3ab4135448eed46a')
 })
 
 test('Topology bytes: a delta has exactly these', () => {
   const before = created(2)
   const after = stepped(before, (topology) => putBucket(topology, 'x', { n: 1, sloppy: true }))
   const hex = [
-    `01 01 01000000 ${swapped(digestOf(before))} ${swapped(digestOf(after))}`, // version, delta, from epoch 1, digests
+    `02 01 01000000 ${swapped(digestOf(before))} ${swapped(digestOf(after))}`, // version, delta, from epoch 1, digests
     'c8c7c6c5c4c3c2c1 02000000 01 00 00000000 03000000 01 a000000000000000 00', // frame
     '02 0200', // buckets only
     '01000000 07 64656661756c74 03 07 07 00 00 0000000000000000 00000000',

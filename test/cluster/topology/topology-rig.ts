@@ -22,6 +22,8 @@ export type Change = (topology: Topology) => Topology | Refusal
 /** The id of node 0, 1, ... */
 export const idOf = (node: number): string => (0xa0 + node).toString(16).padStart(16, '0')
 export const addressOf = (node: number): string => `node-${node}:7071`
+/** Under which node 0, 1, ... votes at first. */
+export const acceptorOf = (node: number): string => (0xac00 + node).toString(16).padStart(16, '0')
 export const memberOf = (node: number, zone = ''): NewMember => ({ nodeId: idOf(node), address: addressOf(node), zone })
 export const joinOf = (node: number, zone = ''): MemberChange => ({ type: 'join', ...memberOf(node, zone) })
 
@@ -72,6 +74,15 @@ export function clusterOf(nodes: number, partitions = 16, zones = 1): Topology {
   const joins = Array.from({ length: nodes - 1 }, (_, index) => joinOf(index + 1, zoneOf(index + 1)))
   const first = created(partitions, zoneOf(0))
   return joins.length === 0 ? first : settled(stepped(first, (before) => changeMembers(before, joins)))
+}
+
+/** The same with the ids under which its members vote. */
+export function withAcceptors(topology: Topology): Topology {
+  const named = topology.members.map((member) => ({
+    ...member,
+    acceptor: acceptorOf(Number.parseInt(member.nodeId, 16) - 0xa0),
+  }))
+  return { ...topology, members: named }
 }
 
 /** A change that may or may not be allowed now. */

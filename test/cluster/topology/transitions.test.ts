@@ -279,6 +279,7 @@ test('votersOf() takes the first 1, 3 or 5 by join order, one of each zone first
         joinedAt: index + 1,
         state: zone === '-' ? 'joining' : 'normal',
         replaces: undefined,
+        acceptor: undefined,
       })),
     )
       .map((voter) => Number.parseInt(voter, 16) - 0xa0)

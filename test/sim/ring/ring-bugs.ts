@@ -62,7 +62,47 @@ const scenario = (file: string) => ({
   name: `Scenario ${file}: goes as its transcript says`,
 })
 
+const chainTest = (name: string) => ({ file: 'test/cluster/topology/chain.test.ts', name: `Chain: ${name}` })
+
 export const ringBugs: readonly DeliberateBug[] = [
+  {
+    what: 'votes on the next members though it has lost what it voted',
+    patches: [
+      {
+        file: 'src/cluster/topology/chain.ts',
+        from: "if (!this.#isNamed(topology)) return answer({ type: 'barred', ballot: request.ballot })",
+        to: "if (voteless(request)) return answer({ type: 'barred', ballot: request.ballot })",
+      },
+      {
+        file: 'src/cluster/topology/chain.ts',
+        from: 'function epochOf(',
+        to: 'const voteless = (request: ChainRequest): boolean => request.ballot.counter < 0\n\nfunction epochOf(',
+      },
+    ],
+    test: chainTest('a voter that lost its disk does not vote under its old name; another epoch names it, and it does'),
+  },
+  {
+    what: 'takes an earlier copy of its votes for all that it voted',
+    patches: [
+      {
+        file: 'src/cluster/topology/chain.ts',
+        from: 'return acceptor.place === place ? acceptor.id : undefined',
+        to: 'return place.length >= 0 ? acceptor.id : undefined',
+      },
+    ],
+    test: chainTest('a voter that was put back from an earlier copy does not vote under its old name'),
+  },
+  {
+    what: 'names its ballots by its node, so that after the loss of its disk one ballot stands for two proposals',
+    patches: [
+      {
+        file: 'src/cluster/topology/chain.ts',
+        from: '      acceptor: this.#acceptor,\n',
+        to: '      acceptor: options.nodeId,\n',
+      },
+    ],
+    test: chainTest('who lost its disk uses none of its ballots again'),
+  },
   {
     what: 'begins the operations of a batch on one key beside each other',
     patches: [

@@ -12,7 +12,7 @@ import { movesLeft, stageOfMoves } from '../../../src/cluster/topology/moves.ts'
 import { readSet } from '../../../src/cluster/topology/replica-sets.ts'
 import { type PartitionState, type Topology, votersOf } from '../../../src/cluster/topology/topology.ts'
 import { encodeTopology } from '../../../src/cluster/topology/topology-bytes.ts'
-import { changeMembers, type MemberChange } from '../../../src/cluster/topology/transitions.ts'
+import { changeMembers, type MemberChange, type NewMember } from '../../../src/cluster/topology/transitions.ts'
 import { type Durability, Limits } from '../../../src/config.ts'
 import type { Bucket, ListPage, ReadAnswer, WriteAnswer } from '../../../src/replication/requests.ts'
 import { ActorRegistry } from '../../../src/versions/actor-registry.ts'
@@ -185,6 +185,7 @@ export class RingSim {
           durability: options.durability ?? 'sync',
           hasTables: options.hasTables ?? false,
           founds: members.includes(name) ? this.#founds : undefined,
+          acceptor: acceptorOf(name),
           seeds: members,
           send: (to, bytes) => this.network.send(name, to, bytes),
           exchangeRestMs: options.exchangeRestMs ?? 100,
@@ -296,7 +297,13 @@ export class RingSim {
   }
 
   join(name: string): void {
-    this.changeMembers([{ type: 'join', nodeId: idOf(name), address: name }])
+    this.changeMembers([{ type: 'join', ...this.#joiner(name) }])
+  }
+
+  /** As one that asks for itself: it says under which id it votes. */
+  #joiner(name: string): NewMember {
+    const joiner = this.#byName.get(name)!
+    return { nodeId: idOf(name), address: name, acceptor: joiner.isUp ? joiner.node.chain.acceptor : undefined }
   }
 
   leave(name: string): void {
@@ -652,12 +659,12 @@ export class RingSim {
       const other = others.at(-1)
       const member = present.at(-1)
       if (kind === 'join' && other !== undefined) {
-        changes.push({ type: 'join', nodeId: idOf(others.pop()!), address: other })
+        changes.push({ type: 'join', ...this.#joiner(others.pop()!) })
       } else if (kind === 'leave' && member !== undefined && stay > this.bucket.n) {
         changes.push({ type: 'leave', nodeId: idOf(present.pop()!) })
         stay--
       } else if (kind === 'replace' && other !== undefined && member !== undefined) {
-        const joiner = { nodeId: idOf(others.pop()!), address: other }
+        const joiner = this.#joiner(others.pop()!)
         changes.push({ type: 'replace', leaver: idOf(present.pop()!), joiner })
       } else if (member !== undefined) {
         changes.push({ type: 'adjust', nodeId: idOf(present.pop()!), weight: random.pick([1, 1, 2, 3]) })
@@ -906,6 +913,11 @@ export function idOf(name: string): string {
   return (Number(name.slice(1)) + 1).toString(16).padStart(16, '0')
 }
 
+/** Under which a node votes as long as it has lost nothing. */
+export function acceptorOf(name: string): string {
+  return (Number(name.slice(1)) + 1).toString(16).padStart(16, 'a')
+}
+
 export function nameOf(nodeId: string): string {
   return `n${Number.parseInt(nodeId, 16) - 1}`
 }
@@ -920,6 +932,7 @@ function topologyOf(names: readonly string[], bucket: Bucket): Topology {
     joinedAt: 1,
     state: 'normal' as const,
     replaces: undefined,
+    acceptor: acceptorOf(name),
   }))
   return {
     clusterId: '00000000000000c1',

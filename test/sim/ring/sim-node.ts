@@ -6,6 +6,7 @@ import assert from 'node:assert/strict'
 import type { SunwiseError } from '../../../src/base/errors.ts'
 import type { SeededRandom } from '../../../src/base/seeded-random.ts'
 import { partitionOfSlot } from '../../../src/cluster/slots.ts'
+import { encodeAcceptor } from '../../../src/cluster/topology/chain-store.ts'
 import type { Topology } from '../../../src/cluster/topology/topology.ts'
 import { type Durability, Limits } from '../../../src/config.ts'
 import { zstd } from '../../../src/host/native-codes.ts'
@@ -44,6 +45,8 @@ export type SimNodeOptions = {
   readonly hasTables: boolean
   /** The cluster that it is in from its first start on; undefined: it hears of one from its seeds. */
   readonly founds: Topology | undefined
+  /** Under which it votes as long as it has lost nothing: `founds` names it. */
+  readonly acceptor: string
   readonly seeds: readonly string[]
   readonly send: (to: string, bytes: Uint8Array) => boolean
   readonly exchangeRestMs: number
@@ -102,6 +105,8 @@ export class SimNode {
   #mayMissWrites = false
   #run: Run | undefined
   #catalog: SimCatalog
+  /** Where its files are: in another place after a copy was put back. */
+  #place = '0'
   #turnPlanned = false
   #pausedUntilMs = 0
   #snapshot: { readonly disk: SimDiskImage; readonly catalog: SimCatalogImage } | undefined
@@ -120,6 +125,8 @@ export class SimNode {
     this.disk = new SimDisk({ random: options.random.fork('disk') })
     this.#catalog = new SimCatalog({ random: options.random.fork('catalog') })
     this.clock = new SimClock()
+    const acceptor = encodeAcceptor({ id: options.acceptor, place: this.#place })
+    this.#catalog.commit([{ op: 'put', key: 'topology/acceptor', value: acceptor }], () => {})
     this.#actor = this.#newActor()
   }
 
@@ -180,6 +187,7 @@ export class SimNode {
       catalog: this.#catalog,
       network: { datagramBytesMax: simDatagramBytesMax, send },
       founds,
+      place: this.#place,
       seeds,
       shards: links.door(0),
       readerOf: () => reader,
@@ -386,7 +394,10 @@ export class SimNode {
     this.kill()
     this.disk.restore(this.#snapshot.disk)
     this.#catalog.restore(this.#snapshot.catalog)
-    if (!keepsActor) this.#actor = this.#newActor()
+    if (!keepsActor) {
+      this.#actor = this.#newActor()
+      this.#place = `${this.starts}`
+    }
     this.#mayMissWrites = false
     this.isRotten = false
   }
