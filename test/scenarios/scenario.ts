@@ -45,7 +45,7 @@ import type {
 import { ActorRegistry } from '../../src/versions/actor-registry.ts'
 import { decodeSet } from '../../src/versions/set-codec.ts'
 import type { VectorEntry } from '../../src/versions/version-set.ts'
-import { idOf, nameOf, RingSim } from '../sim/ring/ring-sim.ts'
+import { acceptorOf, idOf, nameOf, RingSim } from '../sim/ring/ring-sim.ts'
 import type { SimNode } from '../sim/ring/sim-node.ts'
 
 const answerMs = 6000
@@ -146,11 +146,11 @@ class Scenario {
         this.#node(first).clock.jumpEpoch(Number(second))
         return []
       case 'join':
-        return this.#changeMembers({ type: 'join', nodeId: idOf(first), address: first })
+        return this.#changeMembers({ type: 'join', nodeId: idOf(first), address: first, acceptor: acceptorOf(first) })
       case 'leave':
         return this.#changeMembers({ type: 'leave', nodeId: idOf(first), isDown: second === 'down' })
       case 'replace': {
-        const joiner = { nodeId: idOf(second), address: second }
+        const joiner = { nodeId: idOf(second), address: second, acceptor: acceptorOf(second) }
         return this.#changeMembers({ type: 'replace', leaver: idOf(first), isDown: third === 'down', joiner })
       }
       case 'remove':

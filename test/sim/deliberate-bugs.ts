@@ -727,7 +727,7 @@ export const deliberateBugs: readonly DeliberateBug[] = [
       },
       {
         file: `${topology}/chain.ts`,
-        from: ' || !topology.voters.includes(this.#options.nodeId)) return',
+        from: ' || !topology.voters.includes(nodeId)) return',
         to: ') return',
       },
     ],

@@ -7,7 +7,7 @@ const changesOneIn = 24
 
 /**
  * The run of a seed, drawn from the seed itself: 3 to 7 nodes, and about two thirds of all faults; in some members come and go, and no
- * disk is lost then, since with it goes what a node has promised the others about the next members.
+ * disk is lost then: voters that lose theirs meanwhile are for test/cluster/topology/chain.test.ts.
  */
 export function profileOf(seed: string, operations: number): RingSimOptions {
   const random = new SeededRandom(`profile ${seed}`)
