@@ -24,9 +24,11 @@ import {
 import { readScale, scaleChart } from '../scripts/scale.ts'
 import { ErrorTable } from '../src/base/errors.ts'
 import { CONFIG_VARIABLE, resolveSettings, SettingTable } from '../src/cli/settings.ts'
+import { Client } from '../src/client/connect.ts'
 import { ConfigDefaults, Limits } from '../src/config.ts'
 import { routes } from '../src/host/http/route-table.ts'
 import { BucketStore, Store } from '../src/index.ts'
+import { ServerProcess } from './process/server-process.ts'
 
 const root = join(import.meta.dirname, '..')
 const readme = readReadme()
@@ -138,15 +140,14 @@ test('The masks of the walk hide what differs from run to run, and nothing else'
   assert.notEqual(masked('{"code":"NOT_FOUND"}'), masked('{"code":"CONFLICT"}'))
 })
 
-test('The example of the library type-checks and prints what the README shows', () => {
+/** Type-checks and runs an example in a directory of its own, and gives what it prints. */
+function runExample(example: string, name: string, entry: string): string {
   const directory = mkdtempSync(join(tmpdir(), 'sunwise-example-'))
   try {
-    const library = JSON.stringify(join(root, 'src', 'index.ts'))
-    const example = blockOf(readme, 'ts')
-    assert.match(example, /from 'sunwise'/)
+    assert.ok(example.includes(`from '${name}'`))
     const file = join(directory, 'example.ts')
     writeFileSync(join(directory, 'package.json'), '{"type":"module"}')
-    writeFileSync(file, example.replace("'sunwise'", library))
+    writeFileSync(file, example.replace(`'${name}'`, JSON.stringify(join(root, 'src', entry))))
     const flags = [
       '--ignoreConfig',
       '--noEmit',
@@ -168,18 +169,47 @@ test('The example of the library type-checks and prints what the README shows', 
       timeout: 240_000,
     })
     assert.deepEqual([status, stderr], [0, ''])
-    assert.equal(stdout.trimEnd(), blockOf(readme, 'text'))
+    return stdout.trimEnd()
+  } finally {
+    rmSync(directory, { recursive: true, force: true })
+  }
+}
+
+const librarySection = readme.slice(readme.indexOf('\n## As a library\n'), readme.indexOf('\n## Client\n'))
+const clientSection = readme.slice(readme.indexOf('\n## Client\n'), readme.indexOf('\n## What it is'))
+
+test('The example of the library type-checks and prints what the README shows', () => {
+  assert.equal(runExample(blockOf(librarySection, 'ts'), 'sunwise', 'index.ts'), blockOf(librarySection, 'text'))
+})
+
+test('The example of the client type-checks and prints what the README shows', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'sunwise-example-'))
+  try {
+    await using server = await ServerProcess.start(directory, { flags: ['--shards', '1', '--memory', '96mb'] })
+    const example = blockOf(clientSection, 'ts')
+    assert.ok(example.includes(`'http://${SettingTable.http.fallback}'`))
+    const printed = runExample(
+      example.replace(`http://${SettingTable.http.fallback}`, server.ready.http),
+      'sunwise/client',
+      'client/connect.ts',
+    )
+    assert.equal(printed, blockOf(clientSection, 'text'))
   } finally {
     rmSync(directory, { recursive: true, force: true })
   }
 })
 
 test('The table of the library has every method and property of a store, and no other', () => {
-  const section = readme.slice(readme.indexOf('\n## As a library\n'), readme.indexOf('\n## What it is'))
-  const documented = tableRows(section).flatMap(([call]) =>
+  const documented = tableRows(librarySection).flatMap(([call]) =>
     [...call!.matchAll(/`store\.(\w+)/g)].map((match) => match[1]!),
   )
   const existing = [BucketStore, Store].flatMap((type) => Object.getOwnPropertyNames(type.prototype))
+  assert.deepEqual(documented.sort(), existing.filter((name) => name !== 'constructor').sort())
+})
+
+test('The table of the client has every method and property of it, and no other', () => {
+  const documented = tableRows(clientSection).map(([call]) => /`client\.(\w+)/.exec(call!)?.[1])
+  const existing = Object.getOwnPropertyNames(Client.prototype)
   assert.deepEqual(documented.sort(), existing.filter((name) => name !== 'constructor').sort())
 })
 

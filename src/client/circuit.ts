@@ -12,6 +12,7 @@ const pauseMs = { first: 250, max: 10_000 } as const
 export class Circuit {
   readonly #random: () => number
   #failures = 0
+  #probesFailed = 0
   #probeAtMs = 0
 
   /** `random` gives numbers from 0 to below 1. */
@@ -23,17 +24,17 @@ export class Circuit {
     return this.#failures >= failuresMax
   }
 
-  /** The endpoint answered. */
+  /** The endpoint answered a request or a probe. */
   succeeded(): void {
     this.#failures = 0
+    this.#probesFailed = 0
   }
 
-  /** The endpoint did not answer, or said that it does not serve. */
+  /** The endpoint did not answer a request, or said that it does not serve. Many that were under way together tell no more than a few. */
   failed(nowMs: number): void {
+    if (this.isOpen) return
     this.#failures++
-    if (!this.isOpen) return
-    const whole = Math.min(pauseMs.max, pauseMs.first * 2 ** Math.min(16, this.#failures - failuresMax))
-    this.#probeAtMs = nowMs + whole * (0.5 + this.#random() / 2)
+    if (this.isOpen) this.#pause(nowMs)
   }
 
   /** Whether a probe is due. Who is told so sends it: nobody else is, until its result is in or a longest pause has passed. */
@@ -41,5 +42,16 @@ export class Circuit {
     if (!this.isOpen || nowMs < this.#probeAtMs) return false
     this.#probeAtMs = nowMs + pauseMs.max
     return true
+  }
+
+  /** The endpoint did not answer a probe, or not well. */
+  probeFailed(nowMs: number): void {
+    this.#probesFailed++
+    this.#pause(nowMs)
+  }
+
+  #pause(nowMs: number): void {
+    const whole = Math.min(pauseMs.max, pauseMs.first * 2 ** Math.min(16, this.#probesFailed))
+    this.#probeAtMs = nowMs + whole * (0.5 + this.#random() / 2)
   }
 }

@@ -72,7 +72,7 @@ export type WriteCallOptions = CallOptions & {
   readonly w?: QuorumLevel
   readonly durability?: Durability
   /** Opaque text from an earlier answer. */
-  readonly context?: string
+  readonly context?: string | undefined
   /** Digests, without quotes, or `*`. */
   readonly ifMatch?: readonly string[] | '*'
   readonly ifNoneMatch?: '*'

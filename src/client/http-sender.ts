@@ -253,7 +253,7 @@ export class HttpSender {
     const reply = await this.#ask(endpoint, '/readyz')
     // A proxy may not have the route; what answers at all is as well as can be known.
     if (reply !== undefined && reply.status < 500) endpoint.circuit.succeeded()
-    else endpoint.circuit.failed(performance.now())
+    else endpoint.circuit.probeFailed(performance.now())
   }
 
   async #askRing(): Promise<void> {

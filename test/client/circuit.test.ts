@@ -20,7 +20,7 @@ test('Circuit opens after three failures in a row, and any answer closes it', ()
 test('Circuit lets one probe through at a time, after pauses that double up to a bound', () => {
   const circuit = new Circuit(() => 0)
   let nowMs = 0
-  for (let index = 0; index < 3; index++) circuit.failed(nowMs)
+  for (let index = 0; index < 100; index++) circuit.failed(nowMs)
   const pauses: number[] = []
   for (let index = 0; index < 8; index++) {
     const from = nowMs
@@ -28,6 +28,7 @@ test('Circuit lets one probe through at a time, after pauses that double up to a
     assert.equal(circuit.claimProbe(nowMs), false)
     pauses.push(nowMs - from)
     circuit.failed(nowMs)
+    circuit.probeFailed(nowMs)
   }
   assert.deepEqual(pauses, [125, 250, 500, 1000, 2000, 4000, 5000, 5000])
   circuit.claimProbe(nowMs + 5000)

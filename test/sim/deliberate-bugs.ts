@@ -28,6 +28,7 @@ const retirement = (which: string) => ({
   file: 'test/storage/store-retirement.test.ts',
   name: `Store: a segment ${which} is retired after what is newer is on stable storage`,
 })
+const clientTest = (name: string) => ({ file: 'test/client/connect.test.ts', name })
 const synced = modelTest('synced writes equal the model through stops, kills and power cuts')
 const anyDurability = modelTest('writes of all durabilities lose no more than they may')
 const coldKeys = {
@@ -848,5 +849,62 @@ export const deliberateBugs: readonly DeliberateBug[] = [
       file: 'test/shard/cold-keys.test.ts',
       name: 'Shard: what was read of a table is kept for as long as a command needs it, and its buffer is used again',
     },
+  },
+  {
+    what: 'repeats a write of a client whose outcome is unknown',
+    patches: [
+      {
+        file: 'src/client/http-sender.ts',
+        from: "const mayRepeat = call.isRead || call.isRepeatable === true || error.outcome === 'none'",
+        to: 'const mayRepeat = true',
+      },
+    ],
+    test: clientTest('Client never repeats a write whose outcome is unknown'),
+  },
+  {
+    what: 'tells a client that nothing was written where its connection broke behind a write',
+    patches: [
+      {
+        file: 'src/client/endpoint.ts',
+        from: "call.isRead || !isConnected ? 'none' : 'unknown'",
+        to: "'none'",
+      },
+    ],
+    test: clientTest('Client.update() does not merge twice what may have been written'),
+  },
+  {
+    what: 'calls a repeated write unwritten because its precondition fails the second time',
+    patches: [
+      {
+        file: 'src/client/http-sender.ts',
+        from: "throw isUnsure && error.outcome === 'none' ? unsure(error) : error",
+        to: 'throw error',
+      },
+    ],
+    test: clientTest(
+      'Client repeats a write whose precondition keeps it from applying twice, and calls its failure then unknown',
+    ),
+  },
+  {
+    what: 'repeats operations of a batch of a client that may have been applied',
+    patches: [
+      {
+        file: 'src/client/tick-batcher.ts',
+        from: "return retryable && (operation.op === 'get' || outcome === 'none')",
+        to: "return retryable || (operation.op === 'get' && outcome === 'none')",
+      },
+    ],
+    test: clientTest('An operation of a batch fails alone, and goes once more where it changed nothing'),
+  },
+  {
+    what: 'updates a key without looking whether others have written meanwhile',
+    patches: [
+      {
+        file: 'src/client/connect.ts',
+        from: '{ ifMatch: [etag] }',
+        to: '{}',
+      },
+    ],
+    test: clientTest('Client.update() reads and merges again when others were faster, and no more than so often'),
   },
 ]
