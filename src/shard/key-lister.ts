@@ -68,9 +68,9 @@ export class KeyLister {
     this.#tables = tables
   }
 
-  /** The live records (or all) with the smallest keys in the range, in key order. @throws TABLE_CORRUPT, DISK_FAILED */
-  smallest(partition: number, range: KeyRange): KeyPage {
-    const sources = this.#tables?.sourcesOf(partition, range.bucketId, firstKeyOf(range)) ?? []
+  /** The live records (or all) with the smallest keys in the range, in key order. `damaged`: as of Tables.sourcesOf. @throws TABLE_CORRUPT, DISK_FAILED */
+  smallest(partition: number, range: KeyRange, damaged?: (tableIdLow: number, block: number) => void): KeyPage {
+    const sources = this.#tables?.sourcesOf(partition, range.bucketId, firstKeyOf(range), damaged) ?? []
     if (sources.length === 0) {
       const records = this.#inMemory(partition, range, range.limit, range.withDead)
       return { records, visits: this.#index.entriesOf(partition), stoppedAt: undefined }

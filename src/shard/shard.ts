@@ -1180,7 +1180,8 @@ export class Shard {
     const requestId = i32[(start >>> 2) + 1]! >>> 0
     const finder = this.store.tables!.finder
     try {
-      const found = finder.seek(partition, bucketId, u8, keyStart, keyBytes, this.#resuming?.given ?? noBlocks)
+      const given = this.#resuming?.given ?? noBlocks
+      const found = this.store.seekTables(partition, bucketId, u8, keyStart, keyBytes, given)
       if (found === Seek.waits) return this.#waitForBlock(thread, u8, i32, start)
       if (found === Seek.absent) return this.#replyRecord(thread, requestId, 0)
     } catch (error) {
@@ -1288,7 +1289,7 @@ export class Shard {
       }
       let page: KeyPage
       try {
-        page = this.#lister.smallest(partition, range)
+        page = this.#lister.smallest(partition, range, this.store.passerOf(partition))
       } catch (error) {
         if (!(error instanceof SunwiseError)) throw error
         return this.#replyFailedRead(thread, requestId, errorNumberOf.get(error.code)!)

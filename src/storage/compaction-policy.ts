@@ -123,7 +123,7 @@ export type CompactionState = {
 }
 
 /** Why a compaction was picked; for metrics. */
-export type CompactionReason = 'urgent' | 'crowded' | 'dead' | 'settle' | 'rewrite'
+export type CompactionReason = 'urgent' | 'crowded' | 'dead' | 'settle' | 'rewrite' | 'mend'
 
 /**
  * One merge: all records of `inputs`, the newest of each key, into tables that lie in [firstPartition, endPartition), cut between
@@ -184,6 +184,22 @@ export function pickCompaction(
   parameters: CompactionParameters = compactionDefaults,
 ): Compaction | undefined {
   return new Picking(rows, facts, state, parameters).pick()
+}
+
+/** The merge of all that a range has, whatever the policy makes of it: what is damaged there is written anew. */
+export function mendingCompaction(rows: TableRows, facts: FactsById, range: PartitionRange): Compaction {
+  const inputs = clip(rows.rows, range).sort((a, b) => b.sequence - a.sequence || a.firstPartition - b.firstPartition)
+  assert(inputs.length > 0, 'What is damaged has tables')
+  return {
+    ...range,
+    reason: 'mend',
+    inputs,
+    inputBytes: inputs.reduce((sum, row) => sum + bytesOf(facts, row), 0),
+    outputLevel: Math.max(...inputs.map(({ level }) => level)),
+    outputSequence: inputs[0]!.sequence,
+    isLast: true,
+    isComplete: true,
+  }
 }
 
 /** One call of pickCompaction: what it looked up so far. */

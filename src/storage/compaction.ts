@@ -28,6 +28,8 @@ export type CompactionInput = {
     readonly endPartition: number
     /** What its actors are called in `actors`; undefined: the same. */
     readonly actorIndices: Uint16Array | undefined
+    /** Blocks that are damaged, and wanted no more: they are passed over. Whatever else is damaged is TABLE_CORRUPT. */
+    readonly givenUp?: ReadonlySet<number> | undefined
   }[]
   readonly actors: readonly ActorId[]
   /** Names for as many tables as there may be. */
@@ -73,7 +75,7 @@ export function compact(input: CompactionInput, world: JobWorld, tools: StorageT
   let file: DiskFile | undefined
   try {
     const inputs = input.runs.map((run): LateMergeInput => {
-      const { firstPartition, endPartition, actorIndices } = run
+      const { firstPartition, endPartition, actorIndices, givenUp } = run
       let source: TableIterator | undefined
       return {
         fromPartition: firstPartition,
@@ -81,7 +83,8 @@ export function compact(input: CompactionInput, world: JobWorld, tools: StorageT
           const { file, meta } = tables.open(run)
           pace(0)
           const range = { firstPartition, endPartition, portionBytes, pace }
-          source = new TableIterator({ file, meta, crc32, codec, memory, ...range })
+          const passing = givenUp === undefined ? {} : { givenUp }
+          source = new TableIterator({ file, meta, crc32, codec, memory, ...range, ...passing })
           return { source, isComplete: metaIsComplete(meta, 0), actorIndices }
         },
         close: () => {

@@ -12,6 +12,7 @@
  *     partition with replicas elsewhere the dots that had reached this one, or fewer; neighbours with the same clock stand together
  *   kind 5, timestamps: u64 through: no write where the last one wins has a time above this in front of the next record of this kind. It
  *     goes ahead of what is given, so that a run that begins above it gives no time again, whatever its clock says
+ *   kind 6, clocks anew: as kind 4, but what the log said of them before does not count: data was lost to damage, and with it what was known
  */
 import { ByteReader, ByteWriter, pad4 } from '../base/bytes.ts'
 import { Limits } from '../config.ts'
@@ -19,7 +20,14 @@ import { logFormatVersion } from './log-group.ts'
 import { RecordFlag, recordBytesAt, recordHeaderBytes, recordKeyBytes } from './record.ts'
 
 /** Kinds of control records. On disk: never change these values. */
-export const ControlKind = { segmentHead: 1, actors: 2, clocks: 3, trackedClocks: 4, timestamps: 5 } as const
+export const ControlKind = {
+  segmentHead: 1,
+  actors: 2,
+  clocks: 3,
+  trackedClocks: 4,
+  timestamps: 5,
+  clocksAnew: 6,
+} as const
 
 export type SegmentHead = {
   readonly formatVersion: number
@@ -104,8 +112,8 @@ export function encodeClocks(entries: readonly ClockEntry[]): Uint8Array {
   return controlRecord(ControlKind.clocks, writer.toBytes())
 }
 
-/** `clocks` in the order of their partitions. */
-export function encodeTrackedClocks(clocks: readonly TrackedClock[]): Uint8Array {
+/** `clocks` in the order of their partitions; `areAnew`: they take the place of what the log said of these before. */
+export function encodeTrackedClocks(clocks: readonly TrackedClock[], areAnew = false): Uint8Array {
   const runs: { readonly first: number; partitions: number; readonly clock: Uint8Array }[] = []
   for (const { partition, clock } of clocks) {
     const last = runs.at(-1)
@@ -120,7 +128,7 @@ export function encodeTrackedClocks(clocks: readonly TrackedClock[]): Uint8Array
     writer.u16(partitions)
     writer.bytes(clock)
   }
-  return controlRecord(ControlKind.trackedClocks, writer.toBytes())
+  return controlRecord(areAnew ? ControlKind.clocksAnew : ControlKind.trackedClocks, writer.toBytes())
 }
 
 export function encodeTimestamps(through: number): Uint8Array {

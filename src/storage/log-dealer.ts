@@ -165,6 +165,13 @@ class LogDealer {
       for (const { partition, clock } of decodeTrackedClocks(u8, i32, at) ?? []) this.#track(partition, clock)
     } else if (kind === ControlKind.timestamps) {
       this.#timestampsThrough = Math.max(this.#timestampsThrough, decodeTimestamps(u8, i32, at) ?? 0)
+    } else if (kind === ControlKind.clocksAnew) {
+      for (const told of decodeTrackedClocks(u8, i32, at) ?? []) {
+        this.#tracked.delete(told.partition)
+        this.#track(told.partition, told.clock)
+        // Heads that were written before have what does not count any more.
+        this.#writers[this.#shardOfPartition(told.partition)]!.append(encodeTrackedClocks([told], true))
+      }
     }
   }
 

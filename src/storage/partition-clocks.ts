@@ -87,6 +87,17 @@ export class PartitionClocks {
     this.#isReset[partition] = 1
   }
 
+  /** A clock that stands in the log in the place of what was said of its partition before: data was lost then. */
+  takeAnew(partition: number, clock: PartitionClock): void {
+    if (this.#clocks[partition] === undefined) this.#trackedCount++
+    this.#clocks[partition] = clock
+  }
+
+  /** Whether the clock was reset, and the run has not gone on under another actor since. */
+  isReset(partition: number): boolean {
+    return this.#isReset[partition] === 1
+  }
+
   /** The clock that was begun last is none: what said so was not written. */
   untrack(partition: number): void {
     assert(this.#clocks[partition] !== undefined, 'The partition is tracked')

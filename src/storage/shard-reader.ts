@@ -3,11 +3,13 @@
  * has of a key is always newer than what tables have, and a key leaves memory only after readers can find it in a table; so what
  * is absent from memory, and then from the tables, was absent at the moment when memory was looked at.
  *
- * Where reading a table may take long the answer is `notResident`, and the owner of the shard is to be asked, who does not wait.
+ * Where reading a table may take long the answer is `notResident`, and the owner of the shard is to be asked, who does not wait. So it is where
+ * damage is met that may be passed over: the owner knows which.
  *
  * One per thread and shard; replaced when the shard's memory is.
  */
 import { copyWords, pad4 } from '../base/bytes.ts'
+import { SunwiseError } from '../base/errors.ts'
 import type { ActorTable } from '../versions/version-set.ts'
 import { RecordFlag, recordBytesAt, simpleValueStart, valuePadding } from './record.ts'
 import { ReadResult, type ResidentReader } from './resident-reader.ts'
@@ -64,7 +66,7 @@ export class ShardReader implements KeyReader {
     this.neededBytes = this.#resident.neededBytes
     if (result !== ReadResult.absent || this.#finder.isEmpty) return result
     const finder = this.#finder
-    const found = finder.seek(partition, bucketId, key, keyStart, keyBytes)
+    const found = this.#seek(partition, bucketId, key, keyStart, keyBytes)
     if (found !== Seek.found) return found === Seek.absent ? ReadResult.absent : ReadResult.notResident
     const bytes = recordBytesAt(finder.i32, finder.at)
     if (bytes > i32.length << 2) {
@@ -90,9 +92,19 @@ export class ShardReader implements KeyReader {
     const result = this.#resident.readValue(partition, hash, bucketId, key, keyStart, keyBytes, u8, i32, at)
     this.neededBytes = this.#resident.neededBytes
     if (result !== ReadResult.absent || this.#finder.isEmpty) return result
-    const found = this.#finder.seek(partition, bucketId, key, keyStart, keyBytes)
+    const found = this.#seek(partition, bucketId, key, keyStart, keyBytes)
     if (found !== Seek.found) return found === Seek.absent ? ReadResult.absent : ReadResult.notResident
     return this.#copyValue(u8, i32, at)
+  }
+
+  #seek(partition: number, bucketId: number, key: Uint8Array, keyStart: number, keyBytes: number): number {
+    try {
+      return this.#finder.seek(partition, bucketId, key, keyStart, keyBytes)
+    } catch (error) {
+      const isDamage = error instanceof SunwiseError && error.code === 'TABLE_CORRUPT'
+      if (isDamage && this.#finder.isGivenUp(partition)) return Seek.waits
+      throw error
+    }
   }
 
   #copyValue(u8: Uint8Array, i32: Int32Array | undefined, at: number): number {

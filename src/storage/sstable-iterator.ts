@@ -35,6 +35,8 @@ export type TableIteratorOptions = {
   readonly pace: (bytes: number) => void
   /** Told of blocks that are damaged, which are passed over then; without it they are TABLE_CORRUPT. */
   readonly damaged?: (block: number) => void
+  /** Blocks that are passed over, whatever is in them. */
+  readonly givenUp?: ReadonlySet<number>
   /** Default: memory of its own. */
   readonly memory?: WorkMemory
 }
@@ -116,9 +118,11 @@ export class TableIterator {
   }
 
   #open(block: number): boolean {
-    const { damaged } = this.#options
-    if (damaged === undefined) return this.#openChecked(block)
+    const { damaged, givenUp } = this.#options
+    if (damaged === undefined && givenUp === undefined) return this.#openChecked(block)
     for (let next = block; ; next++) {
+      if (givenUp?.has(next) === true) continue
+      if (damaged === undefined) return this.#openChecked(next)
       try {
         return this.#openChecked(next)
       } catch (error) {

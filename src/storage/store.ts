@@ -91,7 +91,10 @@ export type StoreOptions = {
   readonly isRetiredBucket: (bucketId: number) => boolean
   /** Where data goes that memory has no room for; without it the store holds what fits into memory. */
   readonly tables?:
-    | Omit<TablesOptions, 'disk' | 'memory' | 'crc32' | 'shard' | 'actorIndex' | 'actors' | 'replicated'>
+    | Omit<
+        TablesOptions,
+        'disk' | 'memory' | 'crc32' | 'shard' | 'actorIndex' | 'actors' | 'replicated' | 'givenUp' | 'foundMore'
+      >
     | undefined
 }
 
@@ -184,10 +187,13 @@ export class Store {
   readonly damaged = new DamagedPartitions({
     reset: (partition) => this.#resetClock(partition),
     setResyncing: (partition, isResyncing) => this.tables?.finder.setResyncing(partition, isResyncing),
+    setGivenUp: (partition, isGivenUp) => this.tables?.finder.setGivenUp(partition, isGivenUp),
     // The log only grows, over restarts, too.
     nextGeneration: () => (this.#openLog.position + ++this.#resets) % 0x7fff_ffff || 1,
   })
   #resets = 0
+  /** Where the log has the clocks of partitions that have got back what they lost: what it said of them before does not count. */
+  readonly #clocksAnew = new Map<number, number>()
   #damageNewsSeen = -1
   /** The partitions that were known to be damaged, and had other replicas. */
   #damagedSeen: ReadonlySet<number> = new Set()
@@ -278,6 +284,10 @@ export class Store {
       actorIndex,
       actors: () => this.#actorIds(),
       replicated: () => this.#clocks.replicated((partition) => this.#trees.stableOf(partition)),
+      givenUp: (partition) => this.#givenUp(partition),
+      foundMore: (partitions) => {
+        for (const partition of partitions) if (this.damaged.has(partition)) this.damaged.found(partition)
+      },
     })
   }
 
@@ -525,7 +535,7 @@ export class Store {
   ): number {
     const finder = this.tables?.finder
     if (finder === undefined || finder.isEmpty) return 0
-    const found = finder.seek(partition, bucketId, key, keyStart, keyBytes, given)
+    const found = this.seekTables(partition, bucketId, key, keyStart, keyBytes, given)
     if (found !== Seek.found) return found === Seek.absent ? 0 : -2
     const bytes = recordBytesAt(finder.i32, finder.at)
     const address = this.allocate(bytes, isForDelete ? 0 : bytes, 'grow')
@@ -535,6 +545,34 @@ export class Store {
     this.#foundOld = 0
     this.#stageRecord(address, hash, false, true)
     return address
+  }
+
+  /**
+   * As `seek` of the finder, for what it shows then; damage of a partition that has got back what it lost is passed over. @throws TABLE_CORRUPT,
+   * DISK_FAILED
+   */
+  seekTables(
+    partition: number,
+    bucketId: number,
+    key: Uint8Array,
+    keyStart: number,
+    keyBytes: number,
+    given: readonly GivenBlock[],
+  ): number {
+    const { finder } = this.tables!
+    const isPassing = finder.damaged === undefined && this.damaged.givenUp(partition) !== undefined
+    if (isPassing) finder.damaged = this.passerOf(partition)
+    try {
+      return finder.seek(partition, bucketId, key, keyStart, keyBytes, given)
+    } finally {
+      if (isPassing) finder.damaged = undefined
+    }
+  }
+
+  /** Who is told of damage of a partition that has got back what it lost, and lets pass what is known; undefined: nothing may pass. */
+  passerOf(partition: number): ((tableIdLow: number, block: number) => void) | undefined {
+    if (this.damaged.givenUp(partition) === undefined) return undefined
+    return (tableIdLow, block) => this.damaged.passOver(partition, tableIdLow, block)
   }
 
   /** False: no table holds the key, as far as filters tell without reading. */
@@ -1176,11 +1214,14 @@ export class Store {
       else this.#trees.drop(partition)
     }
     this.#damagedSeen = seen
+    // What was damaged may be read again, if somebody has put it right: all of it is looked at anew.
+    for (const partition of this.damaged.keepOnly(seen)) this.#trees.drop(partition)
   }
 
   #resetClock(partition: number): boolean {
     if (this.#clocks.clockOf(partition) === undefined) return false
     this.#clocks.reset(partition)
+    this.#clocksAnew.delete(partition)
     this.#trees.drop(partition)
     this.wantsActor = true
     return true
@@ -1218,21 +1259,45 @@ export class Store {
    */
   joinClock(partition: number, clock: PartitionClock): boolean {
     const present = this.#clocks.clockOf(partition)
+    if (present === undefined || !this.#logClock(partition, clock, false)) return false
+    present.join(clock)
+    return true
+  }
+
+  /** Appends the clock of a partition to the log. False without room. */
+  #logClock(partition: number, clock: PartitionClock, isAnew: boolean): boolean {
     const log = this.#openLog
-    if (present === undefined || log.failure !== undefined) return false
+    if (log.failure !== undefined) return false
     const groupsBefore = log.groups
     try {
       if (!this.#defineActors()) return false
       const encoded = { partition, clock: clock.encode(this.#actorTable) }
-      if (!this.#appendControl(encodeTrackedClocks([encoded]))) return false
+      if (!this.#appendControl(encodeTrackedClocks([encoded], isAnew))) return false
     } catch (error) {
       if (!(error instanceof SunwiseError)) throw error
       this.#dropUnwritten(error)
       return false
     }
     if (log.groups !== groupsBefore) this.#noteWritten()
-    present.join(clock)
     return true
+  }
+
+  /**
+   * Damaged blocks of a partition that a merge may leave out for good. With them goes the row of the catalog that has every start reset the clock:
+   * first the log must know, on stable storage, that what it said before the reset does not count, and no write may follow by the actor
+   * whose writes were lost.
+   */
+  #givenUp(partition: number): ReadonlySet<string> | undefined {
+    const blocks = this.damaged.givenUp(partition)
+    const clock = this.#clocks.clockOf(partition)
+    if (blocks === undefined || clock === undefined || this.#clocks.isReset(partition)) return undefined
+    const anewAt = this.#clocksAnew.get(partition)
+    if (anewAt === undefined) {
+      if (this.#logClock(partition, clock, true)) this.#clocksAnew.set(partition, this.#openLog.position)
+      return undefined
+    }
+    const { sequence, bytes } = this.#openLog.syncedEnd
+    return sequence * this.#arena.segmentBytes + bytes >= anewAt ? blocks : undefined
   }
 
   /** Points the index at a record, and keeps the books; the address that the key had before, or 0. */
@@ -1301,6 +1366,7 @@ export class Store {
     this.#timestampsReserved = this.#timestampsSafe
     this.#timestampsOrdered = Math.min(this.#timestampsOrdered, this.#timestampsSafe)
     for (const partition of this.#trackedOpen.splice(0)) this.#clocks.untrack(partition)
+    this.#clocksAnew.clear()
     this.#forget(from)
     this.#events.failed(from, error)
     if (this.#openLog.failure !== undefined) this.#failAll(this.#openLog.failure)
@@ -1380,14 +1446,15 @@ export class Store {
       const entries = decodeClocks(u8, i32, at)
       if (entries === undefined) return this.#damagedControl('clocks')
       for (const entry of entries) this.#clocks.noteCounter(entry.partition, entry.actor, entry.counter)
-    } else if (kind === ControlKind.trackedClocks) {
+    } else if (kind === ControlKind.trackedClocks || kind === ControlKind.clocksAnew) {
       const indexOf = (low: number, high: number): number => this.actorIndex(low, high)
       const clocks = decodeTrackedClocks(u8, i32, at)
       if (clocks === undefined) return this.#damagedControl('tracked clocks')
       for (const { partition, clock: bytes } of clocks) {
         const clock = PartitionClock.decode(bytes, 0, bytes.length, indexOf)
         if (typeof clock === 'string') return this.#damagedControl('tracked clocks')
-        this.#clocks.take(partition, clock)
+        if (kind === ControlKind.clocksAnew) this.#clocks.takeAnew(partition, clock)
+        else this.#clocks.take(partition, clock)
       }
     } else if (kind === ControlKind.timestamps) {
       const through = decodeTimestamps(u8, i32, at)

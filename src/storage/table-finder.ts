@@ -129,10 +129,23 @@ export class TableFinder {
     return (Atomics.load(this.#control, ViewWord.resyncing + (partition >>> 5)) & (1 << (partition & 31))) !== 0
   }
 
+  /** Whether what is damaged of a partition is wanted no more: its owner passes over it, as far as it is known. */
+  isGivenUp(partition: number): boolean {
+    return (Atomics.load(this.#control, ViewWord.givenUp + (partition >>> 5)) & (1 << (partition & 31))) !== 0
+  }
+
   /** Said by the owner of the shard, to readers on all threads. */
   setResyncing(partition: number, isResyncing: boolean): void {
-    const word = ViewWord.resyncing + (partition >>> 5)
-    if (isResyncing) Atomics.or(this.#control, word, 1 << (partition & 31))
+    this.#setBit(ViewWord.resyncing, partition, isResyncing)
+  }
+
+  setGivenUp(partition: number, isGivenUp: boolean): void {
+    this.#setBit(ViewWord.givenUp, partition, isGivenUp)
+  }
+
+  #setBit(first: number, partition: number, isSet: boolean): void {
+    const word = first + (partition >>> 5)
+    if (isSet) Atomics.or(this.#control, word, 1 << (partition & 31))
     else Atomics.and(this.#control, word, ~(1 << (partition & 31)))
   }
 

@@ -154,6 +154,19 @@ export class TableHealth {
     this.#failed.delete(tableId)
   }
 
+  /** This damage alone is left of a table. */
+  narrow(tableId: string, damage: readonly Damage[]): void {
+    if (damage.length === 0) this.#damage.delete(tableId)
+    else this.#damage.set(tableId, damage)
+  }
+
+  /** Whether nothing of a table can be relied on, as far as is known. */
+  isWholly(tableId: string): boolean {
+    return this.damageOf(tableId).some(
+      ({ firstPartition, endPartition }) => firstPartition === 0 && endPartition === Limits.partitions,
+    )
+  }
+
   /** The table is gone. */
   forget(tableId: string): void {
     this.#damage.delete(tableId)

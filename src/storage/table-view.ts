@@ -46,6 +46,7 @@ export const ViewWord = {
   damagedReads: 33,
   damagedTable: 34,
   resyncing: 64,
+  givenUp: 64 + Limits.partitions / 32,
 } as const
 /** Words of a slot. */
 export const SlotWord = { handle: 0, slab: 1, meta: 2, tableIdLow: 3, actorIndices: 4, opening: 5 } as const
@@ -76,7 +77,7 @@ export function createTableMemory(metaBytes: number, cacheBytes: number): TableM
   for (let first = 0; first < whole; first += Limits.slabBytesMax) {
     metas.push(new SharedArrayBuffer(Math.min(Limits.slabBytesMax, whole - first)))
   }
-  const control = new SharedArrayBuffer(256 + Limits.partitions / 8)
+  const control = new SharedArrayBuffer(256 + (2 * Limits.partitions) / 8)
   new Int32Array(control)[ViewWord.version] = 2
   return {
     control,

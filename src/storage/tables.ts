@@ -17,7 +17,15 @@ import { SunwiseError } from '../base/errors.ts'
 import { Limits } from '../config.ts'
 import type { CatalogEdit, Disk, Jobs, Random } from '../env.ts'
 import type { CompactionInput, CompactionOutput } from './compaction.ts'
-import { type Compaction, compactionDefaults, deadBytesAfter, debt, pickCompaction } from './compaction-policy.ts'
+import {
+  type Compaction,
+  compactionDefaults,
+  deadBytesAfter,
+  debt,
+  mendingCompaction,
+  pickCompaction,
+} from './compaction-policy.ts'
+import { blockName } from './damaged-partitions.ts'
 import type { FlushInput, FlushOutput } from './flush.ts'
 import type { KnownBuckets } from './known-buckets.ts'
 import type { ActorId } from './log-control.ts'
@@ -38,6 +46,7 @@ import {
   encodeFacts,
   factsKey,
   type PartitionRange,
+  rangeBytes,
   rowEdits,
   type TableEdit,
   type TableFacts,
@@ -86,6 +95,10 @@ export type TablesOptions = {
   readonly actors: () => readonly ActorId[]
   /** Partitions with replicas elsewhere, now. */
   readonly replicated: () => ReplicatedPartitions
+  /** Damaged blocks of a partition that are wanted no more, since other replicas have brought what was in them; undefined: they may be. */
+  readonly givenUp: (partition: number) => ReadonlySet<string> | undefined
+  /** What is damaged of partitions is more than was known of them when that was given up. */
+  readonly foundMore: (partitions: readonly number[]) => void
   readonly buckets: () => KnownBuckets
   /** Something went wrong beside any request: for the log of the node. */
   readonly report: (error: SunwiseError) => void
@@ -117,6 +130,8 @@ const restMs = 5_000
 /** After a failed job the next one waits, twice as long each time. */
 const retryMs = { first: 1_000, max: 60_000 } as const
 const picksEveryMs = 5_000
+/** After a mending merge that failed the next one waits. */
+const mendRetryMs = 10_000
 /** On a full disk what is dead goes sooner: growth waits for it. */
 const fullDisk = { deadShareMax: 0.05, idleDeadShareMax: 0.02, rewriteShare: 0.02 } as const
 /** Part of the room on the disk that one slice of a merge may write. */
@@ -160,6 +175,7 @@ export class Tables {
   #nextPickMs = 0
   #retryAtMs = 0
   #retryPauseMs: number = retryMs.first
+  #mendAtMs = 0
   #rowsChanged = true
   #wasDiskFull = false
   #wasScarce = false
@@ -488,6 +504,8 @@ export class Tables {
     this.#wasDiskFull = isDiskFull
     this.#wasScarce = isScarce
     if (this.#compaction !== undefined || this.#health.hasSuspects || monotonicMs < this.#retryAtMs) return
+    const mending = monotonicMs < this.#mendAtMs ? undefined : this.#mending(isScarce ? roomBytes : undefined)
+    if (mending !== undefined) return this.#compact(mending, monotonicMs, epochMs)
     if (!this.#rowsChanged && monotonicMs < this.#nextPickMs) return
     this.#rowsChanged = false
     this.#nextPickMs = monotonicMs + picksEveryMs
@@ -540,16 +558,21 @@ export class Tables {
       const tableId = { low: random.u32(), high: random.u32() }
       return { tableId, path: this.#pathOf(tableIdText(tableId)) }
     })
+    const givenUp = compaction.reason === 'mend' ? this.#givenUpIn(compaction) : undefined
     const input: CompactionInput = {
-      runs: compaction.inputs.map(({ tableId: text, firstPartition, endPartition }) => {
+      runs: compaction.inputs.flatMap(({ tableId: text, firstPartition, endPartition }) => {
         const { tableId, actors: own, isReadable } = this.#open.get(text)!
-        assert(isReadable, 'Walls keep merges off tables that cannot be read')
+        if (!isReadable) {
+          assert(compaction.reason === 'mend', 'Walls keep merges off tables that cannot be read')
+          return []
+        }
         return {
           path: this.#pathOf(text),
           tableId,
           firstPartition,
           endPartition,
           actorIndices: indicesOf(own, actorIndex),
+          givenUp: givenUp?.get(tableId.low | 0),
         }
       }),
       actors: actors(),
@@ -578,9 +601,13 @@ export class Tables {
         const add = tables.map(({ output, table }, index) =>
           this.#merged(tableIdText(outputs[output]!.tableId), table, compaction, deadBytes[index]!),
         )
-        this.#change({ remove: inputs, add }, [], (failure) => {
+        const mended = compaction.reason === 'mend' ? this.#mended(compaction) : []
+        const edits = mended.map(({ tableId, noted }) => damageRow(tableId, noted))
+        this.#change({ remove: inputs, add }, edits, (failure) => {
           release()
           if (failure !== undefined) return this.#compactionFailed(compaction, failure, monotonicMs)
+          for (const { tableId, own } of mended) this.#health.narrow(tableId, own)
+          if (compaction.reason === 'mend') this.damageNews++
           this.compactions++
           for (const bytes of sizes) this.bytesCompacted += bytes
           this.#compaction = undefined
@@ -597,7 +624,10 @@ export class Tables {
     if (error.code === 'TABLE_CORRUPT' || error.code === 'DISK_FAILED') {
       for (const { tableId } of compaction.inputs) this.#health.suspectAnew(tableId)
     }
-    if (error.code === 'DISK_FULL') this.#foundNoRoom(compaction)
+    if (compaction.reason === 'mend') {
+      this.#mendAtMs = monotonicMs + mendRetryMs
+      if (error.code === 'TABLE_CORRUPT') this.#options.foundMore(partitionsOf(compaction))
+    } else if (error.code === 'DISK_FULL') this.#foundNoRoom(compaction)
     this.#retryAtMs = monotonicMs + this.#retryPauseMs
     if (error.code === 'TABLE_TOO_LARGE') {
       this.#overLimit.push({ merge: compaction, againAtMs: monotonicMs + overLimitRestMs })
@@ -614,6 +644,80 @@ export class Tables {
       if (!this.#rows.rowsOf(partition).some((row) => row.tableId === tableId)) return false
     }
     return true
+  }
+
+  /** A merge that writes damaged partitions anew which want nothing of what is damaged; neighbours in between come along. */
+  #mending(roomBytes: number | undefined): Compaction | undefined {
+    const damaged = new Set(this.damagedPartitions())
+    if (damaged.size === 0) return undefined
+    const { firstPartition: first, endPartition: end } = this.#rows
+    for (let partition = first; partition < end; partition++) {
+      if (!damaged.has(partition) || !this.#mayMend(partition)) continue
+      let last = partition
+      let bytes = this.#bytesOfPartition(partition)
+      for (let next = partition + 1; next < end && (!damaged.has(next) || this.#mayMend(next)); next++) {
+        bytes += this.#bytesOfPartition(next)
+        if (bytes > compactionDefaults.sliceBytesMin) break
+        if (damaged.has(next)) last = next
+      }
+      const range = { firstPartition: partition, endPartition: last + 1 }
+      const mending = mendingCompaction(this.#rows, this.#facts, range)
+      const fits = roomBytes === undefined || mergeRoomBytes(mending, this.#rows, this.#facts) <= roomBytes
+      if (fits) return mending
+    }
+    return undefined
+  }
+
+  /** Whether all that is damaged of a partition is known and wanted no more. A table whose index is damaged is told apart at the next start. */
+  #mayMend(partition: number): boolean {
+    const blocks = this.#options.givenUp(partition)
+    if (blocks === undefined) return false
+    return this.#rows.rowsOf(partition).every(({ tableId: text }) => {
+      const { tableId, isReadable } = this.#open.get(text)!
+      return isReadable ? !this.#health.isWholly(text) : blocks.has(blockName(tableId.low, -1))
+    })
+  }
+
+  #bytesOfPartition(partition: number): number {
+    return this.#rows
+      .rowsOf(partition)
+      .reduce((sum, { tableId }) => sum + rangeBytes(this.#facts.get(tableId)!, partition, partition + 1), 0)
+  }
+
+  /** Blocks that a mending merge passes over, by the low half of the table's id. */
+  #givenUpIn(range: PartitionRange): Map<number, Set<number>> {
+    const byTable = new Map<number, Set<number>>()
+    for (const partition of partitionsOf(range)) {
+      for (const name of this.#options.givenUp(partition) ?? []) {
+        const [low, block] = name.split(' ').map(Number) as [number, number]
+        const blocks = byTable.get(low)
+        if (blocks === undefined) byTable.set(low, new Set([block]))
+        else blocks.add(block)
+      }
+    }
+    return byTable
+  }
+
+  /**
+   * What is left of the damage of the tables that stay, in the catalog and here, when a range was written anew. What lies in partitions of other
+   * shards is theirs to say.
+   */
+  #mended(range: Compaction): { tableId: string; noted: readonly Damage[]; own: readonly Damage[] }[] {
+    const { firstPartition, endPartition } = this.#rows
+    return [...new Set(range.inputs.map(({ tableId }) => tableId))].flatMap((tableId) => {
+      const rest = this.#rowsOfTable(tableId).flatMap((row) => [
+        { firstPartition: row.firstPartition, endPartition: Math.min(row.endPartition, range.firstPartition) },
+        { firstPartition: Math.max(row.firstPartition, range.endPartition), endPartition: row.endPartition },
+      ])
+      const isLeft = rest.some((part) => part.firstPartition < part.endPartition)
+      const damage = this.#health.damageOf(tableId)
+      if (!isLeft || damage.length === 0) return []
+      const isIn = (part: PartitionRange, of: PartitionRange): boolean =>
+        Math.max(part.firstPartition, of.firstPartition) < Math.min(part.endPartition, of.endPartition)
+      const own = damage.filter((one) => rest.some((part) => isIn(one, part)))
+      const isOthers = (one: Damage): boolean => one.firstPartition < firstPartition || one.endPartition > endPartition
+      return [{ tableId, own, noted: damage.filter((one) => own.includes(one) || isOthers(one)) }]
+    })
   }
 
   /** A smaller merge may fit; where it cannot be smaller, others may. */
@@ -757,8 +861,7 @@ export class Tables {
     if (damage.length > 0) this.#reportDamage(text, damage)
     this.#exclusively((release) => {
       // The table may have left while another change of the rows was under way.
-      const edit = damage.length > 0 ? damageEdit(text, damage) : ({ op: 'delete', key: damageKey(text) } as const)
-      this.#options.commit(this.#open.has(text) ? [edit] : [], [], (error) => {
+      this.#options.commit(this.#open.has(text) ? [damageRow(text, damage)] : [], [], (error) => {
         release()
         if (error !== undefined) this.#options.report(error)
       })
@@ -871,6 +974,11 @@ export function flushedOf(value: Uint8Array | undefined): number {
     throw new SunwiseError('CATALOG_CORRUPT', 'Cannot read the row of the catalog that says what was flushed')
   }
   return new DataView(value.buffer, value.byteOffset, 4).getUint32(0, true)
+}
+
+/** What the catalog is to say of the damage of a table. */
+function damageRow(tableId: string, damage: readonly Damage[]): CatalogEdit {
+  return damage.length > 0 ? damageEdit(tableId, damage) : { op: 'delete', key: damageKey(tableId) }
 }
 
 /** The block at or behind which (bucketId, key) of a partition would stand; -1: the table has nothing of it. */

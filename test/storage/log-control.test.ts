@@ -8,10 +8,12 @@ import {
   decodeClocks,
   decodeSegmentHead,
   decodeTimestamps,
+  decodeTrackedClocks,
   encodeActors,
   encodeClocks,
   encodeSegmentHead,
   encodeTimestamps,
+  encodeTrackedClocks,
   isControl,
 } from '../../src/storage/log-control.ts'
 import { encodeRecord, recordBytesAt } from '../../src/storage/record.ts'
@@ -30,7 +32,14 @@ const head = {
 }
 
 test('LogControl: the kinds are frozen, since they stand on disk', () => {
-  assert.deepEqual(ControlKind, { segmentHead: 1, actors: 2, clocks: 3, trackedClocks: 4, timestamps: 5 })
+  assert.deepEqual(ControlKind, {
+    segmentHead: 1,
+    actors: 2,
+    clocks: 3,
+    trackedClocks: 4,
+    timestamps: 5,
+    clocksAnew: 6,
+  })
 })
 
 test('LogControl: a segment head has exactly these bytes', () => {
@@ -74,6 +83,16 @@ test('LogControl: reserved timestamps have exactly these bytes, and decode', () 
   assert.equal(decodeTimestamps(bytes, words(bytes), 0), 0x12_3456_789a_bcde)
   bytes[31] = 1
   assert.equal(decodeTimestamps(bytes, words(bytes), 0), undefined, 'No time that a number holds exactly')
+})
+
+test('LogControl: clocks that begin anew stand as others do, under a kind of their own', () => {
+  const clock = Uint8Array.of(1, 2, 3)
+  const bytes = encodeTrackedClocks([{ partition: 5, clock }], true)
+  assert.equal(
+    bytes.toHex(),
+    hex('28000000 0000 0600 00000000 40 000000 00000000 00000000', '01000000 0500 0100 03000000 010203 00'),
+  )
+  assert.deepEqual(decodeTrackedClocks(bytes, words(bytes), 0), [{ partition: 5, clock }])
 })
 
 test('LogControl: what was encoded is decoded', () => {

@@ -135,3 +135,18 @@ test('fittingClocks() tells as empty what finds no room, and never more than it 
   assert.ok(bytes[0]! < bytes[1]! && bytes[1]! < bytes[2]! && bytes[2]! < bytes[3]!)
   assert.ok(bytes[3]! < 300, 'Those that are empty take next to nothing')
 })
+
+test('PartitionClocks: a clock that begins anew takes the place of what the log told before, and is added to by what it tells then', () => {
+  const clocks = new PartitionClocks()
+  const [before, anew, after] = [3, 1, 2].map((counter) => {
+    const clock = new PartitionClock()
+    clock.add(7, counter)
+    return clock
+  })
+  clocks.take(4, before!)
+  clocks.takeAnew(4, anew!)
+  clocks.take(4, after!)
+  assert.equal(clocks.clockOf(4)!.covers(7, 1), true)
+  assert.equal(clocks.clockOf(4)!.covers(7, 2), true)
+  assert.equal(clocks.clockOf(4)!.covers(7, 3), false)
+})

@@ -45,6 +45,23 @@ function partitionOf(key: string): number {
 
 const tagOf = (key: string): string => key.slice(0, key.indexOf('}') + 1)
 
+/** What comes of lists of all partitions that keys are in, as a node answers them alone. */
+function listedBy({ sim }: RingClient, at: SimNode): string {
+  let worst = ''
+  for (const partition of new Set(keys.map(partitionOf))) {
+    let isOver = false
+    at.act(({ replica }) => {
+      const range = { partition, bucketId: 1, prefix: new Uint8Array(0), after: undefined, limit: 1000 }
+      replica.list({ ...range, bytesMax: 1 << 20, withValues: false }, 1000, (error) => {
+        if (error !== undefined) worst = error.code
+        isOver = true
+      })
+    })
+    assert.ok(sim.passUntil(() => isOver, 5000))
+  }
+  return worst
+}
+
 /** Bytes of the clock by which a node attests what it has of a key's partition. */
 function attestedBytes({ sim }: RingClient, at: SimNode, key: string): number {
   const partition = partitionOf(key)
@@ -191,6 +208,96 @@ for (const [when, verb] of [
     sim.pass(120_000)
     for (const key of keys) {
       for (const node of [first!, second!]) assert.equal(client.held(node, key), contentOf(key), node.name)
+    }
+  })
+}
+
+test('Regression: damage that is not yet repaired, and one more start. It still answers nothing alone, and is not taken for whole', () => {
+  const client = ring('damage and one more start')
+  const { sim } = client
+  const [first, second, bad] = sim.nodes
+  for (const key of keys) client.put(first!, key, contentOf(key), { w: 'all' })
+  sim.pass(10_000)
+  second!.kill()
+  bad!.kill()
+  damage(bad!, 2000, 100, 0.6)
+  bad!.start()
+  sim.passUntilNoticed()
+  for (let start = 0; start < 2; start++) {
+    sim.pass(60_000)
+    const refused = keys.filter((key) => said(client, bad!, key) === 'TABLE_CORRUPT')
+    assert.ok(refused.length > 0, `It waits after ${start} more starts`)
+    assert.ok(bad!.damageNoted > 0)
+    bad!.kill()
+    bad!.start()
+    sim.passUntilNoticed()
+  }
+})
+
+test('Regression: damage is mended. Clean tables take the place of damaged ones, and a start, and what is asked then, is as if nothing had been', () => {
+  const client = ring('damage mended')
+  const { sim } = client
+  const [first, second, bad] = sim.nodes
+  for (const key of keys) client.put(first!, key, contentOf(key), { w: 'all' })
+  const deleted = new Set(keys.filter((_, index) => index % 10 === 3))
+  for (const key of deleted) client.delete(first!, key, { w: 'all' })
+  sim.pass(60_000)
+  bad!.kill()
+  damage(bad!, 2000, 100, 0.7)
+  const rewritten = keys.filter((_, index) => index % 10 === 6)
+  for (const key of rewritten) client.put(first!, key, contentOf(key, 1))
+  bad!.start()
+  sim.passUntilNoticed()
+  const isMended = (): boolean => bad!.damageNoted === 0 && bad!.shard.store.tables!.damagedTables === 0
+  sim.pass(10_000)
+  assert.ok(sim.passUntil(isMended, 300_000), 'The catalog knows of no damage any more')
+  client.settle()
+  const holds = (): void => {
+    for (const key of keys) {
+      const answer = said(client, bad!, key)
+      assert.notEqual(answer, 'TABLE_CORRUPT', key)
+      const isThere = answer.includes(contentOf(key)) || answer.includes(contentOf(key, 1))
+      assert.equal(isThere, !deleted.has(key), key)
+      if (rewritten.includes(key) && !deleted.has(key)) assert.ok(answer.includes(contentOf(key, 1)), key)
+    }
+    const listed = listedBy(client, bad!)
+    assert.notEqual(listed, 'TABLE_CORRUPT')
+  }
+  holds()
+  first!.kill()
+  second!.kill()
+  bad!.kill()
+  bad!.start()
+  sim.pass(20_000)
+  holds()
+  assert.equal(bad!.shard.store.tables!.damagedTables, 0)
+})
+
+for (const met of ['by the merge', 'by reads']) {
+  test(`Regression: damage while it is mended. What is damaged once more before the clean tables are written, and met ${met}, is not left out of them`, () => {
+    const client = ring('damage while mended')
+    const { sim } = client
+    const [first, second, bad] = sim.nodes
+    for (const key of keys) client.put(first!, key, contentOf(key), { w: 'all' })
+    sim.pass(10_000)
+    bad!.kill()
+    damage(bad!, 8000, 100, 0.6)
+    bad!.start()
+    const partitions = [...new Set(keys.map(partitionOf))]
+    const { damaged } = bad!.shard.store
+    const isGivenUp = (): boolean => partitions.some((partition) => damaged.givenUp(partition) !== undefined)
+    assert.ok(sim.passUntil(isGivenUp, 300_000), 'It has got back what it lost')
+    assert.ok(bad!.damageNoted > 0, 'And is not mended yet')
+    damage(bad!, 2000, 1100, 0.6)
+    // Reads pass over what was known to be damaged, and over nothing else.
+    bad!.act(({ replica }) => {
+      if (met === 'by reads') for (const key of keys) replica.read(1, Buffer.from(key), 1000, () => {})
+    })
+    sim.pass(60_000)
+    const isMended = (): boolean => bad!.damageNoted === 0 && bad!.shard.store.tables!.damagedTables === 0
+    assert.ok(sim.passUntil(isMended, 600_000), 'All of it is mended')
+    for (const key of keys) {
+      for (const node of [first!, second!, bad!]) assert.equal(client.held(node, key), contentOf(key), node.name)
     }
   })
 }

@@ -43,8 +43,8 @@ const damageFound = damageTest(
 const damageAlone = damageTest(
   'damage that is not yet repaired. A replica that cannot reach the others answers none of what it has alone',
 )
-const damageAnew = damageTest(
-  'damage upon damage. What is damaged later, behind a clock that knows of it, is not taken for deleted',
+const damageRestarted = damageTest(
+  'damage that is not yet repaired, and one more start. It still answers nothing alone, and is not taken for whole',
 )
 const damageBeforeTree = damageTest(
   'damage in the middle, between its clock and its tree. What it took is not deleted by others',
@@ -52,6 +52,10 @@ const damageBeforeTree = damageTest(
 const damageBeforeJoin = damageTest(
   'damage in the middle, between the comparison and the clock that it joins. What it took is not deleted by others',
 )
+const damageWhileMended = (met: string) =>
+  damageTest(
+    `damage while it is mended. What is damaged once more before the clean tables are written, and met ${met}, is not left out of them`,
+  )
 const listsTest = (name: string) => ({ file: 'test/sim/ring/list-sim.test.ts', name: `Lists: ${name}` })
 const lists = listsTest('under all faults each key that was acknowledged is listed once, and none that was deleted')
 const listsOfOthers = listsTest(
@@ -1006,6 +1010,28 @@ export const ringBugs: readonly DeliberateBug[] = [
         to: 'if (damaged !== undefined) {',
       },
     ],
-    test: damageAnew,
+    test: damageWhileMended('by reads'),
+  },
+  {
+    what: 'writes a damaged partition anew, and forgets the damage, before the others have brought what was lost',
+    patches: [
+      {
+        file: 'src/storage/damaged-partitions.ts',
+        from: 'damaged === undefined || damaged.isResyncing || damaged.isLearning ? undefined',
+        to: 'damaged === undefined || damaged.isLearning ? undefined',
+      },
+    ],
+    test: damageRestarted,
+  },
+  {
+    what: 'leaves out of clean tables what is damaged and was not known to be',
+    patches: [
+      {
+        file: 'src/storage/compaction.ts',
+        from: 'givenUp === undefined ? {} : { givenUp }',
+        to: '{ damaged: () => {} }',
+      },
+    ],
+    test: damageWhileMended('by the merge'),
   },
 ]

@@ -144,6 +144,11 @@ export class SimNode {
     return this.#run.node
   }
 
+  /** Rows of its catalog that tell of damaged tables. */
+  get damageNoted(): number {
+    return this.#catalog.scan('damaged/').length
+  }
+
   get shard(): Shard {
     assert.ok(this.#run !== undefined, `${this.name} is up`)
     return this.#run.shard
