@@ -282,6 +282,7 @@ export class TableFinder {
 
   /** Copies a record out of a cache, to the place that `find` shows. False where it was displaced meanwhile. */
   #copyOut(cache: FrameCache, from: number, bytes: number): boolean {
+    this.#room(bytes)
     copyWords(cache.i32, from >>> 2, this.#words, 0, bytes >>> 2)
     if (!cache.isStill()) return false
     this.u8 = this.#buffer

@@ -522,6 +522,20 @@ export const deliberateBugs: readonly DeliberateBug[] = [
     },
   },
   {
+    what: 'copies a record out of a cache into no room',
+    patches: [
+      {
+        file: 'src/storage/table-finder.ts',
+        from: '    this.#room(bytes)\n    copyWords(cache.i32',
+        to: '    copyWords(cache.i32',
+      },
+    ],
+    test: {
+      file: 'test/storage/table-view.test.ts',
+      name: 'TableFinder: one that has read nothing yet shows what another has put into the caches, whole',
+    },
+  },
+  {
     what: 'believes what it read of a cached piece that was displaced meanwhile',
     patches: [
       {

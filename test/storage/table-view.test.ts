@@ -8,6 +8,7 @@ import { Worker } from 'node:worker_threads'
 import { SunwiseError } from '../../src/base/errors.ts'
 import { HostDisk } from '../../src/host/disk.ts'
 import { nativeCrc32 } from '../../src/host/native-codes.ts'
+import { decodeRecord } from '../../src/storage/record.ts'
 import { TableWriter } from '../../src/storage/sstable-writer.ts'
 import { TableFinder } from '../../src/storage/table-finder.ts'
 import {
@@ -157,4 +158,29 @@ test('TableFinder on other threads finds every key while tables come and go, and
   assert.ok(readersMax > 2)
   const finder = new TableFinder({ disk, memory, crc32: nativeCrc32, codec: undefined, reader: 0 })
   assert.ok(finder.find(partitionOfTables, 1, keysOfTable[0]!, 0, keysOfTable[0]!.length))
+})
+
+test('TableFinder: one that has read nothing yet shows what another has put into the caches, whole', () => {
+  const memory = createTableMemory(1024 * 1024, 8 * 1024 * 1024)
+  const view = makeView(memory)
+  for (let way = 0; way < 8; way++) view.growCaches()
+  const table = openTable(view, 3)
+  view.publish(() => [table], 1)
+  const options = { disk, memory, crc32: nativeCrc32, codec: undefined }
+  const first = new TableFinder({ ...options, reader: 1 })
+  let recordHits = 0
+  let blockHits = 0
+  for (const [index, key] of keysOfTable.entries()) {
+    assert.ok(first.find(partitionOfTables, 1, key, 0, key.length))
+    // The next one may stand in the block that was read for this one.
+    for (const wanted of [key, keysOfTable[(index + 1) % keysOfTable.length]!]) {
+      const fresh = new TableFinder({ ...options, reader: 2 })
+      assert.ok(fresh.find(partitionOfTables, 1, wanted, 0, wanted.length))
+      assert.deepEqual(decodeRecord(fresh.u8, fresh.i32, fresh.at).versions[0]!.value, new Uint8Array(50).fill(3))
+      recordHits += fresh.recordHits
+      blockHits += fresh.blockHits
+    }
+  }
+  assert.ok(recordHits > 100, `${recordHits} came from the cache of records`)
+  assert.ok(blockHits > 0, `${blockHits} came from the cache of blocks`)
 })
