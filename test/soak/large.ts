@@ -113,10 +113,9 @@ class LargeStore {
       this.facts['diskBytes'] = bytesIn(join(this.directory, 'data'))
       await this.#timed('reads', 1_000_000, () => this.#read(store, 1_000_000, true))
       await this.#timed('absent', 1_000_000, () => this.#read(store, 1_000_000, false))
-      this.#judgeMemory('loading and reading')
+      this.#judgeMemory()
       this.facts['servingBytesMost'] = this.facts['storeBytesMost']!
       await this.#backUp(store, backups)
-      this.#judgeMemory('backing up')
       this.facts['memoryBytesMost'] = memoryBytesMost()
     }
     const begun = performance.now()
@@ -168,11 +167,11 @@ class LargeStore {
   }
 
   /** What a node may have in memory at most: a tenth beyond its budget, and what threads and the engine take themselves. */
-  #judgeMemory(doing: string): void {
+  #judgeMemory(): void {
     const bound = residentBytesMax(this.#plan.memoryBytes)
     const most = this.facts['storeBytesMost']!
     if (most <= bound) return
-    this.#note(`${doing} it had ${Math.round(most / MiB)} MiB in memory, and may have ${Math.round(bound / MiB)}`)
+    this.#note(`It had ${Math.round(most / MiB)} MiB in memory, and may have ${Math.round(bound / MiB)}`)
   }
 
   /** Runs a phase, and notes how many operations it did in a second. */
