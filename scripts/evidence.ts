@@ -37,7 +37,7 @@ const kinds: readonly Kind[] = [
     what: 'far more data than memory: loaded, read, backed up under load, restarted, restored, compared (`npm run soak:large`)',
     text: (runs) => {
       const last = latest(runs)
-      return `the latest: ${thousands(last['records'])} records, ${mebibytes(last['memoryBytes'])} of memory, ${thousands(last['loadPerSecond'])} puts and ${thousands(last['readsPerSecond'])} gets a second, ${String(last['readsCalls'])} reads of files a get, RSS at most ${mebibytes(last['memoryBytesMost'])} until its backup ended, a restart in ${thousands(last['restartMs'])} ms`
+      return `the latest: ${thousands(last['records'])} records, ${mebibytes(last['memoryBytes'])} of memory, ${thousands(last['loadPerSecond'])} puts and ${thousands(last['readsPerSecond'])} gets a second, ${String(last['readsCalls'])} reads of files a get, at most ${mebibytes(last['servingBytesMost'])} resident while it loaded and read, ${mebibytes(last['storeBytesMost'])} while it backed up, beside the heap of the application, a restart in ${thousands(last['restartMs'])} ms`
     },
   },
   {
