@@ -162,7 +162,10 @@ class Recovery {
       this.#kept.push(loaded)
       if (next !== undefined && reached < limit) ended = true
     }
-    if (chain.length === 0 && isBefore(end, this.#synced) && !this.#isRetired(this.#synced.sequence)) {
+    const wasRetired =
+      this.#isRetired(this.#synced.sequence) ||
+      this.#files.some((loaded) => loaded.sequenceSeen === this.#synced.sequence && this.#isTaken(loaded))
+    if (chain.length === 0 && isBefore(end, this.#synced) && !wasRetired) {
       if (!this.#options.salvage) throw this.#corrupt(this.#options.directory, 0)
       this.#damages.push({ path: this.#options.directory, from: 0, to: this.#synced.bytes })
     }
@@ -330,6 +333,7 @@ class Recovery {
       ({ head, retired, sequenceSeen }) => head === undefined && retired < 0 && sequenceSeen > newestSequence,
     )
     for (const loaded of newer) {
+      if (this.#isTaken(loaded)) continue
       if (isBefore({ sequence: loaded.sequenceSeen, bytes: 0 }, this.#synced)) {
         if (this.#options.salvage) return this.#salvageChain()
         throw this.#corrupt(loaded.path, 0)
@@ -410,6 +414,17 @@ class Recovery {
     return this.#files.some(
       (loaded) => loaded.retired === sequence || (loaded.head === undefined && loaded.retiredBefore === sequence),
     )
+  }
+
+  /**
+   * Whether a file without a head was taken by a newer segment of which nothing is whole: the groups that are left in it are of one that was
+   * retired, since no other file is ever overwritten.
+   */
+  #isTaken(loaded: LoadedFile): boolean {
+    const { head, sequenceSeen, claimed } = loaded
+    if (head !== undefined || claimed <= sequenceSeen || this.#isFirstGroupOf(loaded, sequenceSeen)) return false
+    // A segment begins behind all that were: a header of one that was, in a place that is not its own, is damage.
+    return this.#files.every((other) => Math.max(other.sequence, other.sequenceSeen) < claimed)
   }
 
   /**

@@ -576,13 +576,27 @@ export const deliberateBugs: readonly DeliberateBug[] = [
     patches: [
       {
         file: 'src/storage/log-recovery.ts',
-        from: ' && !this.#isRetired(this.#synced.sequence)',
+        from: '      this.#isRetired(this.#synced.sequence) ||\n',
         to: '',
       },
     ],
     test: {
       file: 'test/storage/store-retirement.test.ts',
       name: 'Store: where a clean stop ended the log may have been retired since, but not have gone away',
+    },
+  },
+  {
+    what: 'misses what a file held before the segment that took it was torn',
+    patches: [
+      {
+        file: 'src/storage/log-recovery.ts',
+        from: '      if (this.#isTaken(loaded)) continue\n',
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/storage/log-recovery.test.ts',
+      name: 'Log recovery: where all was retired and the first group of the next segment is torn, what its file held before is not missed',
     },
   },
   {

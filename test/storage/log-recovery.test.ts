@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { crc32 } from '../../src/base/crc32.ts'
 import { SunwiseError } from '../../src/base/errors.ts'
 import { SeededRandom } from '../../src/base/seeded-random.ts'
 import { Arena, createArenaMemory } from '../../src/storage/arena.ts'
+import { retirementMark, sealGroup, secondMarkOffset } from '../../src/storage/log-group.ts'
 import { SimDisk, type SimDiskImage } from '../sim/sim-disk.ts'
 import { bytesOf, decodeLogged, type LogReading, logDirectory, readLog, StoreRig, textOf } from './store-rig.ts'
 
@@ -381,4 +383,26 @@ test('Log recovery: bytes of a segment that was recycled do not come back behind
       assert.equal(newest.get(`{one}${(turn - back) % 4}`), String(turn - back))
     }
   }
+})
+
+test('Log recovery: where all was retired and the first group of the next segment is torn, what its file held before is not missed', () => {
+  const { disk, groups } = sampleLog('each')
+  const paths = new Map(groups.map(({ sequence, path }) => [sequence, path]))
+  const newest = Math.max(...paths.keys())
+  for (const [sequence, path] of paths) {
+    if (sequence === 1) continue
+    for (const at of [0, secondMarkOffset]) smash(disk, path, at, retirementMark(sequence, crc32))
+  }
+  // It reaches beyond the second mark, and only its header and some of its sectors were written.
+  const torn = (sequence: number): Uint8Array => {
+    const group = new Uint8Array(1024)
+    sealGroup(group, new Int32Array(group.buffer), 0, 2048, sequence, 0, 0, 0, () => 7)
+    return group
+  }
+  smash(disk, paths.get(1)!, 0, torn(newest))
+  assert.equal(readLog(disk).error?.code, 'LOG_CORRUPT', 'A header of a segment that was is no next segment')
+  smash(disk, paths.get(1)!, 0, torn(newest + 1))
+  const reading = readLog(disk)
+  assert.equal(reading.error, undefined)
+  assert.deepEqual(reading.records, [])
 })
