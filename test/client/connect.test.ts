@@ -301,7 +301,9 @@ test('Where hedges are off, a silent server still leaves time to ask another', a
   rig.set('k', 'v')
   rig.servers[0]!.intercept = () => true
   for (let index = 0; index < 2; index++) assert.equal(text((await rig.client.get('k')).value), 'v')
-  assert.equal(rig.servers[0]!.requests.length, 1)
+  // Which one is asked first is drawn: the silent one had the first or the second, or both.
+  const asked = rig.servers[0]!.requests.length
+  assert.ok(asked === 1 || asked === 2, `The silent one was asked ${asked} times`)
 })
 
 test('Operations of one turn travel in batches, reads apart from writes, within bounds', async () => {
