@@ -1,8 +1,8 @@
 /**
  * The tests can fail: each bug of sim/deliberate-bugs.ts is made in a copy of the sources, and the test that it names must fail
  * there. That it passes without the bug is what the suite itself shows; that a copy is as good as the sources, one test of each file
- * shows that runs in a copy without a bug (in long tiers each test does). There are too many for every run of the suite: it makes a half of
- * them, drawn anew each time; SUNWISE_TEST_SEED draws the same half again, and long tiers make all.
+ * shows that runs in a copy without a bug (in long tiers each test does). There are too many for every run of the suite: it makes a third of
+ * them, drawn anew each time; SUNWISE_TEST_SEED draws the same third again, and long tiers make all.
  */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -32,12 +32,12 @@ const againstBug: Size = { scale: 4, limitMs: 120_000 }
 
 const seed = Number(process.env['SUNWISE_TEST_SEED'] ?? randomInt(2 ** 31))
 
-/** Every item in a long tier; else a half of them, as the seed draws it. */
+/** Every item in a long tier; else a third of them, as the seed draws it. */
 function drawn<Item>(items: readonly Item[]): readonly Item[] {
   if (scale > 1) return items
   const random = new SeededRandom(seed)
   const left = [...items]
-  return Array.from({ length: Math.ceil(items.length / 2) }, () => left.splice(random.below(left.length), 1)[0]!)
+  return Array.from({ length: Math.ceil(items.length / 3) }, () => left.splice(random.below(left.length), 1)[0]!)
 }
 
 /** A copy of the sources and tests, with patches. */
