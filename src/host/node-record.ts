@@ -14,6 +14,7 @@
  */
 import { SunwiseError } from '../base/errors.ts'
 import { bucketIdOf } from '../base/ids.ts'
+import { defaultBucketName, newBucketProperties } from '../cluster/topology/buckets.ts'
 import { hintBucketId, Limits } from '../config.ts'
 import type { Catalog, CatalogEdit } from '../env.ts'
 import type { Bucket } from '../replication/requests.ts'
@@ -193,17 +194,7 @@ export function isOwnRow(key: string): boolean {
 
 /** The bucket that always exists. */
 export function defaultBucket(): Omit<StoredBucket, 'id'> {
-  return {
-    name: 'default',
-    n: 3,
-    r: 'quorum',
-    w: 'quorum',
-    sloppy: false,
-    conflict: 'siblings',
-    durability: undefined,
-    ttlMs: undefined,
-    valueBytesMax: undefined,
-  }
+  return { name: defaultBucketName, ...newBucketProperties }
 }
 
 /** Names that buckets may have. */

@@ -85,3 +85,8 @@ export function messageOf(code: ErrorCode): string {
   if (code === 'PRECONDITION_FAILED') return 'The key is not as If-Match or If-None-Match demands; read it again'
   return ErrorTable[code].title
 }
+
+/** The cursor of a list is none of this bucket, or was changed. */
+export function badCursor(): SunwiseError {
+  return new SunwiseError('BAD_CURSOR', 'Cannot read the cursor: use one of this bucket, unchanged')
+}

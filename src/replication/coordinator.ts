@@ -50,6 +50,7 @@ import {
 } from '../versions/version-set.ts'
 import { keyText, responseLimit } from './batch.ts'
 import {
+  badCursor,
   checkBatch,
   checkContentType,
   checkIfMatch,
@@ -277,12 +278,7 @@ export class ShardCoordinator implements Coordinator {
     let after: Uint8Array | undefined
     if (options.cursor !== undefined) {
       const position = this.#cursors.decode(bucket.id, options.cursor)
-      if (position === undefined) {
-        return done(
-          new SunwiseError('BAD_CURSOR', 'Cannot read the cursor: use one of this bucket, unchanged'),
-          undefined,
-        )
-      }
+      if (position === undefined) return done(badCursor(), undefined)
       partition = position.partition
       after = position.after
     }

@@ -27,7 +27,7 @@ import type { Clock } from '../env.ts'
 import type { ActorRegistry } from '../versions/actor-registry.ts'
 import { decodeSet } from '../versions/set-codec.ts'
 import { liveVersions, resolveLastWriteWins, sync, type VersionSet } from '../versions/version-set.ts'
-import { checkListLimit, checkListPrefix, checkRequest, messageOf } from './checks.ts'
+import { badCursor, checkListLimit, checkListPrefix, checkRequest, messageOf } from './checks.ts'
 import { CursorCodec } from './cursor.ts'
 import { LatencyEstimate } from './latency-estimate.ts'
 import type { HeldPage, LocalReplica } from './local-replica.ts'
@@ -171,10 +171,7 @@ export class QuorumList {
     let after: Uint8Array | undefined
     if (options.cursor !== undefined) {
       const position = this.#cursors.decode(bucket.id, options.cursor)
-      if (position === undefined) {
-        const message = 'Cannot read the cursor: use one of this bucket, unchanged'
-        return done(new SunwiseError('BAD_CURSOR', message), undefined)
-      }
+      if (position === undefined) return done(badCursor(), undefined)
       partition = position.partition
       after = position.after
     }

@@ -13,21 +13,11 @@ import {
   readMemberFrame,
   writeMemberFrame,
 } from '../../src/host/member-frames.ts'
-import type { BatchResult, Bucket, Receipt } from '../../src/replication/requests.ts'
+import type { BatchResult, Receipt } from '../../src/replication/requests.ts'
 import { FrameKind } from '../../src/shard/command.ts'
+import { bucketOf } from '../bucket.ts'
 
-const bucket: Bucket = {
-  id: bucketIdOf(7),
-  name: 'b',
-  n: 3,
-  r: 'quorum',
-  w: 'quorum',
-  sloppy: false,
-  conflict: 'siblings',
-  durability: undefined,
-  ttlMs: undefined,
-  valueBytesMax: 1024,
-}
+const bucket = bucketOf({ id: bucketIdOf(7), name: 'b', valueBytesMax: 1024 })
 const receipt: Receipt = { acks: 2, replicas: 3, sloppy: true, durable: false, epoch: 9, nodes: [] }
 
 /** The node thread's end: takes frames, and answers when it is told to. */

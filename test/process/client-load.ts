@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict'
 import { type Client, SunwiseError } from '../../src/client/connect.ts'
 
-const text = (value: Uint8Array | undefined): string | undefined =>
+export const text = (value: Uint8Array | undefined): string | undefined =>
   value === undefined ? undefined : Buffer.from(value).toString()
 
 /** Words of all siblings, each once. */
-const union =
+export const union =
   (word: string) =>
   (values: readonly { readonly value: Uint8Array }[]): string =>
     [...new Set([...values.flatMap(({ value }) => text(value)!.split(' ')), word])].sort().join(' ')

@@ -5,20 +5,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { connect } from '../../src/client/connect.ts'
+import { text, union } from './client-load.ts'
 import { ServerProcess } from './server-process.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'sunwise-client-'))
 after(() => rmSync(root, { recursive: true, force: true }))
 
 const common = ['--shards', '1', '--memory', '96mb', '--durability', 'os']
-const text = (value: Uint8Array | undefined): string | undefined =>
-  value === undefined ? undefined : Buffer.from(value).toString()
-
-/** Words of all siblings, each once. */
-const union =
-  (word: string) =>
-  (values: readonly { readonly value: Uint8Array }[]): string =>
-    [...new Set([...values.flatMap(({ value }) => text(value)!.split(' ')), word])].sort().join(' ')
 
 test('Client and server understand each other', async () => {
   await using server = await ServerProcess.start(join(root, 'one'), { flags: common })

@@ -2,30 +2,19 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { SunwiseError } from '../../src/base/errors.ts'
-import { bucketIdOf } from '../../src/base/ids.ts'
 import { SeededRandom } from '../../src/base/seeded-random.ts'
 import { Limits } from '../../src/config.ts'
 import type { LocalReplica } from '../../src/replication/local-replica.ts'
 import { decodePeerMessage, type PeerMessage } from '../../src/replication/peer-message.ts'
 import { QuorumCoordinator } from '../../src/replication/quorum-coordinator.ts'
-import type { Bucket, Receipt } from '../../src/replication/requests.ts'
+import type { Receipt } from '../../src/replication/requests.ts'
 import { ActorRegistry } from '../../src/versions/actor-registry.ts'
 import { encodeSet } from '../../src/versions/set-codec.ts'
 import { digest, emptyVersionSet, update, type VersionSet } from '../../src/versions/version-set.ts'
+import { bucketOf } from '../bucket.ts'
 import { SimClock } from '../sim/sim-clock.ts'
 
-const bucket: Bucket = {
-  id: bucketIdOf(1),
-  name: 'some',
-  n: 3,
-  r: 'quorum',
-  w: 'quorum',
-  sloppy: false,
-  conflict: 'siblings',
-  durability: undefined,
-  ttlMs: undefined,
-  valueBytesMax: 1 << 20,
-}
+const bucket = bucketOf({ name: 'some' })
 const key = Buffer.from('key')
 type Written = Parameters<LocalReplica['write']>[2]
 

@@ -4,10 +4,9 @@
  */
 import assert from 'node:assert/strict'
 import type { SunwiseError } from '../../src/base/errors.ts'
-import type { BucketId } from '../../src/base/ids.ts'
 import type { SeededRandom } from '../../src/base/seeded-random.ts'
 import { firstPartitionOfShard, partitionOfSlot, shardOfPartition } from '../../src/cluster/slots.ts'
-import { type Durability, Limits } from '../../src/config.ts'
+import type { Durability } from '../../src/config.ts'
 import type { FrameTarget, Shards } from '../../src/env.ts'
 import { zstd } from '../../src/host/native-codes.ts'
 import { ShardCoordinator } from '../../src/replication/coordinator.ts'
@@ -22,25 +21,15 @@ import { ShardReader } from '../../src/storage/shard-reader.ts'
 import type { StoreOptions } from '../../src/storage/store.ts'
 import { commitTables, loadTables, strayFiles } from '../../src/storage/table-catalog.ts'
 import { TableFinder } from '../../src/storage/table-finder.ts'
+import { bucketOf as anyBucketOf } from '../bucket.ts'
 import type { SimCatalog } from '../sim/sim-catalog.ts'
 import type { SimClock } from '../sim/sim-clock.ts'
 import type { SimDisk } from '../sim/sim-disk.ts'
 import type { SimJobs } from '../sim/sim-jobs.ts'
 import { crc32 } from '../storage/store-rig.ts'
 
-export const bucketOf = (parts: Partial<Bucket> = {}): Bucket => ({
-  id: 1 as BucketId,
-  name: 'default',
-  n: 1,
-  r: 'quorum',
-  w: 'quorum',
-  sloppy: false,
-  conflict: 'siblings',
-  durability: undefined,
-  ttlMs: undefined,
-  valueBytesMax: Limits.valueBytesDefault,
-  ...parts,
-})
+/** A bucket of a node by itself. */
+export const bucketOf = (parts: Partial<Bucket> = {}): Bucket => anyBucketOf({ n: 1, ...parts })
 
 export type ShardRigOptions = {
   readonly disk: SimDisk

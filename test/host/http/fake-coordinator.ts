@@ -22,6 +22,7 @@ import type {
   WriteAnswer,
   WriteOptions,
 } from '../../../src/replication/requests.ts'
+import { bucketOf } from '../../bucket.ts'
 
 type Version = { readonly number: number; readonly stored: StoredValue | undefined }
 type Entry = { readonly key: Uint8Array; versions: Version[]; seen: number; answer: ReadAnswer }
@@ -188,19 +189,7 @@ export class FakeBuckets implements BucketAdmin {
   }
 
   #create(name: string, properties: BucketProperties): Bucket {
-    const bucket: Bucket = {
-      id: bucketIdOf(this.#buckets.size + 1),
-      name,
-      n: 3,
-      r: 'quorum',
-      w: 'quorum',
-      sloppy: false,
-      conflict: 'siblings',
-      durability: undefined,
-      ttlMs: undefined,
-      valueBytesMax: 1024 * 1024,
-      ...properties,
-    }
+    const bucket = bucketOf({ id: bucketIdOf(this.#buckets.size + 1), name, valueBytesMax: 1024 * 1024, ...properties })
     this.#buckets.set(name, bucket)
     return bucket
   }

@@ -16,6 +16,19 @@ function ring(seed: string, options: Partial<RingSimOptions> = {}): RingClient {
   return new RingClient(sim).start()
 }
 
+/** A ring in which all nodes have all keys, the last one of them to be damaged. */
+function filled(
+  seed: string,
+  options: Partial<RingSimOptions> = {},
+): { client: RingClient; sim: RingSim; first: SimNode; second: SimNode; bad: SimNode } {
+  const client = ring(seed, options)
+  const { sim } = client
+  const [first, second] = sim.nodes
+  for (const key of keys) client.put(first!, key, contentOf(key), { w: 'all' })
+  sim.pass(10_000)
+  return { client, sim, first: first!, second: second!, bad: sim.nodes.at(-1)! }
+}
+
 /** Flips a bit in every so many bytes of its tables, of their blocks alone where they are read up to `share`. */
 function damage({ disk }: SimNode, every: number, from = 100, share = 1): void {
   const tables = disk.paths().filter((path) => path.endsWith('.sst'))
@@ -83,65 +96,52 @@ function passUntilWhole(client: RingClient, node: SimNode): void {
 }
 
 test('Regression: damage while it runs. A replica finds it, answers nothing alone, and takes back what the others have; nothing is deleted on its word', () => {
-  const client = ring('damage while it runs')
-  const { sim } = client
-  const [first, second, bad] = sim.nodes
-  for (const key of keys) client.put(first!, key, contentOf(key), { w: 'all' })
-  sim.pass(10_000)
-  damage(bad!, 2000)
+  const { client, sim, first, second, bad } = filled('damage while it runs')
+  damage(bad, 2000)
   // Whoever starts reads from the disk, not from what it has cached.
-  bad!.kill()
-  bad!.start()
-  const refused = keys.filter((key) => said(client, bad!, key) === 'TABLE_CORRUPT').length
+  bad.kill()
+  bad.start()
+  const refused = keys.filter((key) => said(client, bad, key) === 'TABLE_CORRUPT').length
   assert.ok(refused > 0, 'Damage is met')
   sim.passUntilNoticed()
-  passUntilWhole(client, bad!)
+  passUntilWhole(client, bad)
   for (const key of keys) {
-    for (const node of [first!, second!, bad!]) assert.equal(client.held(node, key), contentOf(key), node.name)
+    for (const node of [first, second, bad]) assert.equal(client.held(node, key), contentOf(key), node.name)
   }
-  client.put(bad!, keys[0]!, contentOf(keys[0]!, 1), { w: 'all' })
-  assert.ok(client.values(first!, keys[0]!, 'all').includes(contentOf(keys[0]!, 1)), 'Its next write is new to all')
+  client.put(bad, keys[0]!, contentOf(keys[0]!, 1), { w: 'all' })
+  assert.ok(client.values(first, keys[0]!, 'all').includes(contentOf(keys[0]!, 1)), 'Its next write is new to all')
 })
 
 test('Regression: damage that is not yet repaired. A replica that cannot reach the others answers none of what it has alone', () => {
-  const client = ring('damage alone')
-  const { sim } = client
-  const [first, second, bad] = sim.nodes
-  for (const key of keys) client.put(first!, key, contentOf(key), { w: 'all' })
-  sim.pass(10_000)
-  first!.kill()
-  second!.kill()
-  bad!.kill()
-  damage(bad!, 2000)
-  bad!.start()
+  const { client, sim, first, second, bad } = filled('damage alone')
+  first.kill()
+  second.kill()
+  bad.kill()
+  damage(bad, 2000)
+  bad.start()
   sim.pass(20_000)
   // What it met is noted by now: of these partitions it answers nothing, whole or not.
-  const refused = keys.filter((key) => said(client, bad!, key) === 'TABLE_CORRUPT')
+  const refused = keys.filter((key) => said(client, bad, key) === 'TABLE_CORRUPT')
   assert.ok(refused.length > 0)
   for (const tag of new Set(refused.map(tagOf))) {
     for (const key of keys) if (tagOf(key) === tag) assert.ok(refused.includes(key), `${key} is refused, too`)
-    assert.equal(attestedBytes(client, bad!, tag), 0, 'It has no vote in what is stable')
+    assert.equal(attestedBytes(client, bad, tag), 0, 'It has no vote in what is stable')
   }
-  first!.start()
+  first.start()
   sim.passUntilNoticed()
   sim.pass(60_000)
   // One of two others is not enough: the second may have the only other copy of an acknowledged write.
   assert.ok(
-    keys.some((key) => said(client, bad!, key) === 'TABLE_CORRUPT'),
+    keys.some((key) => said(client, bad, key) === 'TABLE_CORRUPT'),
     'It still waits for the second',
   )
-  second!.start()
+  second.start()
   sim.passUntilNoticed()
-  passUntilWhole(client, bad!)
+  passUntilWhole(client, bad)
 })
 
 test('Regression: damage, and a node leaves. It hands over what can be read, the new owner has the rest from others, and nothing waits', () => {
-  const client = ring('damage and leave', { nodes: 4, members: 4 })
-  const { sim } = client
-  const [first] = sim.nodes
-  for (const key of keys) client.put(first!, key, contentOf(key), { w: 'all' })
-  sim.pass(10_000)
-  const bad = sim.nodes[3]!
+  const { client, sim, bad } = filled('damage and leave', { nodes: 4, members: 4 })
   bad.kill()
   damage(bad, 2000)
   bad.start()
@@ -158,23 +158,19 @@ test('Regression: damage, and a node leaves. It hands over what can be read, the
 })
 
 test('Regression: damage upon damage. What is damaged later, behind a clock that knows of it, is not taken for deleted', () => {
-  const client = ring('damage upon damage')
-  const { sim } = client
-  const [first, second, bad] = sim.nodes
-  for (const key of keys) client.put(first!, key, contentOf(key), { w: 'all' })
-  sim.pass(10_000)
-  bad!.kill()
-  damage(bad!, 8000, 100, 0.6)
-  bad!.start()
+  const { client, sim, first, second, bad } = filled('damage upon damage')
+  bad.kill()
+  damage(bad, 8000, 100, 0.6)
+  bad.start()
   sim.passUntilNoticed()
-  passUntilWhole(client, bad!)
-  damage(bad!, 2000, 1100, 0.6)
+  passUntilWhole(client, bad)
+  damage(bad, 2000, 1100, 0.6)
   // Deletes that all have change what trees leave out: all of the partition is looked at again.
-  for (let tag = 0; tag < 4; tag++) client.put(first!, `{tag${tag}}passing`, 'a value', { w: 'all' })
-  for (let tag = 0; tag < 4; tag++) client.delete(first!, `{tag${tag}}passing`, { w: 'all' })
+  for (let tag = 0; tag < 4; tag++) client.put(first, `{tag${tag}}passing`, 'a value', { w: 'all' })
+  for (let tag = 0; tag < 4; tag++) client.delete(first, `{tag${tag}}passing`, { w: 'all' })
   sim.pass(60_000)
   for (const key of keys) {
-    for (const node of [first!, second!, bad!]) assert.equal(client.held(node, key), contentOf(key), node.name)
+    for (const node of [first, second, bad]) assert.equal(client.held(node, key), contentOf(key), node.name)
   }
 })
 
@@ -183,21 +179,17 @@ for (const [when, verb] of [
   ['between the comparison and the clock that it joins', CompareVerb.joinClock],
 ] as const) {
   test(`Regression: damage in the middle, ${when}. What it took is not deleted by others`, () => {
-    const client = ring('damage in the middle')
-    const { sim } = client
-    const [first, second, bad] = sim.nodes
-    for (const key of keys) client.put(first!, key, contentOf(key), { w: 'all' })
-    sim.pass(10_000)
+    const { client, sim, first, second, bad } = filled('damage in the middle')
     let isClockTold = false
     let isHit = false
-    const { replica } = bad!.node
+    const { replica } = bad.node
     const compare = replica.compare.bind(replica)
     replica.compare = (asked, partition, payload, timeoutMs, done) => {
       const isHere = partition === partitionOf(keys[0]!)
       if (isHere && !isHit && asked === verb && (isClockTold || verb === CompareVerb.joinClock)) {
         isHit = true
-        damage(bad!, 2000)
-        bad!.shard.store.damaged.found(partition)
+        damage(bad, 2000)
+        bad.shard.store.damaged.found(partition)
       }
       compare(asked, partition, payload, timeoutMs, (error, answer) => {
         if (isHere && asked === CompareVerb.clock) isClockTold = true
@@ -207,97 +199,86 @@ for (const [when, verb] of [
     assert.ok(sim.passUntil(() => isHit, 120_000))
     sim.pass(120_000)
     for (const key of keys) {
-      for (const node of [first!, second!]) assert.equal(client.held(node, key), contentOf(key), node.name)
+      for (const node of [first, second]) assert.equal(client.held(node, key), contentOf(key), node.name)
     }
   })
 }
 
 test('Regression: damage that is not yet repaired, and one more start. It still answers nothing alone, and is not taken for whole', () => {
-  const client = ring('damage and one more start')
-  const { sim } = client
-  const [first, second, bad] = sim.nodes
-  for (const key of keys) client.put(first!, key, contentOf(key), { w: 'all' })
-  sim.pass(10_000)
-  second!.kill()
-  bad!.kill()
-  damage(bad!, 2000, 100, 0.6)
-  bad!.start()
+  const { client, sim, second, bad } = filled('damage and one more start')
+  second.kill()
+  bad.kill()
+  damage(bad, 2000, 100, 0.6)
+  bad.start()
   sim.passUntilNoticed()
   for (let start = 0; start < 2; start++) {
     sim.pass(60_000)
-    const refused = keys.filter((key) => said(client, bad!, key) === 'TABLE_CORRUPT')
+    const refused = keys.filter((key) => said(client, bad, key) === 'TABLE_CORRUPT')
     assert.ok(refused.length > 0, `It waits after ${start} more starts`)
-    assert.ok(bad!.damageNoted > 0)
-    bad!.kill()
-    bad!.start()
+    assert.ok(bad.damageNoted > 0)
+    bad.kill()
+    bad.start()
     sim.passUntilNoticed()
   }
 })
 
 test('Regression: damage is mended. Clean tables take the place of damaged ones, and a start, and what is asked then, is as if nothing had been', () => {
-  const client = ring('damage mended')
-  const { sim } = client
-  const [first, second, bad] = sim.nodes
-  for (const key of keys) client.put(first!, key, contentOf(key), { w: 'all' })
+  const { client, sim, first, second, bad } = filled('damage mended')
   const deleted = new Set(keys.filter((_, index) => index % 10 === 3))
-  for (const key of deleted) client.delete(first!, key, { w: 'all' })
+  for (const key of deleted) client.delete(first, key, { w: 'all' })
   sim.pass(60_000)
-  bad!.kill()
-  damage(bad!, 2000, 100, 0.7)
+  bad.kill()
+  damage(bad, 2000, 100, 0.7)
   const rewritten = keys.filter((_, index) => index % 10 === 6)
-  for (const key of rewritten) client.put(first!, key, contentOf(key, 1))
-  bad!.start()
+  for (const key of rewritten) client.put(first, key, contentOf(key, 1))
+  bad.start()
   sim.passUntilNoticed()
-  const isMended = (): boolean => bad!.damageNoted === 0 && bad!.shard.store.tables!.damagedTables === 0
+  const isMended = (): boolean => bad.damageNoted === 0 && bad.shard.store.tables!.damagedTables === 0
   sim.pass(10_000)
   assert.ok(sim.passUntil(isMended, 300_000), 'The catalog knows of no damage any more')
   client.settle()
   const holds = (): void => {
     for (const key of keys) {
-      const answer = said(client, bad!, key)
+      const answer = said(client, bad, key)
       assert.notEqual(answer, 'TABLE_CORRUPT', key)
       const isThere = answer.includes(contentOf(key)) || answer.includes(contentOf(key, 1))
       assert.equal(isThere, !deleted.has(key), key)
       if (rewritten.includes(key) && !deleted.has(key)) assert.ok(answer.includes(contentOf(key, 1)), key)
     }
-    const listed = listedBy(client, bad!)
+    const listed = listedBy(client, bad)
     assert.notEqual(listed, 'TABLE_CORRUPT')
   }
   holds()
-  first!.kill()
-  second!.kill()
-  bad!.kill()
-  bad!.start()
+  first.kill()
+  second.kill()
+  bad.kill()
+  bad.start()
   sim.pass(20_000)
   holds()
-  assert.equal(bad!.shard.store.tables!.damagedTables, 0)
+  assert.equal(bad.shard.store.tables!.damagedTables, 0)
 })
 
 for (const met of ['by the merge', 'by reads']) {
   test(`Regression: damage while it is mended. What is damaged once more before the clean tables are written, and met ${met}, is not left out of them`, () => {
-    const client = ring('damage while mended')
-    const { sim } = client
-    const [first, second, bad] = sim.nodes
-    for (const key of keys) client.put(first!, key, contentOf(key), { w: 'all' })
-    sim.pass(10_000)
-    bad!.kill()
-    damage(bad!, 8000, 100, 0.6)
-    bad!.start()
+    const { client, sim, first, second, bad } = filled('damage while mended')
+    bad.kill()
+    damage(bad, 8000, 100, 0.6)
+    bad.start()
     const partitions = [...new Set(keys.map(partitionOf))]
-    const { damaged } = bad!.shard.store
+    const { damaged } = bad.shard.store
     const isGivenUp = (): boolean => partitions.some((partition) => damaged.givenUp(partition) !== undefined)
     assert.ok(sim.passUntil(isGivenUp, 300_000), 'It has got back what it lost')
-    assert.ok(bad!.damageNoted > 0, 'And is not mended yet')
-    damage(bad!, 2000, 1100, 0.6)
+    assert.ok(bad.damageNoted > 0, 'And is not mended yet')
+    damage(bad, 2000, 1100, 0.6)
     // Reads pass over what was known to be damaged, and over nothing else.
-    bad!.act(({ replica }) => {
+    bad.act(({ replica }) => {
       if (met === 'by reads') for (const key of keys) replica.read(1, Buffer.from(key), 1000, () => {})
     })
     sim.pass(60_000)
-    const isMended = (): boolean => bad!.damageNoted === 0 && bad!.shard.store.tables!.damagedTables === 0
+    const isMended = (): boolean => bad.damageNoted === 0 && bad.shard.store.tables!.damagedTables === 0
     assert.ok(sim.passUntil(isMended, 600_000), 'All of it is mended')
     for (const key of keys) {
-      for (const node of [first!, second!, bad!]) assert.equal(client.held(node, key), contentOf(key), node.name)
+      for (const node of [first, second, bad]) assert.equal(client.held(node, key), contentOf(key), node.name)
     }
   })
 }

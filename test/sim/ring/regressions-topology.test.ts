@@ -16,7 +16,7 @@ import { SharedRoom } from '../../../src/host/peer/shared-room.ts'
 import type { WriteOptions } from '../../../src/replication/requests.ts'
 import { DotLedger } from './dot-ledger.ts'
 import { cutsOf, partitionShapes } from './partition-shapes.ts'
-import { RingClient } from './ring-client.ts'
+import { askForChange, RingClient } from './ring-client.ts'
 import { idOf, RingSim, type RingSimOptions } from './ring-sim.ts'
 import { Channel, EpochWatch, tap } from './ring-tap.ts'
 import type { SimNode } from './sim-node.ts'
@@ -32,17 +32,6 @@ function ring(seed: string, options: Partial<RingSimOptions> = {}): RingClient {
 
 function keysOf(name: string, count: number, tags = 8): string[] {
   return Array.from({ length: count }, (_, index) => `{${name}${index % tags}}key${index}`)
-}
-
-/** Asks one node for a change; what came of it, later. */
-function change(at: SimNode, apply: TopologyChange): { outcome: ChangeOutcome | undefined } {
-  const asked: { outcome: ChangeOutcome | undefined } = { outcome: undefined }
-  at.act((node) =>
-    node.change(apply, (outcome) => {
-      asked.outcome = outcome
-    }),
-  )
-  return asked
 }
 
 function changeOf(changes: readonly MemberChange[]): TopologyChange {
@@ -141,7 +130,7 @@ test('Regression: range movement. Three nodes join at once while one of the old 
   sim.passUntilNoticed()
   assert.ok(quiet.every((key) => client.held(stale!, key) === 'early'))
   const joiners = ['n3', 'n4', 'n5'].map((name): MemberChange => ({ type: 'join', nodeId: idOf(name), address: name }))
-  change(first!, changeOf(joiners))
+  askForChange(first!, changeOf(joiners))
   const acked = new Map<string, string>()
   let looked = 0
   let caughtUp = 0
@@ -197,7 +186,7 @@ function replacedBehind(seed: string) {
     leaver: idOf(leaver),
     joiner: { nodeId: idOf(joiner), address: joiner },
   })
-  const asked = change(
+  const asked = askForChange(
     sim.nodes[0]!,
     changeOf(
       (
@@ -274,7 +263,7 @@ test('Regression: reconfiguration in a partition. In every shape of a partition 
     // Before any node knows that others are out of reach, each wants another change.
     for (const [from, to] of cutsOf(shape, names)) sim.network.cut(from, to)
     const asked = sim.nodes.map((node) =>
-      change(node, changeOf([{ type: 'adjust', nodeId: node.nodeId, weight: 0.99, address: node.name }])),
+      askForChange(node, changeOf([{ type: 'adjust', nodeId: node.nodeId, weight: 0.99, address: node.name }])),
     )
     const begun: Begun[] = []
     for (let step = 0; step < 120; step++) {
@@ -319,10 +308,10 @@ test('Regression: reconfiguration in a partition. Where a majority of the voters
   third!.kill()
   sim.passUntilNoticed()
   const leave = (node: SimNode): MemberChange => ({ type: 'leave', nodeId: node.nodeId, isDown: true })
-  const asked = change(last!, changeOf([leave(second!)]))
+  const asked = askForChange(last!, changeOf([leave(second!)]))
   sim.pass(60_000)
   assert.equal(asked.outcome?.type, 'refused', 'It may hold what no other has')
-  const reweighed = change(last!, changeOf([{ type: 'adjust', nodeId: last!.nodeId, weight: 2 }]))
+  const reweighed = askForChange(last!, changeOf([{ type: 'adjust', nodeId: last!.nodeId, weight: 2 }]))
   sim.pass(120_000)
   assert.equal(reweighed.outcome?.type, 'failed')
   assert.equal(sim.topology.epoch, 1)
@@ -515,7 +504,7 @@ test('Regression: all fetch the ring at once. When what kept hundreds of epochs 
     return true
   })
   for (let count = 0; count < 120; count++) {
-    const asked = change(left[count % 5]!, bucketChange(`bucket${count}`))
+    const asked = askForChange(left[count % 5]!, bucketChange(`bucket${count}`))
     assert.ok(sim.passUntil(() => asked.outcome !== undefined, 30_000))
     assert.equal(asked.outcome?.type, 'decided')
   }
@@ -558,7 +547,7 @@ test('Regression: split brain without a fault. Of many who want the same at once
   const watch = new EpochWatch(sim)
   const rounds = 12
   for (let round = 0; round < rounds; round++) {
-    const asked = sim.nodes.flatMap((node) => [0, 1].map(() => change(node, bucketChange(`lock${round}`))))
+    const asked = sim.nodes.flatMap((node) => [0, 1].map(() => askForChange(node, bucketChange(`lock${round}`))))
     while (asked.some(({ outcome }) => outcome === undefined)) {
       sim.pass(20)
       assert.equal(watch.look(), undefined)
@@ -571,7 +560,7 @@ test('Regression: split brain without a fault. Of many who want the same at once
   // Now some are cut off while they ask: what they were told was not done is not there, ever.
   for (let round = 0; round < 6; round++) {
     const lonely = sim.nodes[round % 5]!
-    const asked = change(lonely, bucketChange(`late${round}`))
+    const asked = askForChange(lonely, bucketChange(`late${round}`))
     sim.pass(sim.random.fraction())
     for (const other of sim.nodes) {
       sim.network.cut(lonely.name, other.name)
@@ -579,7 +568,7 @@ test('Regression: split brain without a fault. Of many who want the same at once
     }
     assert.ok(sim.passUntil(() => asked.outcome !== undefined, 60_000))
     sim.network.mend()
-    const other = change(sim.nodes[(round + 1) % 5]!, bucketChange(`other${round}`))
+    const other = askForChange(sim.nodes[(round + 1) % 5]!, bucketChange(`other${round}`))
     sim.pass(20_000)
     assert.equal(other.outcome?.type, 'decided')
     assert.equal(watch.look(), undefined)
@@ -604,7 +593,7 @@ function halfDecided(seed: string, hearers: readonly string[], hearsAnswers: boo
     if (message.type === 'reply' && message.reply.type === 'accepted') return hearsAnswers
     return message.type !== 'whole' && message.type !== 'delta' && !(message.type === 'have' && from === first!.name)
   })
-  change(first!, bucketChange('early'))
+  askForChange(first!, bucketChange('early'))
   // Not at a tick: nothing of it is on its way when it stops.
   sim.pass(1550)
   const shown = first!.node.topology!.epoch
@@ -627,7 +616,7 @@ test('Regression: reads of what is being decided. A change that some have accept
     // Of the four that are left three decide: with the one that accepted, or without.
     const lonely = isHeard ? last! : hearer!
     lonely.kill()
-    const asked = change(proposer!, bucketChange('late'))
+    const asked = askForChange(proposer!, bucketChange('late'))
     assert.ok(sim.passUntil(() => asked.outcome !== undefined, 30_000))
     assert.equal(asked.outcome?.type, 'decided')
     assert.equal(watch.look(), undefined)
@@ -648,7 +637,7 @@ test('Regression: reads of what is being decided. A change that some have accept
   const { sim, first, others, watch, shown } = halfDecided('majority', ['n1', 'n2'], true)
   assert.equal(shown, 2)
   for (const node of others) assert.equal(node.node.topology!.epoch, 1)
-  const asked = change(others[2]!, bucketChange('late'))
+  const asked = askForChange(others[2]!, bucketChange('late'))
   assert.ok(sim.passUntil(() => asked.outcome !== undefined, 30_000))
   first.start()
   sim.pass(10_000)

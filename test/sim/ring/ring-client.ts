@@ -1,6 +1,7 @@
 /** A client of the simulated ring for tests that say each step: every call lets time pass until it is answered. */
 import assert from 'node:assert/strict'
 import type { SunwiseError } from '../../../src/base/errors.ts'
+import type { ChangeOutcome, TopologyChange } from '../../../src/cluster/topology/proposals.ts'
 import type {
   Bucket,
   QuorumLevel,
@@ -113,4 +114,15 @@ export class RingClient {
   get #bucket(): Bucket {
     return this.sim.bucket
   }
+}
+
+/** Asks one node for a change of the topology; what came of it, later. */
+export function askForChange(at: SimNode, apply: TopologyChange): { outcome: ChangeOutcome | undefined } {
+  const asked: { outcome: ChangeOutcome | undefined } = { outcome: undefined }
+  at.act((node) =>
+    node.change(apply, (outcome) => {
+      asked.outcome = outcome
+    }),
+  )
+  return asked
 }

@@ -5,10 +5,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { abortMoves, stageOfMoves } from '../../../src/cluster/topology/moves.ts'
-import type { ChangeOutcome, TopologyChange } from '../../../src/cluster/topology/proposals.ts'
 import type { Stage } from '../../../src/cluster/topology/topology.ts'
 import { changeMembers, forceRemove, type MemberChange, putBucket } from '../../../src/cluster/topology/transitions.ts'
-import { RingClient } from './ring-client.ts'
+import { askForChange, RingClient } from './ring-client.ts'
 import { idOf, RingSim, type RingSimOptions } from './ring-sim.ts'
 import { Channel, EpochWatch, tap } from './ring-tap.ts'
 import type { SimNode } from './sim-node.ts'
@@ -24,19 +23,9 @@ function keysOf(count: number): string[] {
   return Array.from({ length: count }, (_, index) => `{case${index}}key`)
 }
 
-function ask(at: SimNode, apply: TopologyChange): { outcome: ChangeOutcome | undefined } {
-  const asked: { outcome: ChangeOutcome | undefined } = { outcome: undefined }
-  at.act((node) =>
-    node.change(apply, (outcome) => {
-      asked.outcome = outcome
-    }),
-  )
-  return asked
-}
-
 /** Asks for a change of members, and waits until it is decided. */
 function change({ sim }: RingClient, at: SimNode, ...changes: readonly MemberChange[]): void {
-  const asked = ask(at, (topology) => changeMembers(topology, changes))
+  const asked = askForChange(at, (topology) => changeMembers(topology, changes))
   assert.ok(sim.passUntil(() => asked.outcome !== undefined, 30_000))
   assert.equal(asked.outcome?.type, 'decided')
 }
@@ -115,7 +104,7 @@ test('Topology cases: a move to a node that died is taken back after a minute, b
   until(client, 'streaming')
   // Somebody takes it back, and it begins again by itself.
   const { batch } = sim.topology
-  const asked = ask(sim.nodes[1]!, (topology) => abortMoves(topology, batch))
+  const asked = askForChange(sim.nodes[1]!, (topology) => abortMoves(topology, batch))
   assert.ok(sim.passUntil(() => asked.outcome !== undefined, 30_000))
   assert.equal(asked.outcome?.type, 'decided')
   until(client, 'streaming')
@@ -143,7 +132,7 @@ test('Topology cases: a dead node is removed by force while others move, and wha
   const dead = sim.nodes[2]!
   dead.loseDisk()
   sim.passUntilNoticed()
-  const asked = ask(sim.nodes[1]!, (topology) => forceRemove(topology, dead.nodeId))
+  const asked = askForChange(sim.nodes[1]!, (topology) => forceRemove(topology, dead.nodeId))
   assert.ok(sim.passUntil(() => asked.outcome !== undefined, 30_000))
   assert.equal(asked.outcome?.type, 'decided')
   assert.equal(stageOfMoves(sim.topology), 'stable', 'What was moving is taken back first')
@@ -175,7 +164,7 @@ test('Topology cases: a node that was away for a hundred epochs, its own leaving
   change(client, sim.nodes[0]!, { type: 'leave', nodeId: away.nodeId, isDown: true })
   rest(client)
   for (let count = 0; count < 100; count++) {
-    const asked = ask(sim.nodes[count % 3]!, (topology) => putBucket(topology, `bucket${count}`, {}))
+    const asked = askForChange(sim.nodes[count % 3]!, (topology) => putBucket(topology, `bucket${count}`, {}))
     assert.ok(sim.passUntil(() => asked.outcome !== undefined, 30_000))
   }
   assert.deepEqual(sim.memberNames, ['n0', 'n1', 'n2'])
@@ -259,10 +248,12 @@ test('Topology cases: two change the cluster at once, at different nodes; both a
   const watch = new EpochWatch(sim)
   const load = new Load(client, keysOf(40))
   const asked = [
-    ask(sim.nodes[0]!, (topology) => changeMembers(topology, [join('n4')])),
-    ask(sim.nodes[1]!, (topology) => changeMembers(topology, [{ type: 'adjust', nodeId: idOf('n3'), weight: 0.9 }])),
+    askForChange(sim.nodes[0]!, (topology) => changeMembers(topology, [join('n4')])),
+    askForChange(sim.nodes[1]!, (topology) =>
+      changeMembers(topology, [{ type: 'adjust', nodeId: idOf('n3'), weight: 0.9 }]),
+    ),
     // The same as the first: it comes second, and is told so.
-    ask(sim.nodes[2]!, (topology) => changeMembers(topology, [join('n4')])),
+    askForChange(sim.nodes[2]!, (topology) => changeMembers(topology, [join('n4')])),
   ]
   assert.ok(sim.passUntil(() => asked.every(({ outcome }) => outcome !== undefined), 30_000))
   const types = asked.map(({ outcome }) => outcome!.type)
