@@ -5,7 +5,7 @@
  * that are behind get the merged set before the answer, so that a read never shows what a later one may not.
  *
  *   put       origin -> first live replica (forward)    its own shard    write -> replicas    W acks -> answer
- *   get       replicas: set from one, digests            merge, repair    R equal ones -> answer
+ *   get       replicas: set from one, digests            merge, repair    R equal ones -> answer     (quorum-read.ts)
  *   list      quorum-list.ts
  *
  * Writes without a context and those with a precondition go to the first live replica, so that writers one after the other make no
@@ -22,33 +22,31 @@ import { type Durability, Limits } from '../config.ts'
 import type { Clock, Random } from '../env.ts'
 import { ActorRegistry } from '../versions/actor-registry.ts'
 import { decodeContext, encodeContext } from '../versions/context.ts'
-import { decodeSet, encodeSet } from '../versions/set-codec.ts'
+import { encodeSet } from '../versions/set-codec.ts'
 import {
-  type Digest,
   digest,
   digestText,
   emptyVersionSet,
   liveVersions,
-  resolveLastWriteWins,
-  sync,
   type VersionSet,
   winnerFirst,
 } from '../versions/version-set.ts'
 import { runBatch } from './batch.ts'
-import { checkContentType, checkIfMatch, checkKey, checkRequest, checkTtl, messageOf, parseETags } from './checks.ts'
+import { checkContentType, checkIfMatch, checkKey, checkRequest, checkTtl, parseETags } from './checks.ts'
 import type { HintKeeper } from './hints.ts'
-import { LatencyEstimate } from './latency-estimate.ts'
 import type { LocalReplica } from './local-replica.ts'
 import {
   encodePeerMessage,
   type ForwardedMessage,
   type ForwardMessage,
-  type FoundMessage,
   type PeerMessage,
   type WrittenMessage,
 } from './peer-message.ts'
+import { PendingRoom } from './pending-room.ts'
 import { acksNeeded } from './quorum.ts'
+import { askAgainMs, decodedSet, failureOf, passesSoon, quorumNotMet, wrongEpoch } from './quorum-failures.ts'
 import { QuorumList } from './quorum-list.ts'
+import { QuorumReads } from './quorum-read.ts'
 import type {
   BatchOperation,
   BatchResult,
@@ -92,7 +90,6 @@ export type QuorumCoordinatorOptions = {
 
 /** What the key has after a write, and which consistency that got. */
 type Written = { readonly set: VersionSet; readonly receipt: Receipt }
-type Found = Written
 
 /** A write under way, once this node's replica has it. */
 type WriteOperation = {
@@ -123,41 +120,6 @@ type WriteOperation = {
   done: Callback<Written> | undefined
 }
 
-type Reply = {
-  readonly digest: Digest
-  readonly set: VersionSet | undefined
-  readonly bytes: number
-  isDurable: boolean
-}
-
-/** A read under way. */
-type ReadOperation = {
-  readonly kind: 'read'
-  readonly bucket: Bucket
-  readonly key: Uint8Array
-  readonly partition: number
-  readonly level: QuorumLevel
-  readonly needed: number
-  readonly replicas: number
-  readonly epoch: number
-  readonly deadlineMs: number
-  heldBytes: number
-  readonly replies: Map<string, Reply>
-  readonly waiting: Set<string>
-  /** Replicas that may still be asked, the preferred first. */
-  readonly others: string[]
-  failure: SunwiseError | undefined
-  readonly beganMs: number
-  hedgeAtMs: number
-  /** When it begins anew, where too few would answer for a reason that passes soon; else never. */
-  againAtMs: number
-  /** Once replies differ: what they make together. */
-  merged: VersionSet | undefined
-  readonly repairing: Set<string>
-  repaired: number
-  readonly done: Callback<Found>
-}
-
 /** An operation that another node coordinates. */
 type ForwardOperation = {
   readonly kind: 'forward'
@@ -168,7 +130,7 @@ type ForwardOperation = {
   readonly done: Callback<Written>
 }
 
-type Operation = WriteOperation | ReadOperation | ForwardOperation
+type Operation = WriteOperation | ForwardOperation
 
 /** A put or delete before it is applied, with everything that its coordinator needs. */
 type WriteRequest = Omit<
@@ -178,8 +140,6 @@ type WriteRequest = Omit<
   readonly operation: 'put' | 'delete'
 }
 
-/** A replica that disagrees on who holds a key is asked again after so long: news of an epoch travel in less. */
-const resendMs = 50
 /** Ids above are those of hints. */
 const requestIdMask = 0x7fff_ffff
 /** A request that is sent on is told from a repetition while so many others came. */
@@ -191,23 +151,27 @@ export class QuorumCoordinator implements Coordinator {
   readonly #mac: SipHash
   readonly #actors = new ActorRegistry()
   readonly #operations = new Map<number, Operation>()
-  /** Requests whose local write or read is under way: they are in no table of operations yet. */
-  #beginning = 0
-  /** Of all of these: keys, values, and the sets that replicas sent. */
-  #heldBytes = 0
+  readonly #room: PendingRoom
   /** Begins anywhere, so that answers to a process that ended are not taken for answers to this one. */
   #lastRequestId: number
   /** Requests that others sent on to this node lately: one that comes twice is coordinated once. */
   readonly #forwarded = new Set<string>()
   readonly #contextScratch = new Uint8Array(Limits.contextBytesMax + 64)
-  /** Of reads, from their beginning to their answer: one more replica is asked when a read takes longer than most. */
-  readonly #readLatency = new LatencyEstimate()
+  readonly #reads: QuorumReads
   readonly #lists: QuorumList
 
   constructor(options: QuorumCoordinatorOptions) {
     this.#options = options
     this.#mac = new SipHash(options.clusterKey)
     this.#lastRequestId = options.random.u32() & requestIdMask
+    this.#room = new PendingRoom(options.pendingBytesMax ?? Limits.pendingBytesMax)
+    this.#reads = new QuorumReads({
+      ...options,
+      actors: this.#actors,
+      room: this.#room,
+      newId: () => this.#newId(),
+      refusal: (bytes) => this.#refusal(bytes),
+    })
     this.#lists = new QuorumList({
       ...options,
       firstRequestId: this.#lastRequestId,
@@ -218,18 +182,18 @@ export class QuorumCoordinator implements Coordinator {
 
   /** Requests that are not finished: answered ones that still wait for replicas among them. */
   get pendingCount(): number {
-    return this.#operations.size + this.#beginning + this.#lists.pendingCount
+    return this.#room.count + this.#lists.pendingCount
   }
 
   /** Bytes that they hold: keys, values and version sets. */
   get pendingBytes(): number {
-    return this.#heldBytes
+    return this.#room.bytes
   }
 
   get(bucket: Bucket, key: Uint8Array, options: ReadOptions, done: Callback<ReadAnswer>): void {
     const problem = checkKey(key) ?? this.#checkLevel(bucket, key, options.r, 'r', options.timeoutMs)
     if (problem !== undefined) return done(problem, undefined)
-    this.#read(bucket, key.slice(), options.r ?? bucket.r, this.#deadline(options.timeoutMs), (error, found) => {
+    this.#reads.read(bucket, key.slice(), options.r ?? bucket.r, this.#deadline(options.timeoutMs), (error, found) => {
       if (found === undefined) done(error, undefined)
       else done(undefined, this.#readAnswer(bucket, key, found))
     })
@@ -265,29 +229,23 @@ export class QuorumCoordinator implements Coordinator {
     if (message.type === 'forward') return this.#coordinateForwarded(from, message)
     if (message.type === 'listed') return this.#lists.receive(from, message)
     const operation = this.#operations.get(message.requestId)
-    if (operation === undefined) return
-    if (message.type === 'written') {
-      if (operation.kind === 'write') this.#receiveWritten(message.requestId, operation, from, message)
-      else if (operation.kind === 'read') this.#receiveRepaired(message.requestId, operation, from, message)
-    } else if (message.type === 'found') {
-      if (operation.kind === 'read') this.#receiveFound(message.requestId, operation, from, message)
-    } else if (message.type === 'forwarded' && operation.kind === 'forward' && operation.to === from) {
+    if (message.type === 'written' && operation?.kind === 'write') {
+      this.#receiveWritten(message.requestId, operation, from, message)
+    } else if (message.type === 'written' || message.type === 'found') {
+      this.#reads.receive(from, message)
+    } else if (message.type === 'forwarded' && operation?.kind === 'forward' && operation.to === from) {
       this.#receiveForwarded(message.requestId, operation, message)
     }
   }
 
-  /** Deadlines and hedges. */
+  /** Deadlines, and what is asked again or elsewhere. */
   tick(): void {
     const nowMs = this.#options.clock.monotonicMs()
     for (const [requestId, operation] of this.#operations) {
       if (operation.deadlineMs <= nowMs) this.#expire(requestId, operation)
-      else if (operation.kind === 'read' && operation.againAtMs <= nowMs) this.#readAgain(requestId, operation)
       else if (operation.kind === 'write' && operation.resendAtMs.size > 0) this.#resend(requestId, operation, nowMs)
-      else if (operation.kind === 'read' && isAsking(operation) && operation.hedgeAtMs <= nowMs) {
-        operation.hedgeAtMs = nowMs + this.#readLatency.hedgeMs
-        this.#askNext(requestId, operation)
-      }
     }
+    this.#reads.tick()
     this.#lists.tick()
   }
 
@@ -347,7 +305,7 @@ export class QuorumCoordinator implements Coordinator {
 
   #forward(to: string, bucket: Bucket, request: WriteRequest, deadlineMs: number, done: Callback<Written>): void {
     const bytes = request.key.length + request.value.length
-    const full = this.#isFull(bytes)
+    const full = this.#refusal(bytes)
     if (full !== undefined) return done(full, undefined)
     const requestId = this.#newId()
     const message: ForwardMessage = {
@@ -396,7 +354,7 @@ export class QuorumCoordinator implements Coordinator {
       return answer(new SunwiseError('BUCKET_NOT_FOUND', `There is no bucket with id ${bucketId} here`), undefined)
     }
     const deadlineMs = this.#options.clock.monotonicMs() + timeoutMs
-    if (operation === 'get') return this.#read(bucket, key, message.level ?? bucket.r, deadlineMs, answer)
+    if (operation === 'get') return this.#reads.read(bucket, key, message.level ?? bucket.r, deadlineMs, answer)
     const writers = this.#options.routing().writersOf(partitionOfKey(key), bucket.n).flat()
     if (!writers.includes(this.#options.self)) return answer(wrongEpoch(), undefined)
     this.#coordinate(bucket, { ...message, operation }, deadlineMs, answer)
@@ -420,7 +378,7 @@ export class QuorumCoordinator implements Coordinator {
     const sloppy = request.sloppy ?? bucket.sloppy
     const level = request.level ?? bucket.w
     const bytes = key.length + request.value.length
-    const problem = this.#isFull(bytes) ?? (sloppy ? undefined : unreachable(groups, level, routing))
+    const problem = this.#refusal(bytes) ?? (sloppy ? undefined : unreachable(groups, level, routing))
     if (problem !== undefined) return done(problem, undefined)
     const context = this.#contextOf(bucket, key, partition, request.context)
     if (context instanceof SunwiseError) return done(context, undefined)
@@ -430,8 +388,7 @@ export class QuorumCoordinator implements Coordinator {
     if ((expires || bucket.conflict === 'lww') && this.#options.isClockAstray()) return done(clockUnsure(), undefined)
     const durability = request.durability ?? bucket.durability ?? this.#options.durability
     if (!sloppy) this.#hintBefore(bucket, key, groups)
-    this.#beginning++
-    this.#heldBytes += bytes
+    this.#room.enter(bytes)
     this.#options.replica.write(
       {
         isDelete,
@@ -449,10 +406,9 @@ export class QuorumCoordinator implements Coordinator {
       },
       this.#leftMs(deadlineMs),
       (error, written) => {
-        this.#beginning--
-        this.#heldBytes -= bytes
+        this.#room.leave(bytes)
         if (written === undefined) return done(error, undefined)
-        const set = this.#decoded(written.set)
+        const set = decodedSet(written.set, this.#actors)
         if (set instanceof SunwiseError) return done(set, undefined)
         const { self } = this.#options
         const operation: WriteOperation = {
@@ -543,7 +499,7 @@ export class QuorumCoordinator implements Coordinator {
     const hintFor = operation.waiting.get(from)
     if (hintFor === undefined && operation.done !== undefined && passesSoon(message.failure)) {
       // One of the two is an epoch behind, or has not begun yet to keep the partition: in a moment they agree.
-      operation.resendAtMs.set(from, this.#options.clock.monotonicMs() + resendMs)
+      operation.resendAtMs.set(from, this.#options.clock.monotonicMs() + askAgainMs)
       return
     }
     operation.waiting.delete(from)
@@ -635,236 +591,13 @@ export class QuorumCoordinator implements Coordinator {
     for (const node of missed) if (!stoodIn.has(node)) this.#options.hints.missed(node, bucket.id, key)
   }
 
-  // Reads.
-
-  #read(bucket: Bucket, key: Uint8Array, level: QuorumLevel, deadlineMs: number, done: Callback<Found>): void {
-    const routing = this.#options.routing()
-    const partition = partitionOfKey(key)
-    const readers = routing.readersOf(partition, bucket.n)
-    const needed = acksNeeded(level, readers.length)
-    const { self } = this.#options
-    const reachable = readers.filter((node) => node === self || routing.isAlive(node))
-    const problem =
-      this.#isFull(key.length) ??
-      (reachable.length < needed ? quorumNotMet(needed, reachable.length, readers.length, 'none') : undefined)
-    if (problem !== undefined) return done(problem, undefined)
-    // Its own replica costs nothing to ask.
-    const others = reachable.includes(self) ? [self, ...reachable.filter((node) => node !== self)] : reachable
-    const requestId = this.#newId()
-    const beganMs = this.#options.clock.monotonicMs()
-    const operation: ReadOperation = {
-      kind: 'read',
-      bucket,
-      key,
-      partition,
-      level,
-      needed,
-      replicas: readers.length,
-      epoch: routing.epoch,
-      deadlineMs,
-      heldBytes: key.length,
-      replies: new Map(),
-      waiting: new Set(),
-      others,
-      failure: undefined,
-      beganMs,
-      hedgeAtMs: beganMs + this.#readLatency.hedgeMs,
-      againAtMs: Number.POSITIVE_INFINITY,
-      merged: undefined,
-      repairing: new Set(),
-      repaired: 0,
-      done,
-    }
-    this.#add(requestId, operation)
-    // One is asked for the set, the others for digests. Those that were not asked yet count as such while the first ones answer at once.
-    for (let count = 0; count < needed && operation.others.length > 0; count++)
-      this.#ask(requestId, operation, operation.others.shift()!, count === 0)
-  }
-
-  /** Reads anew what replicas would not answer, from those who hold the key by now. */
-  #readAgain(requestId: number, { bucket, key, level, deadlineMs, done }: ReadOperation): void {
-    const operation = this.#operations.get(requestId)!
-    this.#remove(requestId, operation)
-    this.#read(bucket, key, level, deadlineMs, done)
-  }
-
-  /** Asks one more replica: for its digest where some set is here, else for its set, since whoever was asked for one is slow or failed. */
-  #askNext(requestId: number, operation: ReadOperation): void {
-    const node = operation.others.shift()
-    if (node === undefined) return this.#judgeRead(requestId, operation)
-    const hasSet = [...operation.replies.values()].some(({ set }) => set !== undefined)
-    this.#ask(requestId, operation, node, !hasSet)
-  }
-
-  #ask(requestId: number, operation: ReadOperation, node: string, wantsSet: boolean): void {
-    const { bucket, key, deadlineMs } = operation
-    operation.waiting.add(node)
-    if (node === this.#options.self) {
-      this.#options.replica.read(bucket.id, key, this.#leftMs(deadlineMs), (error, held) => {
-        if (this.#operations.get(requestId) !== operation) return
-        this.#take(requestId, operation, node, held === undefined ? error! : this.#replyOf(held.set, held.isDurable))
-      })
-      return
-    }
-    const standing = this.#options.routing().standingOf(operation.partition)
-    const timeoutMs = this.#leftMs(deadlineMs)
-    const message = { type: 'read', requestId, ...standing, timeoutMs, bucketId: bucket.id, key, wantsSet } as const
-    if (this.#options.send(node, encodePeerMessage(message))) return
-    this.#take(
-      requestId,
-      operation,
-      node,
-      new SunwiseError('QUORUM_NOT_MET', `Cannot reach ${node}`, { outcome: 'none' }),
-    )
-  }
-
-  #receiveFound(requestId: number, operation: ReadOperation, from: string, message: FoundMessage): void {
-    const { failure, set, digest, isDurable } = message
-    if (failure !== undefined) this.#take(requestId, operation, from, errorOf(failure, from))
-    else if (set === undefined) this.#take(requestId, operation, from, { digest, set, bytes: 0, isDurable })
-    else this.#take(requestId, operation, from, this.#replyOf(set, isDurable))
-  }
-
-  #replyOf(bytes: Uint8Array, isDurable: boolean): Reply | SunwiseError {
-    const set = this.#decoded(bytes)
-    if (set instanceof SunwiseError) return set
-    return { digest: digest(set, this.#actors), set, bytes: bytes.length, isDurable }
-  }
-
-  #take(requestId: number, operation: ReadOperation, from: string, reply: Reply | SunwiseError): void {
-    if (!operation.waiting.delete(from)) return
-    // Too late to be merged: it does not count as a replica that has what the merge made.
-    if (operation.merged !== undefined) return
-    if (reply instanceof SunwiseError) {
-      operation.failure = reply
-      operation.replies.delete(from)
-      return this.#askNext(requestId, operation)
-    }
-    operation.replies.set(from, reply)
-    // What came is kept until the answer, whatever it adds up to: only new requests are refused.
-    operation.heldBytes += reply.bytes
-    this.#heldBytes += reply.bytes
-    this.#judgeRead(requestId, operation)
-  }
-
-  #judgeRead(requestId: number, operation: ReadOperation): void {
-    const { replies, waiting, needed } = operation
-    if (!isAsking(operation)) return
-    if (replies.size < needed) {
-      if (replies.size + waiting.size + operation.others.length >= needed) return
-      const { failure } = operation
-      if (passesSoon(failure)) {
-        operation.againAtMs = this.#options.clock.monotonicMs() + resendMs
-        return
-      }
-      const isTold = failure !== undefined && failure.code !== 'QUORUM_NOT_MET'
-      return this.#endRead(
-        requestId,
-        operation,
-        isTold ? failure : quorumNotMet(needed, replies.size, operation.replicas, 'none'),
-      )
-    }
-    const whole = [...replies.values()].find(({ set }) => set !== undefined)
-    if (whole !== undefined && [...replies.values()].every((reply) => sameDigest(reply.digest, whole.digest))) {
-      return this.#answerRead(requestId, operation, whole.set!)
-    }
-    let isMissing = false
-    for (const [node, reply] of replies) {
-      if (reply.set !== undefined) continue
-      isMissing = true
-      // Counted again when its set is here.
-      if (!waiting.has(node)) this.#ask(requestId, operation, node, true)
-    }
-    if (!isMissing) this.#repair(requestId, operation)
-  }
-
-  /** Replies differ: what they make together goes to those that are behind, and is answered once enough have it. */
-  #repair(requestId: number, operation: ReadOperation): void {
-    const { bucket, key, replies, deadlineMs } = operation
-    let merged = emptyVersionSet
-    for (const { set } of replies.values()) merged = sync(merged, set!)
-    if (bucket.conflict === 'lww') merged = resolveLastWriteWins(merged, this.#actors)
-    operation.merged = merged
-    const target = digest(merged, this.#actors)
-    const bytes = encodeSet(merged, this.#actors)
-    const lastWriteWins = bucket.conflict === 'lww'
-    const durability = bucket.durability ?? this.#options.durability
-    const timeoutMs = this.#leftMs(deadlineMs)
-    const stale = [...replies].filter(([, reply]) => !sameDigest(reply.digest, target)).map(([node]) => node)
-    for (const node of stale) operation.repairing.add(node)
-    for (const node of stale) {
-      if (node === this.#options.self) {
-        this.#options.replica.merge(bucket.id, key, bytes, lastWriteWins, durability, timeoutMs, (error, held) => {
-          if (this.#operations.get(requestId) !== operation) return
-          this.#repairEnded(requestId, operation, node, held === undefined ? error! : held)
-        })
-        continue
-      }
-      const standing = this.#options.routing().standingOf(operation.partition)
-      const head = { type: 'write', requestId, ...standing, timeoutMs, bucketId: bucket.id } as const
-      const message = { ...head, lastWriteWins, durability, key, set: bytes, hintFor: undefined }
-      if (this.#options.send(node, encodePeerMessage(message))) continue
-      this.#repairEnded(requestId, operation, node, new SunwiseError('QUORUM_NOT_MET', `Cannot reach ${node}`))
-    }
-    this.#judgeRepair(requestId, operation)
-  }
-
-  #receiveRepaired(requestId: number, operation: ReadOperation, from: string, message: WrittenMessage): void {
-    if (!operation.repairing.has(from)) return
-    const { failure } = message
-    this.#repairEnded(requestId, operation, from, failure === undefined ? message : errorOf(failure, from))
-  }
-
-  #repairEnded(
-    requestId: number,
-    operation: ReadOperation,
-    node: string,
-    result: { readonly isDurable: boolean } | SunwiseError,
-  ): void {
-    operation.repairing.delete(node)
-    if (result instanceof SunwiseError) {
-      operation.failure = result
-      operation.replies.delete(node)
-    } else {
-      operation.repaired++
-      operation.replies.get(node)!.isDurable = result.isDurable
-    }
-    this.#judgeRepair(requestId, operation)
-  }
-
-  #judgeRepair(requestId: number, operation: ReadOperation): void {
-    if (this.#operations.get(requestId) !== operation) return
-    const { replies, repairing, needed } = operation
-    if (replies.size - repairing.size >= needed) return this.#answerRead(requestId, operation, operation.merged!)
-    if (replies.size >= needed) return
-    this.#endRead(requestId, operation, quorumNotMet(needed, replies.size, operation.replicas, 'none'))
-  }
-
-  #answerRead(requestId: number, operation: ReadOperation, set: VersionSet): void {
-    this.#remove(requestId, operation)
-    this.#readLatency.record(this.#options.clock.monotonicMs() - operation.beganMs)
-    const { replies, repairing, replicas, epoch, repaired } = operation
-    const nodes: ReceiptNode[] = []
-    for (const [node, { isDurable }] of replies) {
-      if (!repairing.has(node)) nodes.push({ node, isFallback: false, isDurable })
-    }
-    const durable = nodes.every(({ isDurable }) => isDurable)
-    const receipt = { acks: nodes.length, replicas, sloppy: false, durable, epoch, nodes, repaired }
-    operation.done(undefined, { set, receipt })
-  }
-
-  #endRead(requestId: number, operation: ReadOperation, error: SunwiseError): void {
-    this.#remove(requestId, operation)
-    operation.done(error, undefined)
-  }
-
   // Both.
 
   #receiveForwarded(requestId: number, operation: ForwardOperation, message: ForwardedMessage): void {
     this.#remove(requestId, operation)
     const { failure, set, acks, replicas, sloppy, isDurable, epoch, repaired } = message
-    if (failure !== undefined) return operation.done(errorOf(failure, operation.to), undefined)
-    const decoded = set === undefined ? emptyVersionSet : this.#decoded(set)
+    if (failure !== undefined) return operation.done(failureOf(failure, operation.to), undefined)
+    const decoded = set === undefined ? emptyVersionSet : decodedSet(set, this.#actors)
     if (decoded instanceof SunwiseError) {
       return operation.done(new SunwiseError(decoded.code, decoded.message, { outcome: 'unknown' }), undefined)
     }
@@ -880,17 +613,11 @@ export class QuorumCoordinator implements Coordinator {
       const message = `${operation.to}, which holds the key, did not answer before the deadline`
       return operation.done(new SunwiseError('TIMEOUT', message, { outcome }), undefined)
     }
-    if (operation.kind === 'read') {
-      if (!isAsking(operation) && operation.merged === undefined)
-        return this.#endRead(requestId, operation, operation.failure!)
-      const message = `${operation.replies.size} of the ${operation.needed} replicas asked for answered before the deadline`
-      return this.#endRead(requestId, operation, new SunwiseError('TIMEOUT', message, { outcome: 'none' }))
-    }
     if (operation.done !== undefined) this.#failWrite(operation)
     this.#endWrite(requestId, operation)
   }
 
-  #readAnswer(bucket: Bucket, key: Uint8Array, { set, receipt }: Found): ReadAnswer {
+  #readAnswer(bucket: Bucket, key: Uint8Array, { set, receipt }: Written): ReadAnswer {
     if (set.vector.length === 0) return { values: [], etag: undefined, context: undefined, receipt }
     const live = liveVersions(set, this.#options.clock.epochMs())
     const values = winnerFirst(live, this.#actors).map(
@@ -954,36 +681,22 @@ export class QuorumCoordinator implements Coordinator {
     return checkRequest(level ?? bucket[name], bucket.n, replicas, name, timeoutMs)
   }
 
-  #decoded(bytes: Uint8Array): VersionSet | SunwiseError {
-    const set = decodeSet(bytes, 0, bytes.length, this.#actors.indexOf)
-    if (typeof set !== 'string') return set
-    return new SunwiseError('INTERNAL', `Cannot read the versions that a replica sent: ${set}`)
-  }
-
-  /** Whether a request that brings so many bytes finds no room. One of any size is taken where there is no other. */
-  #isFull(bytes: number): SunwiseError | undefined {
-    if (this.pendingCount >= Limits.pendingRequestsMax) {
-      const message = `Cannot take the request: ${Limits.pendingRequestsMax} are under way here`
-      return new SunwiseError('OVERLOADED', message, { outcome: 'none' })
-    }
-    const { pendingBytesMax = Limits.pendingBytesMax } = this.#options
-    if (this.#heldBytes === 0 || this.#heldBytes + bytes <= pendingBytesMax) return undefined
-    const message = `Cannot take the request: those that are under way here hold ${this.#heldBytes} of ${pendingBytesMax} bytes`
-    return new SunwiseError('OVERLOADED', message, { outcome: 'none' })
+  #refusal(bytes: number): SunwiseError | undefined {
+    return this.#room.refusal(bytes, this.#lists.pendingCount)
   }
 
   #add(requestId: number, operation: Operation): void {
     this.#operations.set(requestId, operation)
-    this.#heldBytes += operation.heldBytes
+    this.#room.enter(operation.heldBytes)
   }
 
   #remove(requestId: number, operation: Operation): void {
-    if (this.#operations.delete(requestId)) this.#heldBytes -= operation.heldBytes
+    if (this.#operations.delete(requestId)) this.#room.leave(operation.heldBytes)
   }
 
   #newId(): number {
     do this.#lastRequestId = (this.#lastRequestId + 1) & requestIdMask
-    while (this.#operations.has(this.#lastRequestId))
+    while (this.#operations.has(this.#lastRequestId) || this.#reads.has(this.#lastRequestId))
     return this.#lastRequestId
   }
 
@@ -994,10 +707,6 @@ export class QuorumCoordinator implements Coordinator {
   #leftMs(deadlineMs: number): number {
     return Math.max(1, Math.ceil(deadlineMs - this.#options.clock.monotonicMs()))
   }
-}
-
-function sameDigest(a: Digest, b: Digest): boolean {
-  return a.low === b.low && a.high === b.high
 }
 
 /** Why a level cannot be reached with the replicas that answer now; undefined where it can. */
@@ -1014,34 +723,8 @@ function unreachable(
   return undefined
 }
 
-function quorumNotMet(needed: number, acks: number, replicas: number, outcome: 'none' | 'partial'): SunwiseError {
-  const message = `Cannot reach ${needed} of the key's ${replicas} replicas: ${acks} ${acks === 1 ? 'answers' : 'answer'}`
-  return new SunwiseError('QUORUM_NOT_MET', message, { outcome, extra: { needed, acks, replicas } })
-}
-
 function clockUnsure(): SunwiseError {
   const message =
     "Cannot take a write that expires, or of a bucket where the last write wins: this node's clock is too far from those of its peers; set it, or ask another node"
   return new SunwiseError('CLOCK_UNSURE', message)
-}
-
-/** Whether a replica and who asked it did not agree yet on who holds the key, and in a moment do; nothing was done. */
-function passesSoon(failure: { readonly code: SunwiseError['code'] } | undefined): boolean {
-  return failure?.code === 'WRONG_EPOCH' || failure?.code === 'NOT_READY'
-}
-
-/** Whether a read still wants replies: it has not enough to answer or to repair with, and does not wait to begin anew. */
-function isAsking({ merged, againAtMs }: ReadOperation): boolean {
-  return merged === undefined && againAtMs === Number.POSITIVE_INFINITY
-}
-
-function wrongEpoch(): SunwiseError {
-  return new SunwiseError('WRONG_EPOCH', 'This node does not hold the key any more; try again')
-}
-
-function errorOf(
-  { code, outcome }: { code: SunwiseError['code']; outcome: SunwiseError['outcome'] },
-  node: string,
-): SunwiseError {
-  return new SunwiseError(code, `${messageOf(code)} (${node})`, { outcome })
 }

@@ -33,6 +33,7 @@ import { LatencyEstimate } from './latency-estimate.ts'
 import type { HeldPage, LocalReplica } from './local-replica.ts'
 import { encodePeerMessage, type ListedMessage } from './peer-message.ts'
 import { acksNeeded } from './quorum.ts'
+import { askAgainMs } from './quorum-failures.ts'
 import type {
   Bucket,
   Callback,
@@ -131,8 +132,6 @@ const keysPerAsk = 256
 const roundBytesMax = 1024 * 1024
 /** Times that a page stops within a partition; then it ends, perhaps with no key, and its cursor leads on. */
 const stretchesMax = 16
-/** A replica that disagrees on who holds a partition is asked again after so long: news of an epoch travel in less. */
-const resendMs = 50
 const noBytes = new Uint8Array(0)
 
 export class QuorumList {
@@ -342,7 +341,7 @@ export class QuorumList {
   #failRead(requestId: number, read: PartitionRead, failure: SunwiseError): void {
     this.#endRead(requestId, read)
     if (failure.code === 'WRONG_EPOCH') {
-      this.#again.set(read, this.#options.clock.monotonicMs() + resendMs)
+      this.#again.set(read, this.#options.clock.monotonicMs() + askAgainMs)
       return
     }
     const isTold = failure.code !== 'QUORUM_NOT_MET'

@@ -6,6 +6,7 @@ const exchanges = 'src/replication/exchanges.ts'
 const hintStore = 'src/replication/hint-store.ts'
 const localReplica = 'src/replication/local-replica.ts'
 const quorumList = 'src/replication/quorum-list.ts'
+const quorumRead = 'src/replication/quorum-read.ts'
 const shard = 'src/shard/shard.ts'
 const versionSet = 'src/versions/version-set.ts'
 
@@ -192,7 +193,7 @@ export const ringBugs: readonly DeliberateBug[] = [
     what: 'answers a read whose replies differ without bringing those behind up to date',
     patches: [
       {
-        file: coordinator,
+        file: quorumRead,
         from: '    const stale = [...replies].filter(([, reply]) => !sameDigest(reply.digest, target)).map(([node]) => node)',
         to: '    const stale: string[] = []; void target',
       },
@@ -203,7 +204,7 @@ export const ringBugs: readonly DeliberateBug[] = [
     what: 'answers a read with one reply although they differ',
     patches: [
       {
-        file: coordinator,
+        file: quorumRead,
         from: 'if (whole !== undefined && [...replies.values()].every((reply) => sameDigest(reply.digest, whole.digest))) {',
         to: 'if (whole !== undefined) {',
       },
@@ -694,9 +695,7 @@ export const ringBugs: readonly DeliberateBug[] = [
   },
   {
     what: 'gives a read up that a replica of another epoch refuses',
-    patches: [
-      { file: coordinator, from: 'if (passesSoon(failure)) {', to: 'if (needed < 0 && passesSoon(failure)) {' },
-    ],
+    patches: [{ file: quorumRead, from: 'if (passesSoon(failure)) {', to: 'if (needed < 0 && passesSoon(failure)) {' }],
     test: topologyRegression(
       'cached ownership. A coordinator that hears of no epoch for a minute is refused by those that do, and right when it has heard',
     ),
@@ -991,8 +990,8 @@ export const ringBugs: readonly DeliberateBug[] = [
     what: 'counts a late answer of a replica that is behind as one of what was merged',
     patches: [
       {
-        file: 'src/replication/quorum-coordinator.ts',
-        from: '    if (operation.merged !== undefined) return\n    if (reply instanceof SunwiseError) {',
+        file: quorumRead,
+        from: '    if (read.merged !== undefined) return\n    if (reply instanceof SunwiseError) {',
         to: '    if (reply instanceof SunwiseError) {',
       },
     ],
