@@ -48,7 +48,7 @@ import {
   isControl,
   trackedClocksBytesMax,
 } from './log-control.ts'
-import { groupBytes, groupHeaderBytes, groupSequence, isGroup, type LogPosition } from './log-group.ts'
+import type { LogPosition } from './log-group.ts'
 import { listSegments, type RecoveredLog, recoverLog } from './log-recovery.ts'
 import { PartitionClocks } from './partition-clocks.ts'
 import { type RecordVisit, visitPartition } from './partition-scan.ts'
@@ -65,6 +65,7 @@ import {
   recordSlot,
   simpleExpiry,
 } from './record.ts'
+import { Recycler } from './recycler.ts'
 import { ControlWord, type ShardMemory } from './shard-memory.ts'
 import { type GivenBlock, Seek } from './table-finder.ts'
 import { Tables, type TablesOptions } from './tables.ts'
@@ -140,11 +141,8 @@ const fullDiskDelayMs = 250
 const liveShareMax = 0.9
 /** Records name actors by a u16. */
 const actorsMax = 65535
-/** Below this share of garbage the recycler rests. */
-const recycleShareMin = 0.1
 /** With less room than this left in the active segment, and more on its way, the owner waits for it. */
 const waitRoomBytes = 128 * 1024
-const recycleBytesPerStep = 256 * 1024
 const sweepChunksPerStep = 16
 const sweepRecordsMax = 1024
 
@@ -242,24 +240,10 @@ export class Store {
   #sweepPosition = 0
   /** Partitions that a sweep for deleted buckets has still to visit. */
   #retiredPartitionsLeft = 0
-  #recycleSegment = -1
-  #recycleSequence = 0
-  #recycleEnd = 0
-  #recycleOffset = 0
-  /** Bytes of the log that the present pass has used up, with the ends of segments that it left empty. */
-  #recycledBytes = 0
-  /** Passes of the present lap over all segments, what they have won together, and the garbage when it began. */
-  #lapPasses = 0
-  #lapWonBytes = 0
-  #lapGarbageBytes = 0
-  /** Garbage before a lap that won next to nothing; -1: the last lap won something. */
-  #poorGarbageBytes = -1
-  /** Ordinal up to which all must be on stable storage before the oldest segment is retired; -1: not there yet. */
-  #retireAfter = -1
+  readonly #recycler: Recycler
 
   /** Why the last `allocate` returned 0. */
   refusal: SunwiseError | undefined
-  recycledSegments = 0
   expired = 0
 
   constructor(options: StoreOptions, events: StoreEvents) {
@@ -272,6 +256,7 @@ export class Store {
     this.#control = new Int32Array(options.memory.control)
     this.#liveBytesOf = new Float64Array(this.#arena.segments)
     this.#expiringOf = new Int32Array(this.#arena.segments)
+    this.#recycler = this.#makeRecycler()
     const { disk, memory, crc32, shard, tables } = options
     if (tables === undefined) return
     const actorIndex = (low: number, high: number): number => this.actorIndex(low, high)
@@ -301,6 +286,11 @@ export class Store {
 
   get liveBytes(): number {
     return this.#liveBytes
+  }
+
+  /** Segments whose memory was given back by copying what was live in them. */
+  get recycledSegments(): number {
+    return this.#recycler.segments
   }
 
   /** Index of this run's actor in the log's table. */
@@ -472,6 +462,33 @@ export class Store {
         done(undefined, log)
       },
     )
+  }
+
+  #makeRecycler(): Recycler {
+    const store = this
+    return new Recycler({
+      arena: this.#arena,
+      crc32: this.#options.crc32,
+      get log() {
+        return store.#openLog
+      },
+      get liveBytes() {
+        return store.#liveBytes
+      },
+      get staged() {
+        return store.#staged
+      },
+      get published() {
+        return store.#published
+      },
+      segmentsAllowed: () => this.#segmentsAllowed(),
+      recycle: (address, u8, i32, at, epochMs) => this.#recycleRecord(address, u8, i32, at, epochMs),
+      syncStaged: () => {
+        this.#syncThrough = Math.max(this.#syncThrough, this.#staged)
+      },
+      sync: () => this.#sync(),
+      failAll: (error) => this.#failAll(error),
+    })
   }
 
   #makeFlusher(log: CommitLog, tables: Tables): Flusher {
@@ -735,7 +752,7 @@ export class Store {
       return 0
     }
     // Where recycling wins nothing, it rests, until deletes made it worth while: they may use a part of its reserve.
-    const lent = purpose === 'delete' && this.#isExhausted() ? 1 : 0
+    const lent = purpose === 'delete' && this.#recycler.isExhausted ? 1 : 0
     const segmentsMax = this.#segmentsAllowed() - reservedSegments[purpose] + lent
     if (log.segmentsUsed > segmentsMax || (bytes > log.roomBytes && log.segmentsUsed === segmentsMax)) {
       this.refusal =
@@ -845,13 +862,12 @@ export class Store {
     this.#growCaches(monotonicMs)
     if (this.#flusher !== undefined) {
       // A pass that was begun is ended first, whatever is due meanwhile: neither could go on behind the other.
-      const isRecycling = this.#recycleSegment >= 0 || this.#retireAfter >= 0
-      if (!isRecycling) {
+      if (!this.#recycler.isBusy) {
         this.#flusher.step(monotonicMs)
         if (!this.#flusher.isResting || this.#flusher.isDue) return
       }
     }
-    this.#recycle(epochMs)
+    this.#recycler.step(epochMs)
   }
 
   /** Room may have come on the disk: what waits after a DISK_FULL is tried again at once. */
@@ -1008,7 +1024,7 @@ export class Store {
     if (this.#flusher !== undefined) return false
     if (!this.#index.hasRoom()) return true
     // On a full disk the recycler works long before memory is short.
-    if (this.#openLog.segmentsUsed >= this.#segmentsUsable() && this.#isExhausted()) return true
+    if (this.#openLog.segmentsUsed >= this.#segmentsUsable() && this.#recycler.isExhausted) return true
     return this.#liveBytes + bytes > this.#segmentsUsable() * this.#arena.segmentBytes * liveShareMax
   }
 
@@ -1017,31 +1033,7 @@ export class Store {
     const log = this.#openLog
     if (log.failure !== undefined || log.spaceError !== undefined) return false
     if (log.segmentsUsed < this.#segmentsUsable()) return !log.hasSpare
-    return this.#flusher?.willHelp ?? this.#recyclable()
-  }
-
-  /**
-   * Whether a whole lap of recycling has won next to nothing: what looks like garbage are the ends of segments that no record
-   * fits into. True until enough was deleted or overwritten.
-   */
-  #isExhausted(): boolean {
-    if (this.#poorGarbageBytes < 0) return false
-    if (this.#garbageBytes < this.#poorGarbageBytes + this.#arena.segmentBytes / 2) return true
-    this.#poorGarbageBytes = -1
-    return false
-  }
-
-  /** What is neither live nor room in the active segment. */
-  get #garbageBytes(): number {
-    const log = this.#openLog
-    return log.segmentsUsed * this.#arena.segmentBytes - this.#liveBytes - log.roomBytes
-  }
-
-  /** Whether recycling can still win memory: with less garbage than this it would only copy. */
-  #recyclable(): boolean {
-    if (this.#isExhausted()) return false
-    const used = this.#openLog.segmentsUsed * this.#arena.segmentBytes
-    return used - this.#liveBytes > used * recycleShareMin
+    return this.#flusher?.willHelp ?? this.#recycler.willHelp
   }
 
   #stageRecord(address: number, hash: number, sync: boolean, isCopy = false): number {
@@ -1097,7 +1089,7 @@ export class Store {
       if (failure !== undefined) this.#failAll(failure)
       else {
         this.#publish(through)
-        this.#retireIfDurable(through)
+        this.#recycler.retireIfDurable(through)
       }
       // A sync on the pool ends in a later turn: go on from here.
       if (isLate && failure === undefined) this.flush()
@@ -1391,12 +1383,8 @@ export class Store {
     }
     this.#staged = from
     if (this.#syncThrough > from) this.#syncThrough = from
-    if (this.#retireAfter > from) {
-      // Relocations among them must be made again.
-      this.#retireAfter = -1
-      this.#recycleSegment = -1
-    }
-    if (this.#recycleSegment >= 0) this.#recycleSegment = -1
+    // Relocations among them must be made again.
+    this.#recycler.forget(from)
   }
 
   #isKey(address: number, bucketId: number, key: Uint8Array, keyStart: number, keyBytes: number): boolean {
@@ -1632,64 +1620,7 @@ export class Store {
     this.expired++
   }
 
-  #recycle(epochMs: number): void {
-    const log = this.#openLog
-    if (log.retiring || this.#retireAfter >= 0) return
-    if (this.#recycleSegment < 0) {
-      const allowed = this.#segmentsAllowed()
-      const low = Math.max(reservedSegments.grow + 1, Math.ceil(allowed / 8))
-      const oldest = log.oldest
-      const isScarce = log.isScarce || log.segmentsUsed + low > allowed
-      if (oldest === undefined || !isScarce || !this.#recyclable()) return
-      this.#recycleSegment = oldest.segment
-      this.#recycleSequence = oldest.sequence
-      this.#recycleEnd = oldest.bytes
-      this.#recycleOffset = 0
-      this.#recycledBytes = 0
-      if (this.#lapPasses === 0) this.#lapGarbageBytes = this.#garbageBytes
-    }
-    let budget = recycleBytesPerStep
-    while (budget > 0) {
-      const bytes = this.#recycleOneGroup(epochMs)
-      if (bytes === 0) return
-      if (bytes < 0) {
-        // The whole segment has been gone through: retire it when all that took its records' places is durable and visible.
-        this.#retireAfter = this.#staged
-        this.#syncThrough = Math.max(this.#syncThrough, this.#staged)
-        this.#retireIfDurable(log.hasUnsynced ? -1 : this.#published)
-        return
-      }
-      budget -= bytes
-    }
-  }
-
-  /** Copies what is live in the next group. Returns its bytes, -1 at the end of the segment, 0 where there is no room now. */
-  #recycleOneGroup(epochMs: number): number {
-    const segment = this.#recycleSegment
-    const slab = this.#arena.slabOfSegment(segment)
-    const u8 = this.#arena.u8[slab]!
-    const i32 = this.#arena.i32[slab]!
-    const start = this.#arena.startOfSegment(segment)
-    let at = start + this.#recycleOffset
-    const end = start + this.#recycleEnd
-    // In a salvaged segment groups may be damaged: what recovery skipped is skipped here.
-    while (
-      at < end &&
-      !(isGroup(u8, i32, at, end, this.#options.crc32) && groupSequence(i32, at) === this.#recycleSequence)
-    ) {
-      at += 4
-    }
-    if (at >= end) return -1
-    const bytes = groupBytes(i32, at)
-    for (let record = at + groupHeaderBytes; record < at + bytes; record += recordBytesAt(i32, record)) {
-      if (isControl(u8, record)) continue
-      if (!this.#recycleRecord(this.#arena.address(segment, record - start), u8, i32, record, epochMs)) return 0
-    }
-    this.#recycleOffset = at - start + bytes
-    return bytes
-  }
-
-  /** False where there is no room for a copy now; copies already made are found dead on the next try. */
+  /** See Recycler. */
   #recycleRecord(address: number, u8: Uint8Array, i32: Int32Array, at: number, epochMs: number): boolean {
     const keyStart = at + recordHeaderBytes
     const keyBytes = recordKeyBytes(u8, at)
@@ -1716,48 +1647,11 @@ export class Store {
     }
     if (this.#staged - this.#published >= stagedMax - 1024) return false
     const bytes = recordBytesAt(i32, at)
-    const position = this.#openLog.position
     const target = this.allocate(bytes, 0, 'recycle')
-    this.#recycledBytes += this.#openLog.position - position
     if (target === 0) return false
     copyWords(i32, at >>> 2, this.#arena.i32[target >>> wordsPerSlabBits]!, target & slabWordMask, bytes >>> 2)
     this.#stageRecord(target, hash, false, true)
     return true
-  }
-
-  /**
-   * Retires the segment that was gone through if the records up to `synced`, which are on stable storage, are all that it waits
-   * for. What was overwritten without a sync, and is visible long since, counts too: after a power cut the old record would be
-   * needed again.
-   */
-  #retireIfDurable(synced: number): void {
-    if (this.#retireAfter < 0) return
-    if (synced >= this.#retireAfter) this.#retire()
-    // With something unpublished its own sync follows.
-    else if (this.#published >= this.#retireAfter && !this.#openLog.syncing) this.#sync()
-  }
-
-  /** A lap, not a pass, tells whether recycling wins anything: what one pass fills up well another leaves empty. */
-  #countPass(): void {
-    const { segmentBytes } = this.#arena
-    this.#lapPasses++
-    this.#lapWonBytes += segmentBytes - this.#recycledBytes
-    if (this.#lapPasses < this.#openLog.segmentsUsed) return
-    this.#poorGarbageBytes = this.#lapWonBytes < segmentBytes / 2 ? this.#lapGarbageBytes : -1
-    this.#lapPasses = 0
-    this.#lapWonBytes = 0
-  }
-
-  #retire(): void {
-    this.#retireAfter = -1
-    this.#recycleSegment = -1
-    if (this.#openLog.failure !== undefined) return
-    this.#countPass()
-    this.#openLog.retireOldest((error) => {
-      if (error === undefined) this.recycledSegments++
-      // Without room for a mark the segment stays, and is gone through again later.
-      else if (this.#openLog.failure !== undefined) this.#failAll(error)
-    })
   }
 }
 

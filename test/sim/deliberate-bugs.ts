@@ -21,6 +21,7 @@ const store = 'src/storage/store.ts'
 const clocks = 'src/storage/partition-clocks.ts'
 const commitLog = 'src/storage/commit-log.ts'
 const recovery = 'src/storage/log-recovery.ts'
+const recycler = 'src/storage/recycler.ts'
 
 const modelTest = (name: string) => ({ file: 'test/storage/shard-model.test.ts', name: `Shard and store: ${name}` })
 const faultTest = (name: string) => ({ file: 'test/storage/store-faults.test.ts', name: `Store: ${name}` })
@@ -234,7 +235,7 @@ export const deliberateBugs: readonly DeliberateBug[] = [
     what: 'retires a segment whose records are copied, but not on stable storage',
     patches: [
       {
-        file: store,
+        file: recycler,
         from: '    if (synced >= this.#retireAfter) this.#retire()\n',
         to: '    if (synced >= -1) this.#retire()\n',
       },
@@ -245,9 +246,9 @@ export const deliberateBugs: readonly DeliberateBug[] = [
     what: 'retires a segment whose records were overwritten, but not on stable storage',
     patches: [
       {
-        file: store,
+        file: recycler,
         from: '    if (synced >= this.#retireAfter) this.#retire()\n',
-        to: '    if (Math.max(synced, this.#published) >= this.#retireAfter) this.#retire()\n',
+        to: '    if (Math.max(synced, this.#store.published) >= this.#retireAfter) this.#retire()\n',
       },
     ],
     test: retirement('all of whose records were overwritten'),
